@@ -1,0 +1,2 @@
+//! embedgate
+pub mod model;

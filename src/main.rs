@@ -1,0 +1,2 @@
+//! The `embedgate` program.
+fn main() {}

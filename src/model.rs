@@ -1,0 +1,6 @@
+//! What the gateway knows: the rows a directory source delivers and the immutable, indexed snapshot built from them.
+
+pub mod ids;
+pub mod secret;
+pub mod tables;
+pub mod url;

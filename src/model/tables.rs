@@ -1,0 +1,135 @@
+//! The directory as rows: what a source delivers, before it is indexed into a snapshot.
+//!
+//! The names are those of the directory file and of the database columns.
+
+use super::ids::{ClusterId, OrgId, PrincipalId, UpstreamId, WorkspaceId};
+use super::secret::Secret;
+use super::url::BaseUrl;
+
+/// All organisations that a source knows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tables {
+    /// One row per organisation; ids are unique.
+    pub orgs: Vec<OrgRow>,
+}
+
+/// How early an organisation gets new things.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Segment {
+    /// The operator's own organisations.
+    Internal,
+    /// Organisations that asked for early access.
+    Preview,
+    /// Everybody else.
+    #[default]
+    Stable,
+}
+
+/// An organisation and all that belongs to it. References between the rows have been checked by the source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrgRow {
+    /// Unique in the directory.
+    pub id: OrgId,
+    /// For people.
+    pub name: String,
+    /// Release segment.
+    pub segment: Segment,
+    /// Unique ids within the organisation.
+    pub workspaces: Vec<WorkspaceRow>,
+    /// Unique ids within the organisation.
+    pub principals: Vec<PrincipalRow>,
+    /// Unique ids within the organisation.
+    pub apps: Vec<UpstreamRow>,
+    /// Unique ids within the organisation.
+    pub warehouses: Vec<UpstreamRow>,
+}
+
+/// An account with a URL, Databricks-like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkspaceRow {
+    /// Unique within the organisation.
+    pub id: WorkspaceId,
+    /// Where its API and its token endpoint are.
+    pub url: BaseUrl,
+}
+
+/// An identity used upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PrincipalRow {
+    /// Unique within the organisation.
+    pub id: PrincipalId,
+    /// How it proves itself.
+    pub kind: PrincipalKind,
+    /// The workspace whose upstreams it is used for.
+    pub workspace: WorkspaceId,
+    /// E-mail addresses, lower case, it is reserved for; empty means every user of the organisation.
+    pub users: Vec<String>,
+}
+
+/// How a principal proves itself to the upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PrincipalKind {
+    /// OAuth client credentials at `{workspace}/oidc/v1/token`, HTTP Basic, scope `all-apis`.
+    Databricks {
+        /// OAuth client id.
+        client_id: String,
+        /// OAuth client secret.
+        client_secret: Secret,
+    },
+    /// A fixed bearer token.
+    Bearer {
+        /// The token, without the word Bearer.
+        token: Secret,
+    },
+    /// Nothing is sent.
+    None,
+}
+
+/// An app or a warehouse: something requests are sent to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamRow {
+    /// Unique among its kind within the organisation.
+    pub id: UpstreamId,
+    /// The workspace whose principals are used for it.
+    pub workspace: WorkspaceId,
+    /// Where it is when it has no clusters. A warehouse's is its workspace's.
+    pub url: BaseUrl,
+    /// Empty means one running cluster with one node at `url`.
+    pub clusters: Vec<ClusterRow>,
+}
+
+/// A set of nodes that never changes: another shape is another cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterRow {
+    /// Unique within the upstream.
+    pub id: ClusterId,
+    /// Whether it may get requests.
+    pub state: ClusterState,
+    /// Whether its answers count.
+    pub role: ClusterRole,
+    /// At least one.
+    pub nodes: Vec<BaseUrl>,
+}
+
+/// The state of a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClusterState {
+    /// Not there; may be started.
+    Stopped,
+    /// On its way; not yet to be used.
+    Starting,
+    /// Takes requests.
+    Running,
+    /// Finishes what it has, takes nothing new.
+    Draining,
+}
+
+/// The role of a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ClusterRole {
+    /// Its answers go to clients.
+    #[default]
+    Primary,
+    /// It gets copies; its answers are only compared.
+    Shadow,
+}
