@@ -1,6 +1,8 @@
 //! What the gateway knows: the rows a directory source delivers and the immutable, indexed snapshot built from them.
 
 pub mod ids;
-pub mod secret;
+pub mod reject;
+pub mod snapshot;
 pub mod tables;
+pub mod upstream;
 pub mod url;

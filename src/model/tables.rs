@@ -3,8 +3,8 @@
 //! The names are those of the directory file and of the database columns.
 
 use super::ids::{ClusterId, OrgId, PrincipalId, UpstreamId, WorkspaceId};
-use super::secret::Secret;
 use super::url::BaseUrl;
+use crate::secret::Secret;
 
 /// All organisations that a source knows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -1,0 +1,62 @@
+use super::*;
+use crate::model::tables::WorkspaceRow;
+
+fn url(text: &str) -> BaseUrl {
+    BaseUrl::parse(text).unwrap()
+}
+
+fn row(secret: &str, app: &str) -> OrgRow {
+    let workspace = WorkspaceId::parse("main").unwrap();
+    let principal = |id: &str, users: &[&str]| PrincipalRow {
+        id: PrincipalId::parse(id).unwrap(),
+        kind: PrincipalKind::Databricks { client_id: id.into(), client_secret: Secret::new(secret.into()) },
+        workspace: workspace.clone(),
+        users: users.iter().map(ToString::to_string).collect(),
+    };
+    OrgRow {
+        id: OrgId::parse("acme").unwrap(),
+        name: "Acme".into(),
+        segment: Segment::Stable,
+        principals: vec![principal("shared", &[]), principal("own", &["ann@acme.example"])],
+        apps: vec![UpstreamRow {
+            id: UpstreamId::parse("editor").unwrap(),
+            workspace: workspace.clone(),
+            url: url(app),
+            clusters: vec![],
+        }],
+        warehouses: vec![],
+        workspaces: vec![WorkspaceRow { id: workspace, url: url("https://dbc.example") }],
+    }
+}
+
+fn snapshot(row: OrgRow, previous: Option<&Snapshot>) -> Snapshot {
+    Snapshot::build(Tables { orgs: vec![row] }, previous)
+}
+
+#[test]
+fn a_reserved_principal_comes_before_the_shared_one() {
+    let snapshot = snapshot(row("s", "https://a.example"), None);
+    let workspace = snapshot.org("acme").unwrap().home().unwrap();
+    assert_eq!(workspace.principals.of("ann@acme.example").unwrap().id.as_str(), "own");
+    assert_eq!(workspace.principals.of("bob@acme.example").unwrap().id.as_str(), "shared");
+    assert!(snapshot.org("other").is_none());
+}
+
+#[test]
+fn counters_and_tokens_live_on_while_their_owner_stays_the_same() {
+    let first = snapshot(row("s", "https://a.example"), None);
+    let org = first.org("acme").unwrap();
+    let _lease = org.app("editor").unwrap().clusters[0].nodes[0].live.lease();
+    let token = &org.home().unwrap().principals.of("").unwrap().token;
+    token.put(Secret::new("Bearer x".into()), 0, 10_000);
+
+    let same = snapshot(row("s", "https://a.example"), Some(&first));
+    let org = same.org("acme").unwrap();
+    assert_eq!(org.app("editor").unwrap().clusters[0].nodes[0].live.active(), 1);
+    assert!(org.home().unwrap().principals.of("").unwrap().token.get(0).is_some());
+
+    let rotated = snapshot(row("other", "https://b.example"), Some(&same));
+    let org = rotated.org("acme").unwrap();
+    assert_eq!(org.app("editor").unwrap().clusters[0].nodes[0].live.active(), 0);
+    assert!(org.home().unwrap().principals.of("").unwrap().token.get(0).is_none());
+}

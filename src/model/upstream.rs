@@ -1,0 +1,95 @@
+//! What requests are sent to and as whom, as the snapshot holds it.
+
+use super::ids::{ClusterId, OrgId, PrincipalId, UpstreamId, WorkspaceId};
+use super::tables::{ClusterRole, ClusterState, PrincipalKind};
+use super::url::BaseUrl;
+use crate::live::node::NodeLive;
+use crate::live::token::TokenCell;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// One URL that requests are sent to, for one organisation.
+#[derive(Debug)]
+pub struct Node {
+    /// Where it is.
+    pub url: BaseUrl,
+    /// Its counters; they outlive the snapshot.
+    pub live: Arc<NodeLive>,
+}
+
+/// A set of nodes with one state.
+#[derive(Debug)]
+pub struct Cluster {
+    /// Unique within the upstream.
+    pub id: ClusterId,
+    /// Whether it may get requests.
+    pub state: ClusterState,
+    /// Whether its answers count.
+    pub role: ClusterRole,
+    /// At least one.
+    pub nodes: Vec<Arc<Node>>,
+}
+
+/// An identity used upstream.
+#[derive(Debug)]
+pub struct ServicePrincipal {
+    /// The organisation it belongs to.
+    pub org: OrgId,
+    /// Unique within the organisation.
+    pub id: PrincipalId,
+    /// How it proves itself.
+    pub kind: PrincipalKind,
+    /// The workspace that issues its tokens.
+    pub issuer: BaseUrl,
+    /// Its current token; outlives the snapshot as long as kind and issuer stay the same.
+    pub token: Arc<TokenCell>,
+}
+
+impl ServicePrincipal {
+    /// Whether nothing is sent upstream for it.
+    #[must_use]
+    pub fn is_anonymous(&self) -> bool {
+        self.kind == PrincipalKind::None
+    }
+}
+
+/// The principals of one workspace: who is used for whom.
+#[derive(Debug, Default)]
+pub struct Principals {
+    /// The one for every user that has none of their own.
+    pub shared: Option<Arc<ServicePrincipal>>,
+    /// Those reserved for users, by e-mail address in lower case.
+    pub by_email: HashMap<String, Arc<ServicePrincipal>>,
+}
+
+impl Principals {
+    /// The principal that acts for the user with this e-mail address (lower case).
+    #[must_use]
+    pub fn of(&self, email: &str) -> Option<&Arc<ServicePrincipal>> {
+        // Most organisations reserve none: then nothing is hashed.
+        let own = if self.by_email.is_empty() { None } else { self.by_email.get(email) };
+        own.or(self.shared.as_ref())
+    }
+}
+
+/// An account with a URL, and who acts in it.
+#[derive(Debug)]
+pub struct Workspace {
+    /// Unique within the organisation.
+    pub id: WorkspaceId,
+    /// Its API.
+    pub node: Arc<Node>,
+    /// Who acts in it.
+    pub principals: Principals,
+}
+
+/// An app or a warehouse.
+#[derive(Debug)]
+pub struct Upstream {
+    /// Unique among its kind within the organisation.
+    pub id: UpstreamId,
+    /// Whose principals are used for it.
+    pub workspace: Arc<Workspace>,
+    /// At least one.
+    pub clusters: Vec<Cluster>,
+}

@@ -1,0 +1,270 @@
+//! The head of a request (RFC 9112 3), held to the strict reading wherever the standard leaves a choice.
+
+use super::body::{self, Framing};
+use super::fields::{Fields, Name, Position, list};
+use std::mem::MaybeUninit;
+use std::str;
+
+/// Bounds on a head.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Longest head in bytes, request line and the empty line included.
+    pub bytes: usize,
+    /// Most header fields; at most [`MAX_FIELDS`] count.
+    pub fields: usize,
+}
+
+/// The most header fields a head may have whatever the configuration says: they are parsed into an array of this size.
+pub const MAX_FIELDS: usize = 256;
+
+/// Why a head is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum HeadError {
+    /// Not HTTP, or ambiguous; the text says what.
+    #[error("{0}")]
+    Malformed(&'static str),
+    /// More bytes than [`Limits::bytes`].
+    #[error("the head is longer than allowed")]
+    TooLong,
+    /// More fields than [`Limits::fields`].
+    #[error("the head has more fields than allowed")]
+    TooManyFields,
+    /// CONNECT and TRACE are not for this server.
+    #[error("the method is not allowed")]
+    Method,
+    /// An `Expect` other than `100-continue`.
+    #[error("the expectation is unknown")]
+    Expectation,
+}
+
+use HeadError::Malformed;
+
+/// Finds the end of a head in a buffer that grows, reading each byte once and refusing bare line feeds on the way.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct HeadEnd {
+    /// Everything before this has been looked at.
+    seen: usize,
+    /// Where the line being read begins.
+    line: usize,
+    /// Whether a line that is not empty has been read.
+    started: bool,
+}
+
+impl HeadEnd {
+    /// The length of the head once `buffer`, which holds what was passed before and more, contains all of it.
+    ///
+    /// # Errors
+    /// [`HeadError`] for a line feed without its carriage return, or once `limit` bytes hold no end.
+    pub fn find(&mut self, buffer: &[u8], limit: usize) -> Result<Option<usize>, HeadError> {
+        while let Some(at) = memchr::memchr(b'\n', &buffer[self.seen..]) {
+            let end = self.seen + at;
+            if end == self.line || buffer[end - 1] != b'\r' {
+                return Err(Malformed("a line does not end with CR LF"));
+            }
+            let empty = end - 1 == self.line;
+            self.seen = end + 1;
+            self.line = end + 1;
+            if empty && self.started {
+                return if self.seen > limit { Err(HeadError::TooLong) } else { Ok(Some(self.seen)) };
+            }
+            // Empty lines before the request line are skipped (RFC 9112 2.2).
+            self.started |= !empty;
+        }
+        self.seen = buffer.len();
+        if buffer.len() >= limit { Err(HeadError::TooLong) } else { Ok(None) }
+    }
+}
+
+/// The host and path a request is for.
+#[derive(Debug, Clone, Copy)]
+pub struct Head<'a> {
+    /// The method, case-sensitive.
+    pub method: &'a str,
+    /// Path and query as sent; begins with `/`.
+    pub target: &'a str,
+    /// `host[:port]` as sent; empty only for HTTP/1.0 without a Host field.
+    pub authority: &'a str,
+    /// Whether the client speaks HTTP/1.1 (else 1.0).
+    pub http11: bool,
+    /// Whether the client wants to use the connection again.
+    pub keep_alive: bool,
+    /// How the body is framed.
+    pub framing: Framing,
+    /// The protocol asked for, when `Connection: upgrade` names it (RFC 9110 7.8).
+    pub upgrade: Option<&'a str>,
+    /// Whether the client waits for `100 Continue` before it sends the body.
+    pub expects_continue: bool,
+    /// The header fields.
+    pub fields: Fields<'a>,
+}
+
+impl<'a> Head<'a> {
+    /// Parses one complete head. `positions` is scratch space that lives as long as the head.
+    ///
+    /// # Errors
+    /// [`HeadError`]: everything that two servers might read differently is refused.
+    pub fn parse(head: &'a [u8], positions: &'a mut Vec<Position>, limits: Limits) -> Result<Self, HeadError> {
+        let (method, target, http11) = parse_lines(head, positions, limits)?;
+        let fields = Fields::new(head, positions);
+        if matches!(method, "CONNECT" | "TRACE") {
+            return Err(HeadError::Method);
+        }
+        let (target, authority) = split_target(target, host(fields, http11)?)?;
+        let options = ConnectionOptions::of(fields);
+        let framing = request_framing(fields, http11)?;
+        let upgrade = upgrade(fields, options, http11)?;
+        if upgrade.is_some() && framing != Framing::Empty {
+            return Err(Malformed("a request to upgrade must not have a body"));
+        }
+        let keep_alive = !options.close && (http11 || options.keep_alive);
+        let expects_continue = expectation(fields, http11)? && framing != Framing::Empty;
+        Ok(Self { method, target, authority, http11, keep_alive, framing, upgrade, expects_continue, fields })
+    }
+
+    /// The path, without the query.
+    #[must_use]
+    pub fn path(&self) -> &'a str {
+        self.target.split_once('?').map_or(self.target, |(path, _)| path)
+    }
+
+    /// The query without its question mark; empty when there is none.
+    #[must_use]
+    pub fn query(&self) -> &'a str {
+        self.target.split_once('?').map_or("", |(_, query)| query)
+    }
+
+    /// Whether repeating the request does no harm (RFC 9110 9.2.2) and nothing of a body would be lost.
+    #[must_use]
+    pub fn is_replayable(&self) -> bool {
+        self.framing == Framing::Empty
+            && matches!(self.method, "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE" | "PROPFIND" | "REPORT")
+    }
+
+    /// Whether the method only reads (RFC 9110 9.2.1).
+    #[must_use]
+    pub fn is_safe(&self) -> bool {
+        matches!(self.method, "GET" | "HEAD" | "OPTIONS")
+    }
+}
+
+fn parse_lines<'a>(
+    head: &'a [u8],
+    positions: &mut Vec<Position>,
+    limits: Limits,
+) -> Result<(&'a str, &'a str, bool), HeadError> {
+    let mut slots = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut request = httparse::Request::new(&mut []);
+    let room = limits.fields.min(MAX_FIELDS);
+    match request.parse_with_uninit_headers(head, &mut slots[..room]) {
+        Ok(httparse::Status::Complete(_)) => {}
+        Ok(httparse::Status::Partial) => return Err(Malformed("the head ends too early")),
+        Err(httparse::Error::TooManyHeaders) => return Err(HeadError::TooManyFields),
+        Err(httparse::Error::HeaderName) => return Err(Malformed("a field name is not a token")),
+        Err(httparse::Error::HeaderValue) => return Err(Malformed("a field value holds a control character")),
+        Err(httparse::Error::Version) => return Err(Malformed("the version is not HTTP/1.0 or HTTP/1.1")),
+        Err(_) => return Err(Malformed("the request line is malformed")),
+    }
+    positions.clear();
+    positions.extend(request.headers.iter().map(|h| Position::of(head, h.name, h.value)));
+    match (request.method, request.path, request.version) {
+        (Some(method), Some(target), Some(minor)) => Ok((method, target, minor == 1)),
+        _ => Err(Malformed("the request line is malformed")),
+    }
+}
+
+/// The one Host field (RFC 9112 3.2).
+fn host(fields: Fields<'_>, http11: bool) -> Result<&str, HeadError> {
+    match fields.single(Name::Host) {
+        Err(_) => Err(Malformed("more than one Host field")),
+        Ok(None) if http11 => Err(Malformed("no Host field")),
+        Ok(None) => Ok(""),
+        Ok(Some(value)) => {
+            let text = str::from_utf8(value).map_err(|_| Malformed("the Host field is not a host"))?;
+            if is_authority(text) { Ok(text) } else { Err(Malformed("the Host field is not a host")) }
+        }
+    }
+}
+
+fn is_authority(text: &str) -> bool {
+    crate::model::url::split_authority(text)
+        .is_some_and(|(host, _)| host.contains(':') || crate::model::url::is_host(host))
+}
+
+/// Path and authority of a request target in origin or absolute form (RFC 9112 3.2).
+fn split_target<'a>(target: &'a str, host: &'a str) -> Result<(&'a str, &'a str), HeadError> {
+    if !target.bytes().all(|b| b.is_ascii_graphic() && b != b'#') {
+        return Err(Malformed("the target holds a character that must be encoded"));
+    }
+    if target.starts_with('/') {
+        return Ok((target, host));
+    }
+    let rest = match target.split_once("://") {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https") => rest,
+        _ => return Err(Malformed("the target is neither a path nor an absolute URL")),
+    };
+    let (authority, path) = rest.find('/').map_or((rest, "/"), |slash| rest.split_at(slash));
+    if !authority.eq_ignore_ascii_case(host) {
+        return Err(Malformed("the target names another host than the Host field"));
+    }
+    Ok((path, host))
+}
+
+/// What the Connection fields ask for.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct ConnectionOptions {
+    pub(super) close: bool,
+    pub(super) keep_alive: bool,
+    pub(super) upgrade: bool,
+}
+
+impl ConnectionOptions {
+    pub(super) fn of(fields: Fields<'_>) -> Self {
+        let mut options = Self::default();
+        for option in fields.all(Name::Connection).flat_map(list) {
+            options.close |= option.eq_ignore_ascii_case(b"close");
+            options.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+            options.upgrade |= option.eq_ignore_ascii_case(b"upgrade");
+        }
+        options
+    }
+}
+
+/// How the body of a request is framed (RFC 9112 6.3). Both framings at once are refused, as is any coding but `chunked`.
+fn request_framing(fields: Fields<'_>, http11: bool) -> Result<Framing, HeadError> {
+    let length = body::content_length(fields).map_err(Malformed)?;
+    match fields.single(Name::TransferEncoding) {
+        Err(_) => Err(Malformed("more than one Transfer-Encoding field")),
+        Ok(None) => Ok(match length {
+            None | Some(0) => Framing::Empty,
+            Some(length) => Framing::Length(length),
+        }),
+        Ok(Some(_)) if length.is_some() => Err(Malformed("both Content-Length and Transfer-Encoding")),
+        Ok(Some(_)) if !http11 => Err(Malformed("Transfer-Encoding in HTTP/1.0")),
+        Ok(Some(coding)) if coding.eq_ignore_ascii_case(b"chunked") => Ok(Framing::Chunked),
+        Ok(Some(_)) => Err(Malformed("a Transfer-Encoding other than chunked")),
+    }
+}
+
+/// The protocol a client asks to change to; one protocol, in HTTP/1.1, and named in `Connection`.
+fn upgrade(fields: Fields<'_>, options: ConnectionOptions, http11: bool) -> Result<Option<&str>, HeadError> {
+    if !options.upgrade || !http11 {
+        return Ok(None);
+    }
+    match fields.single(Name::Upgrade) {
+        Err(_) => Err(Malformed("more than one Upgrade field")),
+        Ok(None) => Ok(None),
+        Ok(Some(value)) => str::from_utf8(value).map(Some).map_err(|_| Malformed("the Upgrade field is not a token")),
+    }
+}
+
+fn expectation(fields: Fields<'_>, http11: bool) -> Result<bool, HeadError> {
+    match fields.first(Name::Expect) {
+        // A 1.0 client cannot be sent an interim answer (RFC 9110 10.1.1).
+        None => Ok(false),
+        Some(value) if value.eq_ignore_ascii_case(b"100-continue") => Ok(http11),
+        Some(_) => Err(HeadError::Expectation),
+    }
+}
+
+#[cfg(test)]
+mod tests;
