@@ -1,6 +1,12 @@
 //! embedgate
 pub mod clock;
+pub mod config;
+pub mod credential;
 pub mod live;
+pub mod log;
+pub mod metrics;
 pub mod model;
+pub mod net;
 pub mod secret;
+pub mod session;
 pub mod wire;

@@ -20,22 +20,42 @@ pub struct Token {
 pub const EXPIRY_MARGIN_SECONDS: u64 = 40;
 
 impl Token {
-    /// Whether the token still has enough life for a request. Tokens that live shorter than twice the margin are used for
-    /// half of their life, see [`TokenCell::put`].
+    /// Whether the token still has enough life for a request.
     #[must_use]
     pub fn is_usable(&self, now: UnixSeconds) -> bool {
         now < self.expires
     }
 }
 
+/// How many seconds before its end a token that lives for `life` seconds is no longer used.
+#[must_use]
+pub fn margin(life: u64) -> u64 {
+    EXPIRY_MARGIN_SECONDS.min(life / 2)
+}
+
 /// Holds the current token of one principal.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct TokenCell {
+    uid: u64,
     token: ArcSwapOption<Token>,
     used: AtomicU64,
 }
 
+static NEXT_UID: AtomicU64 = AtomicU64::new(1);
+
+impl Default for TokenCell {
+    fn default() -> Self {
+        Self { uid: NEXT_UID.fetch_add(1, Ordering::Relaxed), token: ArcSwapOption::empty(), used: AtomicU64::new(0) }
+    }
+}
+
 impl TokenCell {
+    /// A number that no other cell of this process has or had.
+    #[must_use]
+    pub fn uid(&self) -> u64 {
+        self.uid
+    }
+
     /// The token, when there is one that may still be used. Marks the principal as in use.
     #[must_use]
     pub fn get(&self, now: UnixSeconds) -> Option<Arc<Token>> {
@@ -49,10 +69,14 @@ impl TokenCell {
 
     /// Puts a token that ends at `expires`, less the margin that keeps it from ending on its way upstream.
     pub fn put(&self, authorization: Secret, now: UnixSeconds, expires: UnixSeconds) {
-        let life = expires.saturating_sub(now);
-        let margin = EXPIRY_MARGIN_SECONDS.min(life / 2);
-        let token = Token { authorization, expires: expires - margin.min(expires) };
+        let token = Token { authorization, expires: expires - margin(expires.saturating_sub(now)) };
         self.token.store(Some(Arc::new(token)));
+    }
+
+    /// Whether there is a token that may be used; does not count as use.
+    #[must_use]
+    pub fn has_usable(&self, now: UnixSeconds) -> bool {
+        self.token.load().as_ref().is_some_and(|token| token.is_usable(now))
     }
 
     /// When a request last asked for the token; 0 for never.

@@ -148,6 +148,7 @@ impl Class {
         self.face().retry_after
     }
 
+    #[allow(clippy::too_many_lines, reason = "a table, one row a class")]
     fn face(self) -> Face {
         let face = |status, label, proxy_error, title, detail| Face {
             status,

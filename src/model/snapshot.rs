@@ -9,7 +9,6 @@ use super::tables::{
 use super::upstream::{Cluster, Node, Principals, ServicePrincipal, Upstream, Workspace};
 use super::url::BaseUrl;
 use crate::live::node::NodeLive;
-use crate::live::token::TokenCell;
 use crate::secret::Secret;
 use foldhash::fast::FixedState;
 use std::collections::HashMap;

@@ -1,0 +1,155 @@
+//! Tokens of service principals: one call to the issuer at a time for each principal however many requests wait, refreshed
+//! ahead of time, failures remembered for a while.
+
+mod keeper;
+pub mod oauth;
+
+use crate::clock::Clock;
+use crate::live::token::Token;
+use crate::metrics::Metrics;
+use crate::model::reject::{Class, Reject};
+use crate::model::upstream::ServicePrincipal;
+use crate::net::dial::Dialer;
+use keeper::{Keeper, Link, State};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+
+/// Why there is no token.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MintError {
+    /// The issuer says no: asking again soon is of no use.
+    #[error("the issuer refuses the principal: {0}")]
+    Refused(String),
+    /// The issuer did not answer, or not as an issuer does.
+    #[error("the issuer gives no token: {cause}")]
+    Unavailable {
+        /// What happened.
+        cause: String,
+        /// How long the issuer asks to be left alone.
+        retry_after: Option<Duration>,
+    },
+}
+
+impl From<MintError> for Reject {
+    fn from(error: MintError) -> Self {
+        let class = match error {
+            MintError::Refused(_) => Class::IssuerRefused,
+            MintError::Unavailable { .. } => Class::IssuerUnreachable,
+        };
+        Self::new(class, error.to_string())
+    }
+}
+
+/// Calls to issuers under way at once, over all principals: after a restart every organisation asks at the same moment.
+const MAX_MINTS: usize = 64;
+/// A rejected token leads to a new one at most once in this time, or an app that answers 401 by itself would be a storm.
+const FORCE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Settings of a [`Minter`].
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// How long one call to an issuer may take.
+    pub timeout: Duration,
+    /// Tokens are refreshed ahead as long as their last use is not longer ago.
+    pub refresh_idle: Duration,
+}
+
+/// Gets tokens and keeps them fresh. Its work runs on the control runtime, apart from the requests.
+pub struct Minter {
+    shared: Arc<Shared>,
+    runtime: Handle,
+}
+
+struct Shared {
+    dialer: Dialer,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    settings: Settings,
+    permits: Semaphore,
+    /// The keeper of each principal in use, by its token cell.
+    keepers: Mutex<HashMap<u64, Link>>,
+}
+
+impl Minter {
+    /// A minter whose keepers run on `runtime`.
+    #[must_use]
+    pub fn new(dialer: Dialer, clock: Clock, metrics: Arc<Metrics>, settings: Settings, runtime: Handle) -> Self {
+        let permits = Semaphore::new(MAX_MINTS);
+        let shared = Shared { dialer, clock, metrics, settings, permits, keepers: Mutex::default() };
+        Self { shared: Arc::new(shared), runtime }
+    }
+
+    /// The principal's token; waits for the issuer only when there is none.
+    ///
+    /// # Errors
+    /// [`MintError`] of the last attempt, also for a while after it.
+    pub async fn token(&self, principal: &ServicePrincipal) -> Result<Arc<Token>, MintError> {
+        let mut link = self.link(principal);
+        loop {
+            if let Some(token) = principal.token.get(self.shared.clock.now()) {
+                return Ok(token);
+            }
+            link.wish.notify_one();
+            let state = link.state.wait_for(|state| !matches!(state, State::Minting | State::Idle)).await;
+            match state.map(|state| state.clone()) {
+                Ok(State::Failed(error)) => return Err(error),
+                Ok(_) => {}
+                // The keeper ended in between; the next one starts with a mint.
+                Err(_) => link = self.link(principal),
+            }
+            // `Ready` without a usable token means the token just expired: wait for the change the wish brings.
+            if principal.token.get(self.shared.clock.now()).is_none() {
+                let _ = link.state.changed().await;
+            }
+        }
+    }
+
+    /// A token other than `stale`, which the upstream did not accept. `None` when one was got only a moment ago and
+    /// another try would not help.
+    ///
+    /// # Errors
+    /// [`MintError`] when the issuer gives none.
+    pub async fn renew(
+        &self,
+        principal: &ServicePrincipal,
+        stale: &Arc<Token>,
+    ) -> Result<Option<Arc<Token>>, MintError> {
+        let now = || self.shared.clock.now();
+        let fresh = || principal.token.get(now()).filter(|token| !Arc::ptr_eq(token, stale));
+        if let Some(token) = fresh() {
+            return Ok(Some(token));
+        }
+        let mut link = self.link(principal);
+        if !link.may_force(FORCE_INTERVAL) {
+            return Ok(None);
+        }
+        link.state.mark_unchanged();
+        link.force.notify_one();
+        loop {
+            if link.state.changed().await.is_err() {
+                return Ok(fresh());
+            }
+            let state = link.state.borrow_and_update().clone();
+            match (fresh(), state) {
+                (Some(token), _) => return Ok(Some(token)),
+                (None, State::Failed(error)) => return Err(error),
+                (None, _) => {}
+            }
+        }
+    }
+
+    fn link(&self, principal: &ServicePrincipal) -> Link {
+        let key = principal.token.uid();
+        // Poisoning would mean a panic between two map operations; the map is whole either way.
+        let mut keepers = self.shared.keepers.lock().unwrap_or_else(PoisonError::into_inner);
+        let start = || {
+            let (keeper, link) = Keeper::new(principal, Arc::clone(&self.shared), key);
+            self.runtime.spawn(keeper.run());
+            link
+        };
+        keepers.entry(key).or_insert_with(start).clone()
+    }
+}

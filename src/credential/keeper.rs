@@ -1,0 +1,223 @@
+//! The task that keeps one principal's token fresh for as long as it is used.
+
+use super::{MintError, Shared, oauth};
+use crate::live::token::TokenCell;
+use crate::model::ids::{OrgId, PrincipalId};
+use crate::model::tables::PrincipalKind;
+use crate::model::upstream::ServicePrincipal;
+use crate::model::url::BaseUrl;
+use crate::secret::Secret;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, Weak};
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep, timeout};
+
+/// Where a keeper is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum State {
+    /// A call to the issuer is under way, or the first one is about to be.
+    Minting,
+    /// There is a token.
+    Ready,
+    /// The last call failed, and the next is not made yet.
+    Failed(MintError),
+    /// The last failure is forgotten; the next wish leads to a call.
+    Idle,
+}
+
+/// How requests talk to a keeper.
+#[derive(Clone)]
+pub(super) struct Link {
+    pub(super) state: watch::Receiver<State>,
+    pub(super) wish: Arc<Notify>,
+    pub(super) force: Arc<Notify>,
+    started: Instant,
+    /// Milliseconds after `started` before which no other forced call is made.
+    forced: Arc<AtomicU64>,
+}
+
+impl Link {
+    /// Whether a call may be forced now; at most once in `interval`.
+    pub(super) fn may_force(&self, interval: Duration) -> bool {
+        let now = self.started.elapsed().as_millis() as u64;
+        let next = now + interval.as_millis() as u64;
+        let due = |not_before| if now >= not_before { Some(next) } else { None };
+        self.forced.fetch_update(Ordering::AcqRel, Ordering::Acquire, due).is_ok()
+    }
+}
+
+/// Keeps one principal's token fresh.
+pub(super) struct Keeper {
+    shared: Arc<Shared>,
+    key: u64,
+    org: OrgId,
+    id: PrincipalId,
+    kind: PrincipalKind,
+    issuer: BaseUrl,
+    cell: Weak<TokenCell>,
+    state: watch::Sender<State>,
+    wish: Arc<Notify>,
+    force: Arc<Notify>,
+    failures: u32,
+}
+
+/// Why a keeper goes on waiting no longer.
+enum Woken {
+    /// It is time, or somebody asks.
+    Mint,
+    /// Nobody has used the token for long, or nobody can any more.
+    Stop,
+}
+
+const FIRST_BACKOFF: Duration = Duration::from_secs(1);
+const LAST_BACKOFF: Duration = Duration::from_secs(60);
+/// After a failure, a keeper nobody asks anything ends.
+const FORGET_FAILURE: Duration = Duration::from_secs(600);
+/// Tokens with a long life are refreshed this long before their end.
+const MAX_LEAD: Duration = Duration::from_secs(20 * 60);
+
+impl Keeper {
+    pub(super) fn new(principal: &ServicePrincipal, shared: Arc<Shared>, key: u64) -> (Self, Link) {
+        let (state, states) = watch::channel(State::Minting);
+        let (wish, force) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let keeper = Self {
+            shared,
+            key,
+            org: principal.org.clone(),
+            id: principal.id.clone(),
+            kind: principal.kind.clone(),
+            issuer: principal.issuer.clone(),
+            cell: Arc::downgrade(&principal.token),
+            state,
+            wish: Arc::clone(&wish),
+            force: Arc::clone(&force),
+            failures: 0,
+        };
+        (keeper, Link { state: states, wish, force, started: Instant::now(), forced: Arc::default() })
+    }
+
+    /// Mints, waits until the next time, and again; until nobody needs the token any more.
+    pub(super) async fn run(mut self) {
+        loop {
+            let woken = match self.mint().await {
+                Ok(life) => self.rest(life).await,
+                Err(error) => self.back_off(error).await,
+            };
+            if matches!(woken, Woken::Stop) {
+                break;
+            }
+        }
+        self.shared.keepers.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+    }
+
+    /// One call to the issuer: how long the new token may be used.
+    async fn mint(&self) -> Result<Duration, MintError> {
+        let PrincipalKind::Databricks { client_id, client_secret } = &self.kind else {
+            return Err(MintError::Refused("this kind of principal has no issuer".into()));
+        };
+        if !self.is_usable() {
+            self.state.send_replace(State::Minting);
+        }
+        // The semaphore is never closed.
+        let _permit = self.shared.permits.acquire().await;
+        let limit = self.shared.settings.timeout;
+        let call = oauth::client_credentials(&self.shared.dialer, &self.issuer, client_id, client_secret);
+        let minted = match timeout(limit, call).await {
+            Ok(result) => result?,
+            Err(_) => {
+                let cause = format!("{} did not answer within {limit:?}", self.issuer);
+                return Err(MintError::Unavailable { cause, retry_after: None });
+            }
+        };
+        let now = self.shared.clock.now();
+        let life = minted.expires_in.as_secs();
+        if let Some(cell) = self.cell.upgrade() {
+            let authorization = Secret::new(format!("Bearer {}", minted.access_token.expose()));
+            cell.put(authorization, now, now + life);
+        }
+        self.shared.metrics.mints.increment(1);
+        tracing::debug!(org = %self.org, principal = %self.id, life_seconds = life, "token issued");
+        Ok(Duration::from_secs(life - crate::live::token::margin(life)))
+    }
+
+    /// Waits with a good token until it is time for the next.
+    async fn rest(&mut self, life: Duration) -> Woken {
+        self.failures = 0;
+        self.state.send_replace(State::Ready);
+        let lead = (life / 2).min(MAX_LEAD);
+        // Spread, so that principals first used together are not refreshed together.
+        let pause = life.saturating_sub(lead.mul_f64(1.0 - 0.1 * random_unit()));
+        let until = Instant::now() + pause;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep_until(until) => break,
+                () = self.force.notified() => return Woken::Mint,
+                () = self.wish.notified() => {
+                    // Wishes of requests that came before the token did.
+                    if self.is_usable() { continue }
+                    return Woken::Mint;
+                }
+            }
+        }
+        if self.is_in_use() { Woken::Mint } else { Woken::Stop }
+    }
+
+    /// Waits after a failure. While an older token is still good it is refreshed again by itself, else only when asked.
+    async fn back_off(&mut self, error: MintError) -> Woken {
+        self.count(&error);
+        tracing::warn!(org = %self.org, principal = %self.id, %error, attempt = self.failures, "no token for principal");
+        let pause = self.pause_after(&error);
+        let usable = self.is_usable();
+        self.state.send_replace(State::Failed(error));
+        sleep(pause).await;
+        if usable {
+            return if self.is_in_use() { Woken::Mint } else { Woken::Stop };
+        }
+        self.state.send_replace(State::Idle);
+        let asked = async {
+            tokio::select! {
+                () = self.wish.notified() => {}
+                () = self.force.notified() => {}
+            }
+        };
+        match timeout(FORGET_FAILURE, asked).await {
+            Ok(()) if self.cell.strong_count() > 0 => Woken::Mint,
+            _ => Woken::Stop,
+        }
+    }
+
+    fn count(&mut self, error: &MintError) {
+        self.failures = self.failures.saturating_add(1);
+        match error {
+            MintError::Refused(_) => self.shared.metrics.mints_refused.increment(1),
+            MintError::Unavailable { .. } => self.shared.metrics.mints_unreachable.increment(1),
+        }
+    }
+
+    fn pause_after(&self, error: &MintError) -> Duration {
+        let doubled = FIRST_BACKOFF.saturating_mul(1 << self.failures.saturating_sub(1).min(10));
+        let own = doubled.min(LAST_BACKOFF).mul_f64(0.75 + 0.5 * random_unit());
+        match error {
+            MintError::Unavailable { retry_after: Some(asked), .. } => own.max(*asked),
+            _ => own,
+        }
+    }
+
+    fn is_usable(&self) -> bool {
+        self.cell.upgrade().is_some_and(|cell| cell.has_usable(self.shared.clock.now()))
+    }
+
+    fn is_in_use(&self) -> bool {
+        let idle = |cell: Arc<TokenCell>| self.shared.clock.now().saturating_sub(cell.last_used());
+        self.cell.upgrade().is_some_and(|cell| idle(cell) <= self.shared.settings.refresh_idle.as_secs())
+    }
+}
+
+/// A random number from 0 to 1, for spreading things in time.
+fn random_unit() -> f64 {
+    let mut bytes = [0u8; 4];
+    // Without randomness nothing is spread, which is all that is lost.
+    let _ = getrandom::fill(&mut bytes);
+    f64::from(u32::from_ne_bytes(bytes)) / f64::from(u32::MAX)
+}

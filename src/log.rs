@@ -1,0 +1,209 @@
+//! Log output that never makes a request wait: lines go through a bounded channel to one writing thread, and are counted
+//! and dropped when its reader cannot keep up.
+
+use crate::config::LogFormat;
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Writes waiting for the thread at most. Each is a line, or a worker's batch of a few KiB.
+const QUEUE: usize = 1024;
+
+/// Where log lines are sent.
+#[derive(Clone)]
+pub struct Sink {
+    lines: SyncSender<Vec<u8>>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl Sink {
+    /// Hands lines over, each ending in a line feed; never waits.
+    pub fn send(&self, lines: Vec<u8>) {
+        if self.lines.try_send(lines).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How many writes have been dropped since the start.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+}
+
+/// The writing thread. Dropping it gives what is queued a moment to be written.
+pub struct Writer {
+    sink: Sink,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    /// Starts the thread that writes to `out`.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn start(out: impl Write + Send + 'static) -> io::Result<Self> {
+        let (lines, queue) = mpsc::sync_channel(QUEUE);
+        let dropped = Arc::new(AtomicU64::new(0));
+        let lost = Arc::clone(&dropped);
+        let thread = thread::Builder::new().name("log".into()).spawn(move || write(&queue, out, &lost))?;
+        Ok(Self { sink: Sink { lines, dropped }, thread: Some(thread) })
+    }
+
+    /// Where to send lines.
+    #[must_use]
+    pub fn sink(&self) -> Sink {
+        self.sink.clone()
+    }
+}
+
+/// An empty message asks the thread to stop.
+fn write(queue: &Receiver<Vec<u8>>, mut out: impl Write, lost: &AtomicU64) {
+    while let Ok(lines) = queue.recv() {
+        if lines.is_empty() {
+            break;
+        }
+        // A full disk or a closed pipe must not end the process: the lines are lost and counted.
+        if out.write_all(&lines).is_err() {
+            lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    let _ = out.flush();
+}
+
+/// How long the end of the process waits for the log to be written.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        let Some(thread) = self.thread.take() else { return };
+        let deadline = Instant::now() + LAST_WORDS;
+        while self.sink.lines.try_send(Vec::new()).is_err() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(5));
+        }
+        while !thread.is_finished() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// Makes `tracing` write to the sink.
+///
+/// # Errors
+/// When `level` is not a filter of `tracing`.
+pub fn subscriber(
+    sink: Sink,
+    format: LogFormat,
+    level: &str,
+) -> Result<Box<dyn tracing::Subscriber + Send + Sync>, tracing_subscriber::filter::ParseError> {
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(EnvFilter::try_new(level)?).with_writer(sink).with_ansi(false);
+    Ok(match format {
+        LogFormat::Json => Box::new(builder.json().flatten_event(true).with_current_span(false).finish()),
+        LogFormat::Text => Box::new(builder.with_target(false).finish()),
+    })
+}
+
+/// Collects one event of `tracing` and sends it when dropped.
+pub struct Line {
+    text: Vec<u8>,
+    sink: Sink,
+}
+
+impl Write for Line {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.text.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if !self.text.is_empty() {
+            self.sink.send(std::mem::take(&mut self.text));
+        }
+    }
+}
+
+impl<'a> MakeWriter<'a> for Sink {
+    type Writer = Line;
+
+    fn make_writer(&'a self) -> Line {
+        Line { text: Vec::with_capacity(256), sink: self.clone() }
+    }
+}
+
+/// Writes a time as RFC 3339 in UTC with microseconds.
+pub fn write_time(time: SystemTime, out: &mut Vec<u8>) {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (year, month, day) = civil(since.as_secs() / 86_400);
+    let second = since.as_secs() % 86_400;
+    let (h, m, s) = (second / 3600, second / 60 % 60, second % 60);
+    // Writing to a vector cannot fail.
+    let _ = write!(out, "{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}.{:06}Z", since.subsec_micros());
+}
+
+/// Year, month and day of a day counted from 1970-01-01. Years are counted from March, so that the leap day is the last.
+fn civil(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let from_march = (5 * day + 2) / 153;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    (year + era * 400 + u64::from(month <= 2), month, day - (153 * from_march + 2) / 5 + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_rfc_3339() {
+        for (seconds, expected) in [
+            (0, "1970-01-01T00:00:00.000000Z"),
+            (951_782_400, "2000-02-29T00:00:00.000000Z"),
+            (1_795_326_839, "2026-11-22T05:53:59.000000Z"),
+            (4_107_542_399, "2100-02-28T23:59:59.000000Z"),
+            (4_107_542_400, "2100-03-01T00:00:00.000000Z"),
+        ] {
+            let mut out = Vec::new();
+            write_time(UNIX_EPOCH + Duration::from_secs(seconds), &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
+    }
+
+    /// A reader that never reads.
+    struct Stuck;
+
+    impl Write for Stuck {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            loop {
+                thread::park();
+            }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_stuck_reader_costs_lines_and_not_requests() {
+        let writer = Writer::start(Stuck).unwrap();
+        let sink = writer.sink();
+        for _ in 0..QUEUE + 10 {
+            sink.send(b"line\n".to_vec());
+        }
+        assert!(sink.dropped() >= 9);
+    }
+}

@@ -1,0 +1,248 @@
+//! Names and handles of all metrics. One registry per instance, none global, so that two gateways run in one test.
+
+use crate::model::reject::Class;
+use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, Unit};
+use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use std::sync::OnceLock;
+
+/// What a request was for; a label of few values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RouteKind {
+    /// An embedded app.
+    App,
+    /// A SQL warehouse or the SQL API.
+    Sql,
+    /// The gateway's own endpoints.
+    Own,
+    /// FireFly's first form of URL.
+    FireflyV1,
+    /// Nothing that is known.
+    Unknown,
+}
+
+impl RouteKind {
+    const ALL: [Self; 5] = [Self::App, Self::Sql, Self::Own, Self::FireflyV1, Self::Unknown];
+
+    /// The label's value.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::App => "app",
+            Self::Sql => "sql",
+            Self::Own => "own",
+            Self::FireflyV1 => "firefly_v1",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// The handles of one kind of route.
+pub struct RouteMetrics {
+    /// Whole life of a request, from its head to the last byte of its answer.
+    pub duration: Histogram,
+    /// From the request's head sent upstream to the head of the answer.
+    pub upstream: Histogram,
+    /// What the gateway itself added before the request and before the answer went on.
+    pub overhead: Histogram,
+    codes: Vec<OnceLock<Counter>>,
+}
+
+/// Status codes 100 to 599 are told apart.
+const CODES: std::ops::Range<u16> = 100..600;
+const METADATA: Metadata<'static> = Metadata::new("embedgate", Level::INFO, None);
+
+/// All metrics of one instance.
+pub struct Metrics {
+    recorder: PrometheusRecorder,
+    routes: [RouteMetrics; 5],
+    rejects: Vec<Counter>,
+    /// Requests being served.
+    pub requests_active: Gauge,
+    /// Open WebSockets and other upgraded connections.
+    pub tunnels_active: Gauge,
+    /// Open connections of clients.
+    pub connections_active: Gauge,
+    /// Connections accepted.
+    pub connections: Counter,
+    /// Connections refused because the instance was full.
+    pub connections_refused: Counter,
+    /// Body bytes received from clients.
+    pub bytes_received: Counter,
+    /// Body bytes sent to clients.
+    pub bytes_sent: Counter,
+    /// Connections made to upstreams.
+    pub upstream_connections: Counter,
+    /// Connections to upstreams that failed.
+    pub upstream_failures: Counter,
+    /// Requests sent a second time on a fresh connection or with a fresh token.
+    pub retries: Counter,
+    /// Tokens issued.
+    pub mints: Counter,
+    /// Mints that the issuer refused.
+    pub mints_refused: Counter,
+    /// Mints for which the issuer could not be reached.
+    pub mints_unreachable: Counter,
+    /// Seconds since the directory was known to be current.
+    pub directory_age: Gauge,
+    /// Organisations in the directory.
+    pub directory_orgs: Gauge,
+    /// Directory loads that were taken over.
+    pub directory_loads: Counter,
+    /// Directory loads that were refused.
+    pub directory_failures: Counter,
+    /// Log lines lost because the reader was too slow.
+    pub log_dropped: Counter,
+    /// Panics that ended one connection.
+    pub panics: Counter,
+}
+
+impl Metrics {
+    /// Registers everything.
+    ///
+    /// # Errors
+    /// Never with these buckets; the exporter's builder asks.
+    pub fn new() -> Result<Self, BuildError> {
+        let buckets = [
+            0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+            5.0, 10.0, 60.0,
+        ];
+        let recorder = PrometheusBuilder::new().set_buckets(&buckets)?.build_recorder();
+        describe(&recorder);
+        let gauge = |name: &'static str| recorder.register_gauge(&Key::from_static_name(name), &METADATA);
+        let counter = |name: &'static str| recorder.register_counter(&Key::from_static_name(name), &METADATA);
+        let labelled = |name, key, value| counter_with(&recorder, name, vec![Label::from_static_parts(key, value)]);
+        let info = vec![Label::from_static_parts("version", env!("CARGO_PKG_VERSION"))];
+        recorder.register_gauge(&Key::from_parts("embedgate_build_info", info), &METADATA).set(1.0);
+        Ok(Self {
+            routes: RouteKind::ALL.map(|kind| RouteMetrics::new(&recorder, kind)),
+            rejects: Class::ALL.iter().map(|c| labelled("embedgate_rejects_total", "reason", c.label())).collect(),
+            requests_active: gauge("embedgate_requests_active"),
+            tunnels_active: gauge("embedgate_tunnels_active"),
+            connections_active: gauge("embedgate_connections_active"),
+            connections: labelled("embedgate_connections_total", "result", "accepted"),
+            connections_refused: labelled("embedgate_connections_total", "result", "refused"),
+            bytes_received: counter("embedgate_received_bytes_total"),
+            bytes_sent: counter("embedgate_sent_bytes_total"),
+            upstream_connections: labelled("embedgate_upstream_connections_total", "result", "opened"),
+            upstream_failures: labelled("embedgate_upstream_connections_total", "result", "failed"),
+            retries: counter("embedgate_retries_total"),
+            mints: labelled("embedgate_token_mints_total", "result", "ok"),
+            mints_refused: labelled("embedgate_token_mints_total", "result", "refused"),
+            mints_unreachable: labelled("embedgate_token_mints_total", "result", "unreachable"),
+            directory_age: gauge("embedgate_directory_age_seconds"),
+            directory_orgs: gauge("embedgate_directory_organisations"),
+            directory_loads: labelled("embedgate_directory_loads_total", "result", "ok"),
+            directory_failures: labelled("embedgate_directory_loads_total", "result", "refused"),
+            log_dropped: counter("embedgate_log_lines_dropped_total"),
+            panics: counter("embedgate_panics_total"),
+            recorder,
+        })
+    }
+
+    /// The handles of a kind of route.
+    #[must_use]
+    pub fn route(&self, kind: RouteKind) -> &RouteMetrics {
+        &self.routes[kind as usize]
+    }
+
+    /// Counts a finished request.
+    pub fn count(&self, kind: RouteKind, status: u16) {
+        let Some(slot) = self.route(kind).codes.get(usize::from(status.wrapping_sub(CODES.start))) else { return };
+        let register = || {
+            let labels = vec![Label::from_static_parts("route", kind.label()), Label::new("code", status.to_string())];
+            counter_with(&self.recorder, "embedgate_requests_total", labels)
+        };
+        slot.get_or_init(register).increment(1);
+    }
+
+    /// Counts a refusal.
+    pub fn count_reject(&self, class: Class) {
+        if let Some(counter) = Class::ALL.iter().position(|c| *c == class).and_then(|at| self.rejects.get(at)) {
+            counter.increment(1);
+        }
+    }
+
+    /// What renders the metrics as text and keeps histograms small.
+    #[must_use]
+    pub fn exporter(&self) -> PrometheusHandle {
+        self.recorder.handle()
+    }
+}
+
+impl RouteMetrics {
+    fn new(recorder: &PrometheusRecorder, kind: RouteKind) -> Self {
+        let histogram = |name: &'static str| {
+            let labels = vec![Label::from_static_parts("route", kind.label())];
+            recorder.register_histogram(&Key::from_parts(name, labels), &METADATA)
+        };
+        Self {
+            duration: histogram("embedgate_request_duration_seconds"),
+            upstream: histogram("embedgate_upstream_duration_seconds"),
+            overhead: histogram("embedgate_overhead_duration_seconds"),
+            codes: CODES.map(|_| OnceLock::new()).collect(),
+        }
+    }
+}
+
+fn counter_with(recorder: &PrometheusRecorder, name: &'static str, labels: Vec<Label>) -> Counter {
+    recorder.register_counter(&Key::from_parts(name, labels), &METADATA)
+}
+
+fn describe(recorder: &PrometheusRecorder) {
+    let gauges = [
+        ("embedgate_build_info", "Version of the program; always 1."),
+        ("embedgate_requests_active", "Requests being served."),
+        ("embedgate_tunnels_active", "Open WebSockets and other upgraded connections."),
+        ("embedgate_connections_active", "Open connections of clients."),
+        ("embedgate_directory_age_seconds", "Seconds since the directory was known to be current."),
+        ("embedgate_directory_organisations", "Organisations in the directory."),
+    ];
+    let counters = [
+        ("embedgate_requests_total", "Finished requests by kind of route and status code."),
+        ("embedgate_rejects_total", "Requests refused by the gateway itself, by reason."),
+        ("embedgate_connections_total", "Connections of clients, accepted or refused because the instance was full."),
+        ("embedgate_received_bytes_total", "Body and tunnel bytes received from clients."),
+        ("embedgate_sent_bytes_total", "Body and tunnel bytes sent to clients."),
+        ("embedgate_upstream_connections_total", "Connections to upstreams, opened or failed."),
+        ("embedgate_retries_total", "Requests sent again on a fresh connection or with a fresh token."),
+        ("embedgate_token_mints_total", "Calls to token issuers by result."),
+        ("embedgate_directory_loads_total", "Loads of the directory, taken over or refused."),
+        ("embedgate_log_lines_dropped_total", "Log writes lost because their reader was too slow."),
+        ("embedgate_panics_total", "Panics; each ended one connection."),
+    ];
+    let histograms = [
+        ("embedgate_request_duration_seconds", "From a request's head to the last byte of its answer."),
+        ("embedgate_upstream_duration_seconds", "From the request's head sent upstream to the head of the answer."),
+        ("embedgate_overhead_duration_seconds", "Time the gateway itself added to a request."),
+    ];
+    for (name, help) in gauges {
+        recorder.describe_gauge(name.into(), None, help.into());
+    }
+    for (name, help) in counters {
+        recorder.describe_counter(name.into(), None, help.into());
+    }
+    for (name, help) in histograms {
+        recorder.describe_histogram(name.into(), Some(Unit::Seconds), help.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_show_up_with_help_and_labels() {
+        let metrics = Metrics::new().unwrap();
+        metrics.count(RouteKind::App, 200);
+        metrics.count(RouteKind::App, 200);
+        metrics.count(RouteKind::App, 99);
+        metrics.count_reject(Class::Session);
+        metrics.route(RouteKind::Sql).duration.record(0.2);
+        let text = metrics.exporter().render();
+        assert!(text.contains("# HELP embedgate_requests_total Finished requests"), "{text}");
+        assert!(text.contains("embedgate_requests_total{route=\"app\",code=\"200\"} 2"), "{text}");
+        assert!(text.contains("embedgate_rejects_total{reason=\"session\"} 1"), "{text}");
+        assert!(text.contains("embedgate_request_duration_seconds_bucket{route=\"sql\",le=\"0.25\"} 1"), "{text}");
+        assert!(text.contains("embedgate_build_info{version="), "{text}");
+    }
+}

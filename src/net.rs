@@ -1,0 +1,5 @@
+//! Sockets: plain and TLS streams as one type, and dialling upstreams under the address policy.
+
+pub mod dial;
+pub mod io;
+pub mod tls;

@@ -1,0 +1,227 @@
+//! Connecting to upstreams and issuers. The address that was checked is the address that is dialled, so a name that
+//! changes its mind between check and use (DNS rebinding) gains nothing.
+
+use super::io::{self as stream, Io};
+use crate::model::url::{BaseUrl, Scheme};
+use rustls::ClientConfig;
+use rustls_pki_types::{IpAddr as TlsIpAddr, ServerName};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpStream, lookup_host};
+use tokio_rustls::{TlsConnector, TlsStream};
+
+/// Why no connection came about.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// The name has no address.
+    #[error("cannot resolve {host}: {cause}")]
+    Resolve {
+        /// The name.
+        host: String,
+        /// What the resolver said.
+        cause: io::Error,
+    },
+    /// The name resolves to addresses that are not allowed.
+    #[error("{host} resolves to {address}, a private address; set upstreams.allow_private_addresses if that is meant")]
+    Prohibited {
+        /// The name.
+        host: String,
+        /// One of its addresses.
+        address: IpAddr,
+    },
+    /// Nothing accepts connections there.
+    #[error("cannot connect to {0}: {1}")]
+    Connect(String, io::Error),
+    /// The TLS handshake failed.
+    #[error("TLS with {0} failed: {1}")]
+    Tls(String, io::Error),
+    /// It took too long.
+    #[error("{0} did not accept a connection within {1:?}")]
+    Timeout(String, Duration),
+}
+
+/// Dials upstreams.
+#[derive(Clone)]
+pub struct Dialer {
+    tls: TlsConnector,
+    private: bool,
+    timeout: Duration,
+}
+
+impl Dialer {
+    /// A dialler that gives each connection, TLS handshake included, so much time. `private` allows addresses that are
+    /// not on the public internet.
+    #[must_use]
+    pub fn new(tls: Arc<ClientConfig>, private: bool, timeout: Duration) -> Self {
+        Self { tls: TlsConnector::from(tls), private, timeout }
+    }
+
+    /// Connects to the host of `url`.
+    ///
+    /// # Errors
+    /// [`DialError`]; nothing has been sent that could matter.
+    pub async fn dial(&self, url: &BaseUrl) -> Result<Io, DialError> {
+        match tokio::time::timeout(self.timeout, self.connect(url)).await {
+            Ok(result) => result,
+            Err(_) => Err(DialError::Timeout(url.to_string(), self.timeout)),
+        }
+    }
+
+    async fn connect(&self, url: &BaseUrl) -> Result<Io, DialError> {
+        let tcp = self.tcp(url).await?;
+        stream::tune(&tcp);
+        if url.scheme() == Scheme::Http {
+            return Ok(Io::Plain(tcp));
+        }
+        let failed = |cause| DialError::Tls(url.to_string(), cause);
+        let tls = self.tls.connect(server_name(url).map_err(failed)?, tcp).await.map_err(failed)?;
+        Ok(Io::Tls(Box::new(TlsStream::Client(tls))))
+    }
+
+    async fn tcp(&self, url: &BaseUrl) -> Result<TcpStream, DialError> {
+        let mut refused = None;
+        for address in resolve(url).await? {
+            if !self.private && !is_public(address.ip()) {
+                let host = url.host().to_owned();
+                refused.get_or_insert(DialError::Prohibited { host, address: address.ip() });
+                continue;
+            }
+            match TcpStream::connect(address).await {
+                Ok(tcp) => return Ok(tcp),
+                Err(cause) => refused = Some(DialError::Connect(url.to_string(), cause)),
+            }
+        }
+        Err(refused.unwrap_or_else(|| {
+            let cause = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+            DialError::Resolve { host: url.host().to_owned(), cause }
+        }))
+    }
+}
+
+async fn resolve(url: &BaseUrl) -> Result<Vec<SocketAddr>, DialError> {
+    if let Some(ip) = url.ip() {
+        return Ok(vec![SocketAddr::new(ip, url.port())]);
+    }
+    if url.is_loopback() {
+        // Names below localhost never go to a resolver (RFC 6761 6.3).
+        let both = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+        return Ok(both.map(|ip| SocketAddr::new(ip, url.port())).to_vec());
+    }
+    let found = lookup_host((url.host(), url.port())).await;
+    found.map(Iterator::collect).map_err(|cause| DialError::Resolve { host: url.host().to_owned(), cause })
+}
+
+fn server_name(url: &BaseUrl) -> io::Result<ServerName<'static>> {
+    if let Some(ip) = url.ip() {
+        return Ok(ServerName::IpAddress(TlsIpAddr::from(ip)));
+    }
+    ServerName::try_from(url.host().to_owned()).map_err(|bad| io::Error::new(io::ErrorKind::InvalidInput, bad))
+}
+
+/// Whether an address is on the public internet: not loopback, private, link-local, shared, reserved, multicast, nor an
+/// IPv6 form that carries such an IPv4 address.
+#[must_use]
+pub fn is_public(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => is_public_v4(v4),
+        IpAddr::V6(v6) => is_public_v6(v6),
+    }
+}
+
+fn is_public_v4(ip: Ipv4Addr) -> bool {
+    let [a, b, c, _] = ip.octets();
+    let shared = a == 100 && (64..128).contains(&b);
+    let benchmark = a == 198 && (b == 18 || b == 19);
+    let protocol = a == 192 && b == 0 && c == 0;
+    !(a == 0
+        || a >= 240
+        || shared
+        || benchmark
+        || protocol
+        || ip.is_loopback()
+        || ip.is_private()
+        || ip.is_link_local()
+        || ip.is_multicast()
+        || ip.is_documentation())
+}
+
+fn is_public_v6(ip: Ipv6Addr) -> bool {
+    let s = ip.segments();
+    let v4 = |high: u16, low: u16| {
+        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+        is_public_v4(Ipv4Addr::new(a, b, c, d))
+    };
+    match s {
+        [0, 0, 0, 0, 0, 0 | 0xffff, ..] => s[5] == 0xffff && v4(s[6], s[7]),
+        // NAT64 (RFC 6052, RFC 8215) and 6to4 (RFC 3056) carry an IPv4 address.
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => v4(high, low),
+        [0x64, 0xff9b, 1, ..] => false,
+        [0x2002, high, low, ..] => v4(high, low),
+        // Teredo carries one in disguise (RFC 4380); 2001:db8::/32 is for documentation.
+        [0x2001, 0 | 0xdb8, ..] => false,
+        // Unique local, link-local, site-local, multicast.
+        [first, ..] => first & 0xfe00 != 0xfc00 && first & 0xff80 != 0xfe80 && first & 0xff00 != 0xff00,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_public_internet_is_public() {
+        for public in [
+            "8.8.8.8",
+            "1.1.1.1",
+            "100.63.0.1",
+            "2606:4700::1",
+            "64:ff9b::808:808",
+            "::ffff:8.8.8.8",
+            "2002:808:808::1",
+        ] {
+            assert!(is_public(public.parse().unwrap()), "{public}");
+        }
+        for private in [
+            "127.0.0.1",
+            "10.1.2.3",
+            "172.16.0.1",
+            "192.168.1.1",
+            "169.254.169.254",
+            "100.64.0.1",
+            "0.0.0.0",
+            "224.0.0.1",
+            "255.255.255.255",
+            "198.18.0.1",
+            "::1",
+            "::",
+            "fe80::1",
+            "fec0::1",
+            "fd00::1",
+            "ff02::1",
+            "::ffff:127.0.0.1",
+            "::ffff:10.0.0.1",
+            "64:ff9b::7f00:1",
+            "64:ff9b::a9fe:a9fe",
+            "64:ff9b:1::1",
+            "2002:7f00:1::",
+            "2001:db8::1",
+            "2001::1",
+            "::7f00:1",
+        ] {
+            assert!(!is_public(private.parse().unwrap()), "{private}");
+        }
+    }
+
+    #[tokio::test]
+    async fn private_addresses_need_the_switch() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = BaseUrl::parse(&format!("http://app.localhost:{}", listener.local_addr().unwrap().port())).unwrap();
+        let tls = crate::net::tls::client_config(None).unwrap();
+        let closed = Dialer::new(Arc::clone(&tls), false, Duration::from_secs(5));
+        assert!(matches!(closed.dial(&url).await, Err(DialError::Prohibited { .. })));
+        let open = Dialer::new(tls, true, Duration::from_secs(5));
+        assert!(open.dial(&url).await.is_ok());
+    }
+}

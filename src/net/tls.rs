@@ -1,0 +1,70 @@
+//! TLS settings. One crypto provider, aws-lc-rs: the fastest of rustls's, and the one the JWT check will share.
+
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Why TLS cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file with certificates or a key cannot be read.
+    #[error("{}: {cause}", .path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        cause: rustls_pki_types::pem::Error,
+    },
+    /// A file has no certificate in it.
+    #[error("{}: no certificate in PEM form", .0.display())]
+    NoCertificate(PathBuf),
+    /// Certificate and key do not fit, or a root is not a certificate.
+    #[error("{0}")]
+    Rustls(#[from] rustls::Error),
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
+}
+
+/// How the gateway speaks TLS to upstreams and issuers: the public roots (Mozilla's, compiled in) and those of `ca_file`.
+///
+/// # Errors
+/// [`TlsError`] when `ca_file` cannot be read or holds no certificate.
+pub fn client_config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError> {
+    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    if let Some(path) = ca_file {
+        for certificate in certificates(path)? {
+            roots.add(certificate)?;
+        }
+    }
+    let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// How the gateway speaks TLS to clients.
+///
+/// # Errors
+/// [`TlsError`] when a file cannot be read or certificate and key do not fit.
+pub fn server_config(cert: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
+    let chain = certificates(cert)?;
+    let key = PrivateKeyDer::from_pem_file(key).map_err(|cause| TlsError::File { path: key.to_owned(), cause })?;
+    let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+    let mut config = builder.with_no_client_auth().with_single_cert(chain, key)?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let failed = |cause| TlsError::File { path: path.to_owned(), cause };
+    let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).map_err(failed)?.collect();
+    match found.map_err(failed)? {
+        none if none.is_empty() => Err(TlsError::NoCertificate(path.to_owned())),
+        some => Ok(some),
+    }
+}

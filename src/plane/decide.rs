@@ -1,0 +1,131 @@
+//! The decision on a request: a plain function of the snapshot, the session, what is asked for, a time and a seed. It
+//! awaits nothing and knows no socket.
+
+use super::route::Target;
+use crate::clock::UnixSeconds;
+use crate::live::token::Token;
+use crate::model::ids::UpstreamId;
+use crate::model::reject::{Class, Reject};
+use crate::model::snapshot::{Org, Snapshot};
+use crate::model::tables::{ClusterRole, ClusterState};
+use crate::model::upstream::{Node, ServicePrincipal, Upstream, Workspace};
+use crate::session::Session;
+use std::sync::Arc;
+
+/// Where a request goes and as whom.
+#[derive(Debug)]
+pub struct Plan {
+    /// Where it goes.
+    pub node: Arc<Node>,
+    /// As whom.
+    pub principal: Arc<ServicePrincipal>,
+    /// Its credential; none for an anonymous principal.
+    pub token: Option<Arc<Token>>,
+    /// The app or warehouse, for the log; none for the workspace itself.
+    pub upstream: Option<UpstreamId>,
+}
+
+/// The outcome of [`decide`].
+#[derive(Debug)]
+pub enum Decision {
+    /// Go.
+    Go(Plan),
+    /// The principal needs a token first; then decide again.
+    NeedsToken(Arc<ServicePrincipal>),
+}
+
+/// Decides: route, access, cluster and node, then credential. A refused request causes no token to be issued.
+///
+/// # Errors
+/// [`Reject`]: what belongs to another organisation is not found, what this user may not use is forbidden.
+pub fn decide(
+    snapshot: &Snapshot,
+    target: &Target<'_>,
+    session: &Session,
+    now: UnixSeconds,
+    seed: u64,
+) -> Result<Decision, Reject> {
+    let gone = || Reject::new(Class::Session, "the session's organisation is not in the directory");
+    let org = snapshot.org(session.org()).ok_or_else(gone)?;
+    let found = find(org, target, session)?;
+    let email = session.email();
+    let nobody = || Reject::new(Class::Forbidden, "no service principal acts for this user in the workspace");
+    let principal = found.workspace.principals.of(email).ok_or_else(nobody)?;
+    let token = principal.token.get(now);
+    if token.is_none() && !principal.is_anonymous() {
+        return Ok(Decision::NeedsToken(Arc::clone(principal)));
+    }
+    let node = match found.upstream {
+        Some(upstream) => pick(upstream, seed)?,
+        None => &found.workspace.node,
+    };
+    Ok(Decision::Go(Plan {
+        node: Arc::clone(node),
+        principal: Arc::clone(principal),
+        token,
+        upstream: found.upstream.map(|upstream| upstream.id.clone()),
+    }))
+}
+
+struct Found<'a> {
+    workspace: &'a Arc<Workspace>,
+    upstream: Option<&'a Arc<Upstream>>,
+}
+
+fn find<'a>(org: &'a Org, target: &Target<'_>, session: &Session) -> Result<Found<'a>, Reject> {
+    let not_found = |cause: &'static str| Reject::new(Class::NotFound, cause);
+    let app = match target {
+        Target::AppByHost { org: host_org, .. } if **host_org != *session.org() => {
+            return Err(not_found("the host is another organisation's"));
+        }
+        Target::AppByHost { app, .. } => &**app,
+        Target::AppByPath { app, .. } => app,
+        Target::Sql { warehouse } => return find_sql(org, *warehouse, session),
+        Target::Own(_) | Target::AppWithoutSlash | Target::FireflyV1 { .. } => {
+            return Err(Reject::new(Class::Internal, "not a target of the directory"));
+        }
+    };
+    let upstream = org.app(app).ok_or_else(|| not_found("no such app in the organisation"))?;
+    if session.app().is_some_and(|own| own != app) {
+        return Err(Reject::new(Class::Forbidden, "the session is for another app"));
+    }
+    Ok(Found { workspace: &upstream.workspace, upstream: Some(upstream) })
+}
+
+fn find_sql<'a>(org: &'a Org, warehouse: Option<&str>, session: &Session) -> Result<Found<'a>, Reject> {
+    let not_found = || Reject::new(Class::NotFound, "no such warehouse or workspace in the organisation");
+    let found = match warehouse {
+        Some(id) => {
+            let upstream = org.warehouse(id).ok_or_else(not_found)?;
+            Found { workspace: &upstream.workspace, upstream: Some(upstream) }
+        }
+        None => Found { workspace: org.home().ok_or_else(not_found)?, upstream: None },
+    };
+    if session.app().is_some() {
+        return Err(Reject::new(Class::Forbidden, "the session is for an app, not for SQL"));
+    }
+    Ok(found)
+}
+
+/// The less busy of two nodes picked by chance, among the nodes of running primary clusters. Knowing the load of two is
+/// nearly as good as knowing it of all, and herds nobody onto the one that was idle a moment ago.
+fn pick(upstream: &Upstream, seed: u64) -> Result<&Arc<Node>, Reject> {
+    let serves = |state, role| state == ClusterState::Running && role == ClusterRole::Primary;
+    let nodes = || upstream.clusters.iter().filter(|c| serves(c.state, c.role)).flat_map(|c| &c.nodes);
+    let count = nodes().count() as u64;
+    if count == 0 {
+        return Err(Reject::new(Class::NoRunningCluster, "no cluster of the upstream is running"));
+    }
+    let first = seed % count;
+    // Another one: 1 to count - 1 places further on.
+    let second = (first + 1 + (seed >> 32) % (count - 1).max(1)) % count;
+    let nth = |n: u64| nodes().nth(n as usize);
+    let better = match (nth(first), nth(second)) {
+        (Some(a), Some(b)) if b.live.active() < a.live.active() => Some(b),
+        (a, _) => a,
+    };
+    better.ok_or_else(|| Reject::new(Class::Internal, "a node vanished from an immutable snapshot"))
+}
+
+#[cfg(test)]
+mod tests;

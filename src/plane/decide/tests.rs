@@ -1,0 +1,127 @@
+use super::*;
+use crate::model::ids::{ClusterId, OrgId, PrincipalId, WorkspaceId};
+use crate::model::tables::{ClusterRow, OrgRow, PrincipalKind, PrincipalRow, Segment, Tables, UpstreamRow, WorkspaceRow};
+use crate::model::url::BaseUrl;
+use crate::secret::Secret;
+use crate::session::Parts;
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+fn url(text: &str) -> BaseUrl {
+    BaseUrl::parse(text).unwrap()
+}
+
+fn cluster(id: &str, state: ClusterState, role: ClusterRole, nodes: &[&str]) -> ClusterRow {
+    let nodes = nodes.iter().map(|node| url(node)).collect();
+    ClusterRow { id: ClusterId::parse(id).unwrap(), state, role, nodes }
+}
+
+fn upstream(id: &str, clusters: Vec<ClusterRow>) -> UpstreamRow {
+    let workspace = WorkspaceId::parse("main").unwrap();
+    UpstreamRow { id: UpstreamId::parse(id).unwrap(), workspace, url: url("https://app.example"), clusters }
+}
+
+fn org(id: &str, clusters: Vec<ClusterRow>, kind: PrincipalKind) -> OrgRow {
+    let workspace = WorkspaceId::parse("main").unwrap();
+    OrgRow {
+        id: OrgId::parse(id).unwrap(),
+        name: id.to_owned(),
+        segment: Segment::Stable,
+        principals: vec![PrincipalRow {
+            id: PrincipalId::parse("spn").unwrap(),
+            kind,
+            workspace: workspace.clone(),
+            users: vec![],
+        }],
+        apps: vec![upstream("editor", clusters), upstream("viz", vec![])],
+        warehouses: vec![upstream("wh", vec![])],
+        workspaces: vec![WorkspaceRow { id: workspace, url: url("https://dbc.example") }],
+    }
+}
+
+fn bearer() -> PrincipalKind {
+    PrincipalKind::Bearer { token: Secret::new("t".into()) }
+}
+
+fn world(clusters: Vec<ClusterRow>) -> Snapshot {
+    Snapshot::build(Tables { orgs: vec![org("acme", clusters, bearer()), org("other", vec![], bearer())] }, None)
+}
+
+fn session(org: &str, app: Option<&str>) -> Session {
+    Session::new(Parts { id: [0; 16], issued: 0, expires: 99, org, user: "u", email: "u@x", app }).unwrap()
+}
+
+fn by_path(app: &str) -> Target<'_> {
+    Target::AppByPath { app, prefix: 0 }
+}
+
+fn class(result: Result<Decision, Reject>) -> Result<(), Class> {
+    result.map(|_| ()).map_err(|reject| reject.class)
+}
+
+#[test]
+fn access_follows_organisation_then_app() {
+    let world = world(vec![]);
+    let ask = |target: &Target<'_>, session: &Session| class(decide(&world, target, session, 1, 0));
+    let (all, bound) = (session("acme", None), session("acme", Some("editor")));
+    assert_eq!(ask(&by_path("editor"), &all), Ok(()));
+    assert_eq!(ask(&by_path("editor"), &bound), Ok(()));
+    assert_eq!(ask(&by_path("viz"), &bound), Err(Class::Forbidden));
+    assert_eq!(ask(&by_path("nothing"), &bound), Err(Class::NotFound));
+    assert_eq!(ask(&by_path("editor"), &session("gone", None)), Err(Class::Session));
+    let foreign = Target::AppByHost { org: Cow::Borrowed("other"), app: Cow::Borrowed("editor") };
+    assert_eq!(ask(&foreign, &all), Err(Class::NotFound));
+    assert_eq!(ask(&Target::Sql { warehouse: Some("wh") }, &all), Ok(()));
+    assert_eq!(ask(&Target::Sql { warehouse: None }, &all), Ok(()));
+    assert_eq!(ask(&Target::Sql { warehouse: Some("theirs") }, &all), Err(Class::NotFound));
+    assert_eq!(ask(&Target::Sql { warehouse: Some("wh") }, &bound), Err(Class::Forbidden));
+}
+
+#[test]
+fn a_refused_request_needs_no_token() {
+    let databricks = PrincipalKind::Databricks { client_id: "c".into(), client_secret: Secret::new("s".into()) };
+    let world = Snapshot::build(Tables { orgs: vec![org("acme", vec![], databricks)] }, None);
+    let ask = |app, session: &Session| decide(&world, &by_path(app), session, 1, 0);
+    assert!(matches!(ask("editor", &session("acme", None)), Ok(Decision::NeedsToken(p)) if p.id.as_str() == "spn"));
+    assert_eq!(class(ask("viz", &session("acme", Some("editor")))), Err(Class::Forbidden));
+}
+
+#[test]
+fn only_running_primary_clusters_are_used() {
+    use ClusterRole::{Primary, Shadow};
+    use ClusterState::{Draining, Running, Starting, Stopped};
+    let world = world(vec![
+        cluster("old", Draining, Primary, &["https://old.example"]),
+        cluster("new", Running, Primary, &["https://a.example", "https://b.example", "https://c.example"]),
+        cluster("next", Starting, Primary, &["https://next.example"]),
+        cluster("copy", Running, Shadow, &["https://copy.example"]),
+    ]);
+    let mut seen: HashMap<String, u32> = HashMap::new();
+    for seed in 0..3000u64 {
+        let seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let Ok(Decision::Go(plan)) = decide(&world, &by_path("editor"), &session("acme", None), 1, seed) else {
+            panic!("refused");
+        };
+        *seen.entry(plan.node.url.host().to_owned()).or_default() += 1;
+    }
+    assert_eq!(seen.len(), 3, "{seen:?}");
+    assert!(seen.iter().all(|(host, n)| ["a.example", "b.example", "c.example"].contains(&&**host) && *n > 700), "{seen:?}");
+    let stopped = self::world(vec![cluster("old", Stopped, Primary, &["https://old.example"])]);
+    let refused = decide(&stopped, &by_path("editor"), &session("acme", None), 1, 0);
+    assert_eq!(class(refused), Err(Class::NoRunningCluster));
+}
+
+#[test]
+fn the_less_busy_of_two_is_taken() {
+    let nodes = ["https://a.example", "https://b.example"];
+    let world = world(vec![cluster("c", ClusterState::Running, ClusterRole::Primary, &nodes)]);
+    let busy = &world.org("acme").unwrap().app("editor").unwrap().clusters[0].nodes[0];
+    let _lease = busy.live.lease();
+    for seed in 0..100u64 {
+        let seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let Ok(Decision::Go(plan)) = decide(&world, &by_path("editor"), &session("acme", None), 1, seed) else {
+            panic!("refused");
+        };
+        assert_eq!(plan.node.url.host(), "b.example");
+    }
+}

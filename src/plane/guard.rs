@@ -1,0 +1,142 @@
+//! Requests that other sites make in a user's name. A cookie comes along whoever asks, and SameSite=None lets every site
+//! ask, so the gateway tells by Origin and Fetch Metadata who did.
+
+use crate::model::reject::{Class, Reject};
+use crate::model::url::Scheme;
+use crate::wire::fields::Name;
+use crate::wire::request::Head;
+
+/// Whom the gateway takes a request with a cookie from.
+#[derive(Debug, Clone)]
+pub struct Guard {
+    /// The scheme browsers see.
+    pub scheme: Scheme,
+    /// Origins of front ends, as browsers write them.
+    pub frontends: Vec<String>,
+}
+
+/// What an `Origin` field says about a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// There is none.
+    Absent,
+    /// The page is the app's own.
+    Own,
+    /// The page is a front end's.
+    Frontend,
+    /// The page is somebody else's, or hides who it is.
+    Foreign,
+}
+
+impl Guard {
+    /// Whose page made a request.
+    #[must_use]
+    pub fn origin(&self, head: &Head<'_>) -> Origin {
+        let Some(origin) = head.fields.first(Name::Origin) else { return Origin::Absent };
+        let own = origin
+            .strip_prefix(self.scheme.as_str().as_bytes())
+            .and_then(|rest| rest.strip_prefix(b"://"))
+            .is_some_and(|authority| self.is_own(authority, head.authority.as_bytes()));
+        if own {
+            Origin::Own
+        } else if self.frontends.iter().any(|frontend| frontend.as_bytes() == origin) {
+            Origin::Frontend
+        } else {
+            Origin::Foreign
+        }
+    }
+
+    /// Browsers leave the scheme's own port out of both; other clients may write it.
+    fn is_own(&self, authority: &[u8], host: &[u8]) -> bool {
+        let bare = |text: &[u8]| {
+            let port = format!(":{}", self.scheme.default_port());
+            text.strip_suffix(port.as_bytes()).unwrap_or(text).to_ascii_lowercase()
+        };
+        authority.eq_ignore_ascii_case(host) || bare(authority) == bare(host)
+    }
+
+    /// Refuses what another site may not ask for with the user's cookie: opening WebSockets, changing anything, and
+    /// reading anything but by navigation into a frame or a tab.
+    ///
+    /// # Errors
+    /// [`Class::CrossSite`].
+    pub fn check(&self, head: &Head<'_>) -> Result<(), Reject> {
+        let refuse = |cause: &'static str| Err(Reject::new(Class::CrossSite, cause));
+        match self.origin(head) {
+            Origin::Own | Origin::Frontend => return Ok(()),
+            Origin::Foreign => return refuse("the Origin is neither the app's own nor a front end's"),
+            Origin::Absent => {}
+        }
+        if head.upgrade.is_some() {
+            return refuse("an upgrade with a session cookie and without an Origin");
+        }
+        let site = head.fields.first(Name::SecFetchSite);
+        match site {
+            Some(b"same-origin") => Ok(()),
+            Some(b"none") if head.is_safe() => Ok(()),
+            Some(_) if head.is_safe() && is_navigation(head) => Ok(()),
+            Some(_) => refuse("Sec-Fetch-Site says that another site asks"),
+            None if head.is_safe() => Ok(()),
+            None => refuse("a change asked for with a session cookie, without Origin and Sec-Fetch-Site"),
+        }
+    }
+}
+
+/// Whether a browser wants a page for a tab or a frame.
+#[must_use]
+pub fn is_navigation(head: &Head<'_>) -> bool {
+    let dest = head.fields.first(Name::SecFetchDest);
+    head.fields.first(Name::SecFetchMode) == Some(b"navigate")
+        && matches!(dest, None | Some(b"document" | b"iframe" | b"frame"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::request::Limits;
+
+    fn check(method: &str, lines: &str) -> Result<(), Class> {
+        let text = format!("{method} / HTTP/1.1\r\nHost: e--acme.apps.example.com\r\n{lines}\r\n");
+        let mut positions = Vec::new();
+        let head = Head::parse(text.as_bytes(), &mut positions, Limits { bytes: 9999, fields: 20 }).unwrap();
+        let guard = Guard { scheme: Scheme::Https, frontends: vec!["https://app.example.com".into()] };
+        guard.check(&head).map_err(|reject| reject.class)
+    }
+
+    const REFUSED: Result<(), Class> = Err(Class::CrossSite);
+
+    #[test]
+    fn the_own_page_and_the_front_end_may_do_everything() {
+        for origin in ["https://e--acme.apps.example.com", "https://e--acme.apps.example.com:443", "https://app.example.com"] {
+            assert_eq!(check("POST", &format!("Origin: {origin}\r\n")), Ok(()), "{origin}");
+            let socket = format!("Origin: {origin}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n");
+            assert_eq!(check("GET", &socket), Ok(()), "{origin}");
+        }
+        assert_eq!(check("POST", "Sec-Fetch-Site: same-origin\r\n"), Ok(()));
+    }
+
+    #[test]
+    fn other_origins_may_do_nothing() {
+        for origin in [
+            "https://viz--acme.apps.example.com", "http://e--acme.apps.example.com", "https://e--acme.apps.example.com.evil.com",
+            "https://e--acme.apps.example.com:8443", "https://xapp.example.com", "null", "",
+        ] {
+            assert_eq!(check("GET", &format!("Origin: {origin}\r\n")), REFUSED, "{origin}");
+        }
+    }
+
+    #[test]
+    fn without_an_origin_fetch_metadata_decides() {
+        let navigate = "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: iframe\r\n";
+        assert_eq!(check("GET", navigate), Ok(()));
+        assert_eq!(check("POST", navigate), REFUSED);
+        assert_eq!(check("GET", "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: no-cors\r\nSec-Fetch-Dest: image\r\n"), REFUSED);
+        let object = "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: object\r\n";
+        assert_eq!(check("GET", object), REFUSED);
+        assert_eq!(check("GET", "Sec-Fetch-Site: same-site\r\nSec-Fetch-Mode: cors\r\n"), REFUSED);
+        assert_eq!(check("GET", "Sec-Fetch-Site: none\r\n"), Ok(()));
+        assert_eq!(check("GET", ""), Ok(()));
+        assert_eq!(check("DELETE", ""), REFUSED);
+        assert_eq!(check("GET", "Connection: Upgrade\r\nUpgrade: websocket\r\n"), REFUSED);
+    }
+}

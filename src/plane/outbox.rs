@@ -1,0 +1,82 @@
+//! Bytes on their way into a socket: written at once where it takes them, kept only where it does not.
+
+use crate::net::io::Io;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tokio::io::AsyncWrite;
+
+/// Bytes that a socket has not taken yet.
+#[derive(Default)]
+pub(super) struct Outbox {
+    bytes: Vec<u8>,
+    sent: usize,
+}
+
+/// A larger buffer is given back to the allocator once it is empty.
+const KEEP: usize = 4096;
+/// Parts of one send, the kept bytes not counted.
+const MAX_PARTS: usize = 3;
+
+impl Outbox {
+    /// Whether everything has been taken.
+    pub(super) fn is_empty(&self) -> bool {
+        self.sent == self.bytes.len()
+    }
+
+    /// The buffer, for writing more into it; what it holds goes out with the next flush.
+    pub(super) fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// Writes what is kept; ready when the socket has taken all of it.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>, io: &mut Io) -> Poll<io::Result<()>> {
+        while !self.is_empty() {
+            match ready!(Pin::new(&mut *io).poll_write(cx, &self.bytes[self.sent..]))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                n => self.sent += n,
+            }
+        }
+        self.clear();
+        Pin::new(io).poll_flush(cx)
+    }
+
+    /// Writes what is kept and then the parts, in one call to the kernel where it takes them all. What it does not take
+    /// is kept.
+    ///
+    /// # Errors
+    /// When the connection is broken.
+    pub(super) fn send(&mut self, cx: &mut Context<'_>, io: &mut Io, parts: [&[u8]; MAX_PARTS]) -> io::Result<()> {
+        let mut taken = self.write_once(cx, io, parts)?;
+        let kept = (self.bytes.len() - self.sent).min(taken);
+        self.sent += kept;
+        taken -= kept;
+        if self.is_empty() {
+            self.clear();
+        }
+        for part in parts {
+            let skip = part.len().min(taken);
+            taken -= skip;
+            self.bytes.extend_from_slice(&part[skip..]);
+        }
+        Ok(())
+    }
+
+    fn write_once(&self, cx: &mut Context<'_>, io: &mut Io, parts: [&[u8]; MAX_PARTS]) -> io::Result<usize> {
+        let slices = [&self.bytes[self.sent..], parts[0], parts[1], parts[2]].map(IoSlice::new);
+        match Pin::new(io).poll_write_vectored(cx, &slices) {
+            Poll::Ready(taken) => taken,
+            Poll::Pending => Ok(0),
+        }
+    }
+
+    /// Forgets everything.
+    pub(super) fn clear(&mut self) {
+        self.sent = 0;
+        if self.bytes.capacity() > KEEP {
+            self.bytes = Vec::new();
+        } else {
+            self.bytes.clear();
+        }
+    }
+}

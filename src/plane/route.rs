@@ -1,0 +1,171 @@
+//! What a request asks for, told by host and path alone.
+
+use crate::metrics::RouteKind;
+use crate::model::reject::{Class, Reject};
+use crate::model::url::{is_loopback_name, split_authority};
+use crate::wire::request::Head;
+use std::borrow::Cow;
+
+/// The names this gateway answers to.
+#[derive(Debug, Clone, Default)]
+pub struct Hosts {
+    /// Apps are at `{app}--{org}.{base_domain}`; lower case.
+    pub base_domain: Option<String>,
+    /// Names of the host for path mode and SQL; lower case.
+    pub public: Vec<String>,
+    /// Whether the public host is a loopback name, and so every loopback name is the public host.
+    pub loopback: bool,
+    /// Whether FireFly's first form of URL is served.
+    pub firefly_v1: bool,
+}
+
+/// What a request asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target<'a> {
+    /// `/.embedgate/...`: the rest of the path.
+    Own(&'a str),
+    /// An app by host name.
+    AppByHost {
+        /// The organisation in the host name.
+        org: Cow<'a, str>,
+        /// The app in the host name.
+        app: Cow<'a, str>,
+    },
+    /// An app by path, of the session's organisation.
+    AppByPath {
+        /// The app in the path.
+        app: &'a str,
+        /// How much of the target the app does not see.
+        prefix: usize,
+    },
+    /// An app by path without the slash that makes relative links work: to be redirected.
+    AppWithoutSlash,
+    /// The SQL API of the organisation's workspace.
+    Sql {
+        /// The warehouse, when the path names one.
+        warehouse: Option<&'a str>,
+    },
+    /// FireFly's first form: `/app-proxy/{token}/{provider}/{domain}/{app}`.
+    FireflyV1 {
+        /// The sealed bearer.
+        token: &'a str,
+        /// `{app}.{provider}.{domain}`.
+        host: String,
+        /// How much of the target the app does not see.
+        prefix: usize,
+    },
+}
+
+impl Target<'_> {
+    /// The label for metrics.
+    #[must_use]
+    pub fn kind(&self) -> RouteKind {
+        match self {
+            Self::Own(_) => RouteKind::Own,
+            Self::AppByHost { .. } | Self::AppByPath { .. } | Self::AppWithoutSlash => RouteKind::App,
+            Self::Sql { .. } => RouteKind::Sql,
+            Self::FireflyV1 { .. } => RouteKind::FireflyV1,
+        }
+    }
+}
+
+const OWN: &str = "/.embedgate/";
+const APPS: &str = "/app-proxy/";
+/// App ids are shorter than this, sealed bearers are not.
+const MAX_APP_ID: usize = crate::model::ids::MAX_ID_LEN;
+
+/// Says what a request asks for.
+///
+/// # Errors
+/// Not found for a host or path that is nothing here; malformed for a SQL path that could be read in two ways.
+pub fn locate<'a>(hosts: &Hosts, head: &Head<'a>) -> Result<Target<'a>, Reject> {
+    let path = head.path();
+    if let Some(own) = path.strip_prefix(OWN) {
+        return Ok(Target::Own(own));
+    }
+    let host = split_authority(head.authority).map_or("", |(host, _)| host);
+    let host = lower(host);
+    if let Some(label) = hosts.base_domain.as_deref().and_then(|base| below(&host, base)) {
+        return by_host(label);
+    }
+    if !hosts.public.iter().any(|name| *name == *host) && !(hosts.loopback && is_loopback_name(&host)) {
+        return Err(Reject::new(Class::NotFound, "the host is not one of this gateway's"));
+    }
+    if let Some(rest) = path.strip_prefix(APPS) {
+        return by_path(hosts, rest);
+    }
+    sql(path)
+}
+
+fn lower(host: &str) -> Cow<'_, str> {
+    if host.bytes().any(|b| b.is_ascii_uppercase()) {
+        Cow::Owned(host.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(host)
+    }
+}
+
+/// The part of `host` before `.{base}`.
+fn below<'h>(host: &'h str, base: &str) -> Option<&'h str> {
+    host.strip_suffix(base)?.strip_suffix('.')
+}
+
+fn by_host<'a>(label: &str) -> Result<Target<'a>, Reject> {
+    match label.split_once("--") {
+        // Of several ways to split only the first counts: a name must not mean two organisations.
+        Some((app, org)) if !label.contains('.') && !org.contains("--") => {
+            Ok(Target::AppByHost { org: Cow::Owned(org.to_owned()), app: Cow::Owned(app.to_owned()) })
+        }
+        _ => Err(Reject::new(Class::NotFound, "the host is not {app}--{org} of the base domain")),
+    }
+}
+
+fn by_path<'a>(hosts: &Hosts, rest: &'a str) -> Result<Target<'a>, Reject> {
+    let Some((app, _)) = rest.split_once('/') else {
+        return Ok(Target::AppWithoutSlash);
+    };
+    if hosts.firefly_v1 && app.len() > MAX_APP_ID {
+        return firefly_v1(rest);
+    }
+    Ok(Target::AppByPath { app, prefix: APPS.len() + app.len() })
+}
+
+fn firefly_v1(rest: &str) -> Result<Target<'_>, Reject> {
+    let mut segments = rest.splitn(5, '/');
+    match [segments.next(), segments.next(), segments.next(), segments.next()] {
+        [Some(token), Some(provider), Some(domain), Some(app)]
+            if ![token, provider, domain, app].iter().any(|segment| segment.is_empty()) =>
+        {
+            let prefix = APPS.len() + token.len() + provider.len() + domain.len() + app.len() + 3;
+            Ok(Target::FireflyV1 { token, host: format!("{app}.{provider}.{domain}"), prefix })
+        }
+        _ => Err(Reject::new(Class::NotFound, "not /app-proxy/{token}/{provider}/{domain}/{app}")),
+    }
+}
+
+/// The paths of Databricks' SQL APIs. They decide what may be called in the organisation's workspace, so a path that the
+/// workspace could read differently is refused.
+fn sql(path: &str) -> Result<Target<'_>, Reject> {
+    let unknown = || Reject::new(Class::NotFound, "the path is nothing here");
+    let (warehouse, is_sql) = if let Some(rest) = path.strip_prefix("/api/2.0/sql/statements") {
+        (None, rest.is_empty() || rest.starts_with('/'))
+    } else if let Some(rest) = path.strip_prefix("/api/2.0/sql/warehouses/") {
+        (Some(rest), true)
+    } else {
+        let rest = path.strip_prefix("/sql/1.0/warehouses/").or_else(|| path.strip_prefix("/sql/1.0/endpoints/"));
+        (rest, rest.is_some())
+    };
+    if !is_sql {
+        return Err(unknown());
+    }
+    if path.contains(['%', '\\', ';']) || path.split('/').skip(1).any(|segment| matches!(segment, "" | "." | "..")) {
+        return Err(Reject::new(Class::Malformed, "a SQL path with empty, dot or encoded segments"));
+    }
+    match warehouse {
+        Some(id) if id.contains('/') => Err(unknown()),
+        warehouse => Ok(Target::Sql { warehouse }),
+    }
+}
+
+#[cfg(test)]
+mod tests;

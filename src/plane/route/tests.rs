@@ -1,0 +1,83 @@
+use super::*;
+use crate::wire::request::Limits;
+
+fn hosts() -> Hosts {
+    Hosts {
+        base_domain: Some("apps.example.com".into()),
+        public: vec!["gate.example.com".into()],
+        loopback: false,
+        firefly_v1: true,
+    }
+}
+
+fn locate_in(hosts: &Hosts, host: &str, path: &str) -> Result<String, Class> {
+    let text = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+    let mut positions = Vec::new();
+    let head = Head::parse(text.as_bytes(), &mut positions, Limits { bytes: 9999, fields: 9 }).unwrap();
+    locate(hosts, &head).map(|target| format!("{target:?}")).map_err(|reject| reject.class)
+}
+
+fn at(host: &str, path: &str) -> Result<String, Class> {
+    locate_in(&hosts(), host, path)
+}
+
+#[test]
+fn apps_by_host() {
+    let app = Ok(r#"AppByHost { org: "acme", app: "editor" }"#.to_owned());
+    assert_eq!(at("editor--acme.apps.example.com", "/x?y"), app);
+    assert_eq!(at("Editor--ACME.apps.example.com:8443", "/"), app);
+    for nothing in
+        ["apps.example.com", "editor.apps.example.com", "a--b--c.apps.example.com", "x.editor--acme.apps.example.com", "editor--acme.evil.com"]
+    {
+        assert_eq!(at(nothing, "/"), Err(Class::NotFound), "{nothing}");
+    }
+    assert!(at("editor--acme.apps.example.com", "/app-proxy/other/").unwrap().starts_with("AppByHost"));
+}
+
+#[test]
+fn apps_by_path_on_the_public_host_only() {
+    assert_eq!(at("gate.example.com", "/app-proxy/editor/a?b"), Ok(r#"AppByPath { app: "editor", prefix: 17 }"#.into()));
+    assert_eq!(at("gate.example.com", "/app-proxy/editor"), Ok("AppWithoutSlash".into()));
+    assert_eq!(at("10.0.0.1", "/app-proxy/editor/"), Err(Class::NotFound));
+    assert_eq!(at("gate.example.com", "/"), Err(Class::NotFound));
+    let local = Hosts { loopback: true, public: vec!["localhost".into()], ..Hosts::default() };
+    assert!(locate_in(&local, "127.0.0.1:8080", "/app-proxy/editor/").is_ok());
+}
+
+#[test]
+fn fireflys_urls_are_told_by_the_length_of_their_token() {
+    let token = "A".repeat(76);
+    let path = format!("/app-proxy/{token}/aws/databricksapps/editor-1/static/x");
+    let target = at("gate.example.com", &path).unwrap();
+    assert!(target.contains(r#"host: "editor-1.aws.databricksapps""#), "{target}");
+    assert!(target.contains(&format!("prefix: {}", path.len() - "/static/x".len())), "{target}");
+    assert_eq!(at("gate.example.com", &format!("/app-proxy/{token}/aws/x")), Err(Class::NotFound));
+    let off = Hosts { firefly_v1: false, ..hosts() };
+    assert!(locate_in(&off, "gate.example.com", &path).unwrap().starts_with("AppByPath"));
+}
+
+#[test]
+fn sql_paths_have_one_reading() {
+    for path in ["/api/2.0/sql/statements", "/api/2.0/sql/statements/", "/api/2.0/sql/statements/01ef/result/chunks/0"] {
+        let found = at("gate.example.com", path);
+        let expected = if path.ends_with('/') { Err(Class::Malformed) } else { Ok("Sql { warehouse: None }".into()) };
+        assert_eq!(found, expected, "{path}");
+    }
+    assert_eq!(at("gate.example.com", "/sql/1.0/warehouses/a1"), Ok(r#"Sql { warehouse: Some("a1") }"#.into()));
+    for path in [
+        "/api/2.0/sql/statements/../../../2.0/secrets/list", "/api/2.0/sql/statements/%2e%2e/x", "/api/2.0/sql/statements//x",
+        "/api/2.0/sql/statements/.", "/api/2.0/sql/statements/a;b", "/api/2.0/sql/statements/..%2fx",
+    ] {
+        assert_eq!(at("gate.example.com", path), Err(Class::Malformed), "{path}");
+    }
+    for path in ["/api/2.0/secrets/list", "/api/2.0/sql/statementsx", "/api/2.0/sql/warehouses", "/sql/1.0/warehouses/a/b"] {
+        assert_eq!(at("gate.example.com", path), Err(Class::NotFound), "{path}");
+    }
+}
+
+#[test]
+fn own_endpoints_are_on_every_host() {
+    for host in ["gate.example.com", "editor--acme.apps.example.com", "10.0.0.1"] {
+        assert_eq!(at(host, "/.embedgate/healthz"), Ok(r#"Own("healthz")"#.into()));
+    }
+}

@@ -1,0 +1,160 @@
+//! Sessions: sealed tokens that name an organisation and a user, where requests carry them, and the keys that open them.
+
+pub mod carrier;
+pub mod firefly;
+pub mod keys;
+pub mod seal;
+
+use crate::clock::UnixSeconds;
+
+/// Who a request is from. Holds ids only; everything that may change is looked up in the snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    /// 128 random bits that name the session.
+    pub id: [u8; 16],
+    /// When it began.
+    pub issued: UnixSeconds,
+    /// When it ends.
+    pub expires: UnixSeconds,
+    /// Organisation, user, e-mail and app one after the other.
+    text: Box<str>,
+    ends: [u8; 3],
+}
+
+/// Why a session cannot be made of given parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidSession {
+    /// The organisation or app is not an id.
+    #[error("organisation and app must be ids: letters, digits, '-' and '_'")]
+    Id,
+    /// The user is empty or has control characters.
+    #[error("the user must not be empty nor hold control characters or non-ASCII letters")]
+    User,
+    /// The e-mail address has no `@` or has control characters.
+    #[error("the e-mail address must hold '@' and no control characters or non-ASCII letters")]
+    Email,
+    /// All of it together is too long.
+    #[error("organisation, user, e-mail and app are longer than {MAX_TEXT} characters together")]
+    TooLong,
+    /// It would end before it begins.
+    #[error("the session would end before it begins")]
+    Life,
+}
+
+/// Most bytes of organisation, user, e-mail and app together.
+pub const MAX_TEXT: usize = 255;
+
+/// The parts of a [`Session`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parts<'a> {
+    /// 128 random bits that name the session.
+    pub id: [u8; 16],
+    /// When it begins.
+    pub issued: UnixSeconds,
+    /// When it ends.
+    pub expires: UnixSeconds,
+    /// The organisation.
+    pub org: &'a str,
+    /// The user, as the front end names it.
+    pub user: &'a str,
+    /// The user's e-mail address; kept in lower case.
+    pub email: &'a str,
+    /// The only app the session is for, or none for all of the organisation's.
+    pub app: Option<&'a str>,
+}
+
+impl Session {
+    /// A session of these parts.
+    ///
+    /// # Errors
+    /// [`InvalidSession`] says which part is wrong.
+    pub fn new(parts: Parts<'_>) -> Result<Self, InvalidSession> {
+        use crate::model::ids::is_valid_id;
+        if !is_valid_id(parts.org) || !parts.app.is_none_or(is_valid_id) {
+            return Err(InvalidSession::Id);
+        }
+        // They go upstream as header values, so nothing but visible ASCII may be in them.
+        let is_visible = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic());
+        if !is_visible(parts.user) {
+            return Err(InvalidSession::User);
+        }
+        if !is_visible(parts.email) || !parts.email.contains('@') {
+            return Err(InvalidSession::Email);
+        }
+        if parts.expires <= parts.issued {
+            return Err(InvalidSession::Life);
+        }
+        let mut text = String::with_capacity(MAX_TEXT);
+        let mut ends = [0; 3];
+        for (part, end) in [parts.org, parts.user, parts.email].into_iter().zip(&mut ends) {
+            text.push_str(part);
+            *end = u8::try_from(text.len()).map_err(|_| InvalidSession::TooLong)?;
+        }
+        let email = usize::from(ends[1])..usize::from(ends[2]);
+        text[email].make_ascii_lowercase();
+        text.push_str(parts.app.unwrap_or(""));
+        if text.len() > MAX_TEXT {
+            return Err(InvalidSession::TooLong);
+        }
+        let text = text.into_boxed_str();
+        Ok(Self { id: parts.id, issued: parts.issued, expires: parts.expires, text, ends })
+    }
+
+    /// The organisation.
+    #[must_use]
+    pub fn org(&self) -> &str {
+        &self.text[..usize::from(self.ends[0])]
+    }
+
+    /// The user, as the front end names it.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        &self.text[usize::from(self.ends[0])..usize::from(self.ends[1])]
+    }
+
+    /// The user's e-mail address in lower case.
+    #[must_use]
+    pub fn email(&self) -> &str {
+        &self.text[usize::from(self.ends[1])..usize::from(self.ends[2])]
+    }
+
+    /// The only app the session is for, or none for all of the organisation's.
+    #[must_use]
+    pub fn app(&self) -> Option<&str> {
+        let app = &self.text[usize::from(self.ends[2])..];
+        if app.is_empty() { None } else { Some(app) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PARTS: Parts<'_> =
+        Parts { id: [7; 16], issued: 10, expires: 20, org: "acme", user: "u1", email: "Ann@Acme.example", app: None };
+
+    #[test]
+    fn parts_come_back() {
+        let session = Session::new(Parts { app: Some("editor"), ..PARTS }).unwrap();
+        assert_eq!((session.org(), session.user()), ("acme", "u1"));
+        assert_eq!((session.email(), session.app()), ("ann@acme.example", Some("editor")));
+        assert_eq!(Session::new(PARTS).unwrap().app(), None);
+    }
+
+    #[test]
+    fn wrong_parts_are_refused() {
+        let long = "x".repeat(250);
+        for (parts, expected) in [
+            (Parts { org: "", ..PARTS }, InvalidSession::Id),
+            (Parts { app: Some("a/b"), ..PARTS }, InvalidSession::Id),
+            (Parts { app: Some(""), ..PARTS }, InvalidSession::Id),
+            (Parts { user: "a\nb", ..PARTS }, InvalidSession::User),
+            (Parts { user: "é", ..PARTS }, InvalidSession::User),
+            (Parts { email: "nobody", ..PARTS }, InvalidSession::Email),
+            (Parts { user: &long, ..PARTS }, InvalidSession::TooLong),
+            (Parts { expires: 10, ..PARTS }, InvalidSession::Life),
+        ] {
+            assert_eq!(Session::new(parts), Err(expected), "{parts:?}");
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Where a session travels: our cookie, or a bearer for programs. And what must be taken off before a request goes on.
+
+use super::Session;
+use super::seal::{KeyRing, OpenError, PREFIX, Purpose};
+use crate::clock::UnixSeconds;
+use crate::wire::fields::{Fields, Name};
+
+/// How a session came with a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Via {
+    /// The browser sent it by itself, so other sites can make it do so: their requests must be told apart.
+    Cookie,
+    /// A program put it there.
+    Bearer,
+}
+
+/// Why a request has no session. The client learns nothing of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoSession {
+    /// Neither cookie nor bearer.
+    #[error("no session with the request")]
+    Missing,
+    /// What came does not open.
+    #[error("{0}")]
+    Unopened(#[from] OpenError),
+    /// Two different sessions under one name.
+    #[error("two different sessions in one request")]
+    Ambiguous,
+    /// More cookies of our name than anybody has by accident.
+    #[error("too many session cookies")]
+    TooMany,
+}
+
+/// Most cookies of one of our names that are tried.
+const MAX_COOKIES: usize = 8;
+
+/// The names of our cookies on one kind of host.
+#[derive(Debug, Clone, Copy)]
+pub struct CookieNames {
+    base: &'static str,
+}
+
+const PLAIN: &str = "embedgate";
+const HOST_PREFIXED: &str = "__Host-embedgate";
+
+impl CookieNames {
+    /// Names for https, where the `__Host-` prefix keeps other hosts of the domain from setting our cookie (RFC 6265bis
+    /// 4.1.3.2), or for plain http, where browsers refuse the prefix.
+    #[must_use]
+    pub fn new(https: bool) -> Self {
+        Self { base: if https { HOST_PREFIXED } else { PLAIN } }
+    }
+
+    /// The name of the cookie for all apps of a host, or, where apps share a host, for one of them.
+    #[must_use]
+    pub fn of(self, app: Option<&str>) -> String {
+        app.map_or_else(|| self.base.to_owned(), |app| format!("{}-{app}", self.base))
+    }
+
+    /// Whether `name` is what [`Self::of`] gives for `app`.
+    fn is(self, name: &[u8], app: Option<&str>) -> bool {
+        match (name.strip_prefix(self.base.as_bytes()), app) {
+            (Some(b""), None) => true,
+            (Some([b'-', rest @ ..]), Some(app)) => rest == app.as_bytes(),
+            _ => false,
+        }
+    }
+}
+
+/// Finds and opens the session of a request. `app` is the app asked for where apps share the host: its own cookie goes
+/// before the one for all.
+///
+/// # Errors
+/// [`NoSession`], for the log.
+pub fn find(
+    fields: Fields<'_>,
+    names: CookieNames,
+    app: Option<&str>,
+    ring: &KeyRing,
+    now: UnixSeconds,
+) -> Result<(Session, Via), NoSession> {
+    if let Some(token) = bearer(fields) {
+        return Ok((ring.open(Purpose::Session, token, now)?, Via::Bearer));
+    }
+    let own = app.map(|app| from_cookies(fields, names, Some(app), ring, now));
+    let session = match own {
+        Some(Err(NoSession::Missing)) | None => from_cookies(fields, names, None, ring, now)?,
+        Some(own) => own?,
+    };
+    Ok((session, Via::Cookie))
+}
+
+/// The token of `Authorization: Bearer`, when it is one of ours; another bearer is the app's own affair.
+fn bearer(fields: Fields<'_>) -> Option<&[u8]> {
+    let value = fields.first(Name::Authorization)?;
+    let (scheme, token) = value.split_at_checked(7)?;
+    let token = token.trim_ascii_start();
+    (scheme.eq_ignore_ascii_case(b"bearer ") && token.starts_with(PREFIX.as_bytes())).then_some(token)
+}
+
+fn from_cookies(
+    fields: Fields<'_>,
+    names: CookieNames,
+    app: Option<&str>,
+    ring: &KeyRing,
+    now: UnixSeconds,
+) -> Result<Session, NoSession> {
+    let (mut found, mut why): (Option<Session>, _) = (None, NoSession::Missing);
+    let ours = fields.all(Name::Cookie).flat_map(pairs).filter(|pair| names.is(pair.name, app));
+    for (count, pair) in ours.enumerate() {
+        if count == MAX_COOKIES {
+            return Err(NoSession::TooMany);
+        }
+        match ring.open(Purpose::Session, pair.value, now) {
+            Ok(session) if found.as_ref().is_some_and(|other| *other != session) => return Err(NoSession::Ambiguous),
+            Ok(session) => found = Some(session),
+            Err(error) => why = error.into(),
+        }
+    }
+    found.ok_or(why)
+}
+
+/// One cookie of a Cookie field (RFC 6265 4.2.1).
+struct Pair<'a> {
+    name: &'a [u8],
+    value: &'a [u8],
+}
+
+fn pairs(field: &[u8]) -> impl Iterator<Item = Pair<'_>> {
+    field.split(|b| *b == b';').map(pair)
+}
+
+fn pair(text: &[u8]) -> Pair<'_> {
+    let text = text.trim_ascii();
+    let split = text.iter().position(|b| *b == b'=').unwrap_or(text.len());
+    let (name, value) = text.split_at(split);
+    let value = value.strip_prefix(b"=").unwrap_or(value).trim_ascii();
+    let unquoted = value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\"")).unwrap_or(value);
+    Pair { name: name.trim_ascii_end(), value: unquoted }
+}
+
+/// Whether a cookie name is, or was, one of ours, on any kind of host and in any case.
+#[must_use]
+pub fn is_our_cookie(name: &[u8]) -> bool {
+    [PLAIN, HOST_PREFIXED].iter().any(|ours| {
+        let (Some(start), rest) = (name.get(..ours.len()), name.get(ours.len()..).unwrap_or_default()) else {
+            return false;
+        };
+        start.eq_ignore_ascii_case(ours.as_bytes()) && (rest.is_empty() || rest[0] == b'-')
+    })
+}
+
+/// Writes the value of a Cookie field without our cookies, the others byte for byte. Writes nothing when none is left.
+pub fn strip_cookies(field: &[u8], out: &mut Vec<u8>) {
+    let is_ours = |pair: &Pair<'_>| is_our_cookie(pair.name) || pair.value.starts_with(PREFIX.as_bytes());
+    if !pairs(field).any(|pair| is_ours(&pair)) {
+        out.extend_from_slice(field);
+        return;
+    }
+    let start = out.len();
+    for text in field.split(|b| *b == b';').filter(|text| !is_ours(&pair(text))) {
+        if out.len() > start {
+            out.push(b';');
+            out.extend_from_slice(text);
+        } else {
+            out.extend_from_slice(text.trim_ascii_start());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

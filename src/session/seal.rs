@@ -1,0 +1,228 @@
+//! Sealing and opening tokens with AES-256-GCM.
+//!
+//! A token is `~1.<key id>.<base64url(nonce | ciphertext | tag)>`. Version, key id and purpose are associated data, so
+//! that a token made for one purpose never opens for another. The plaintext is a format byte, the session id, issue and
+//! expiry times and the texts with their lengths.
+
+use super::{Parts, Session};
+use crate::clock::UnixSeconds;
+use aes_gcm::aead::{AeadInOut, KeyInit};
+use aes_gcm::{Aes256Gcm, Nonce, Tag};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use std::str;
+
+/// What a token is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// A session in a cookie, a bearer or a link that starts one.
+    Session,
+    /// A short-lived session in a URL, for browsers without cookies.
+    Cookieless,
+}
+
+impl Purpose {
+    const ALL: [Self; 2] = [Self::Session, Self::Cookieless];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Session => "session",
+            Self::Cookieless => "cookieless",
+        }
+    }
+}
+
+/// Why a token does not open. The client learns only that it does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// Not of the form of a token, or longer than one can be.
+    #[error("malformed token")]
+    Malformed,
+    /// Sealed with a key that is not in the ring.
+    #[error("unknown key")]
+    UnknownKey,
+    /// Not sealed with the key it names, or changed since.
+    #[error("bad tag")]
+    BadTag,
+    /// Sealed for something else.
+    #[error("wrong purpose")]
+    WrongPurpose,
+    /// Past its end.
+    #[error("expired")]
+    Expired,
+    /// Issued in the future, beyond what clocks differ by.
+    #[error("not yet valid")]
+    NotYetValid,
+}
+
+/// A key that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// Not 64 hexadecimal digits.
+    #[error("a key is 64 hexadecimal digits (32 bytes); make one with `embedgate key generate`")]
+    Form,
+    /// A key that has been printed in public.
+    #[error("this is the example key of a public README, known to everybody; make one with `embedgate key generate`")]
+    Published,
+}
+
+/// A 256-bit key in hexadecimal digits, as files and variables hold it.
+///
+/// # Errors
+/// [`KeyError`] for anything but 64 digits, and for a key that is known to have been published.
+pub fn parse_key(text: &str) -> Result<[u8; 32], KeyError> {
+    let text = text.trim().as_bytes();
+    if text.len() != 64 {
+        return Err(KeyError::Form);
+    }
+    let mut key = [0u8; 32];
+    for (byte, digits) in key.iter_mut().zip(text.chunks_exact(2)) {
+        let digit = |d: u8| (d as char).to_digit(16).ok_or(KeyError::Form);
+        *byte = (digit(digits[0])? << 4 | digit(digits[1])?) as u8;
+    }
+    if super::firefly::is_published(&key) { Err(KeyError::Published) } else { Ok(key) }
+}
+
+/// The first characters of every token.
+pub const PREFIX: &str = "~1.";
+/// The longest token that is looked at, in bytes.
+pub const MAX_TOKEN: usize = 512;
+const MAX_KEY_ID: usize = 16;
+const NONCE: usize = 12;
+const TAG: usize = 16;
+const FORMAT: u8 = 1;
+const FIXED: usize = 1 + 16 + 4 + 4;
+/// How far clocks of instances may differ.
+const SKEW_SECONDS: u64 = 10;
+
+struct Key {
+    id: String,
+    cipher: Aes256Gcm,
+}
+
+/// The keys of an instance: the first seals, all open.
+pub struct KeyRing {
+    keys: Vec<Key>,
+    /// Tried for unknown key ids, so that they cost what a wrong key costs.
+    decoy: Aes256Gcm,
+}
+
+impl KeyRing {
+    /// A ring of these keys; ids are unique and of at most 16 characters, which the configuration has checked.
+    #[must_use]
+    pub fn new(keys: impl IntoIterator<Item = (String, [u8; 32])>) -> Self {
+        let keys = keys.into_iter().map(|(id, key)| Key { id, cipher: Aes256Gcm::new(&key.into()) }).collect();
+        Self { keys, decoy: Aes256Gcm::new(&[0x5a; 32].into()) }
+    }
+
+    /// Seals a session; `None` when the ring is empty.
+    ///
+    /// # Errors
+    /// An error of the operating system's source of random numbers.
+    pub fn seal(&self, purpose: Purpose, session: &Session) -> Result<Option<String>, getrandom::Error> {
+        let Some(key) = self.keys.first() else { return Ok(None) };
+        let mut nonce = [0u8; NONCE];
+        getrandom::fill(&mut nonce)?;
+        let mut sealed = nonce.to_vec();
+        encode(session, &mut sealed);
+        let aad = associated_data(&key.id, purpose);
+        let tag = key
+            .cipher
+            .encrypt_inout_detached(&Nonce::from(nonce), aad.as_bytes(), (&mut sealed[NONCE..]).into())
+            .expect("AES-GCM refuses only texts of gigabytes");
+        sealed.extend_from_slice(&tag);
+        Ok(Some(format!("{PREFIX}{}.{}", key.id, URL_SAFE_NO_PAD.encode(&sealed))))
+    }
+
+    /// Opens a token. Every failure after the length check takes the same work.
+    ///
+    /// # Errors
+    /// [`OpenError`], for the log only.
+    pub fn open(&self, purpose: Purpose, token: &[u8], now: UnixSeconds) -> Result<Session, OpenError> {
+        if token.len() > MAX_TOKEN {
+            return Err(OpenError::Malformed);
+        }
+        let token = str::from_utf8(token).map_err(|_| OpenError::Malformed)?;
+        let rest = token.strip_prefix(PREFIX).ok_or(OpenError::Malformed)?;
+        let (id, body) = rest.split_once('.').ok_or(OpenError::Malformed)?;
+        let mut sealed = [0u8; MAX_TOKEN];
+        let length = URL_SAFE_NO_PAD.decode_slice(body, &mut sealed).map_err(|_| OpenError::Malformed)?;
+        if id.len() > MAX_KEY_ID || length < NONCE + FIXED + TAG {
+            return Err(OpenError::Malformed);
+        }
+        let key = self.keys.iter().find(|key| key.id == id);
+        let cipher = key.map_or(&self.decoy, |key| &key.cipher);
+        let plain = decrypt(cipher, id, purpose, &mut sealed[..length]).map_err(|error| match key {
+            Some(_) => error,
+            None => OpenError::UnknownKey,
+        })?;
+        let session = decode(plain).ok_or(OpenError::Malformed)?;
+        if now >= session.expires {
+            return Err(OpenError::Expired);
+        }
+        if session.issued > now + SKEW_SECONDS {
+            return Err(OpenError::NotYetValid);
+        }
+        Ok(session)
+    }
+}
+
+/// Version, key id and purpose.
+fn associated_data(key_id: &str, purpose: Purpose) -> String {
+    format!("embedgate.token.1|{key_id}|{}", purpose.label())
+}
+
+fn decrypt<'a>(cipher: &Aes256Gcm, id: &str, purpose: Purpose, sealed: &'a mut [u8]) -> Result<&'a [u8], OpenError> {
+    let (nonce, rest) = sealed.split_at_mut(NONCE);
+    let (text, tag) = rest.split_at_mut(rest.len() - TAG);
+    let nonce = Nonce::try_from(&*nonce).map_err(|_| OpenError::Malformed)?;
+    let tag = Tag::try_from(&*tag).map_err(|_| OpenError::Malformed)?;
+    let mut opens = |purpose: Purpose| {
+        // The cipher checks the tag before it touches the text, so another attempt finds it as it was.
+        let aad = associated_data(id, purpose);
+        cipher.decrypt_inout_detached(&nonce, aad.as_bytes(), (&mut *text).into(), &tag).is_ok()
+    };
+    if opens(purpose) {
+        return Ok(text);
+    }
+    // Tried for all, found or not: which purpose it was shows in the log but not in the time taken.
+    let other = Purpose::ALL.into_iter().filter(|other| *other != purpose).fold(false, |any, other| opens(other) | any);
+    Err(if other { OpenError::WrongPurpose } else { OpenError::BadTag })
+}
+
+fn encode(session: &Session, out: &mut Vec<u8>) {
+    out.push(FORMAT);
+    out.extend_from_slice(&session.id);
+    for time in [session.issued, session.expires] {
+        out.extend_from_slice(&u32::try_from(time).unwrap_or(u32::MAX).to_be_bytes());
+    }
+    for text in [session.org(), session.user(), session.email(), session.app().unwrap_or("")] {
+        out.push(text.len() as u8);
+        out.extend_from_slice(text.as_bytes());
+    }
+}
+
+/// Strict: an unknown format, a text that is no session and bytes left over are all refused.
+fn decode(plain: &[u8]) -> Option<Session> {
+    let (fixed, mut rest) = plain.split_at_checked(FIXED)?;
+    if fixed[0] != FORMAT {
+        return None;
+    }
+    let time = |at: usize| Some(u64::from(u32::from_be_bytes(fixed[at..at + 4].try_into().ok()?)));
+    let mut text = || {
+        let (length, after) = rest.split_first()?;
+        let (text, after) = after.split_at_checked(usize::from(*length))?;
+        rest = after;
+        str::from_utf8(text).ok()
+    };
+    let (org, user, email, app) = (text()?, text()?, text()?, text()?);
+    if !rest.is_empty() {
+        return None;
+    }
+    let app = if app.is_empty() { None } else { Some(app) };
+    let id = fixed[1..17].try_into().ok()?;
+    Session::new(Parts { id, issued: time(17)?, expires: time(21)?, org, user, email, app }).ok()
+}
+
+#[cfg(test)]
+mod tests;
