@@ -1,2 +1,3 @@
 //! embedgate
+pub mod config;
 pub mod model;
