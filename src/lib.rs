@@ -1,3 +1,4 @@
 //! embedgate
 pub mod config;
+pub mod directory;
 pub mod model;
