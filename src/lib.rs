@@ -2,6 +2,7 @@
 pub mod clock;
 pub mod config;
 pub mod credential;
+pub mod directory;
 pub mod live;
 pub mod log;
 pub mod metrics;

@@ -53,7 +53,7 @@ pub enum InvalidUrl {
     #[error("{0:?} is neither http nor https")]
     Scheme(String),
     /// User name or password before the host.
-    #[error("a URL here must not hold a user name or password")]
+    #[error("a URL here must not hold a user name or password, nor any other '@'")]
     UserInfo,
     /// More than scheme, host and port.
     #[error("{0:?} has a path, query or fragment; only scheme, host and port belong here")]
@@ -69,6 +69,10 @@ impl BaseUrl {
     /// # Errors
     /// [`InvalidUrl`] says which part is wrong.
     pub fn parse(text: &str) -> Result<Self, InvalidUrl> {
+        // First of all, because the other errors show the text, and it may hold a password.
+        if text.contains('@') {
+            return Err(InvalidUrl::UserInfo);
+        }
         let malformed = || InvalidUrl::Malformed(text.to_owned());
         let (scheme, rest) = text.split_once("://").ok_or_else(malformed)?;
         let scheme = match scheme {
@@ -80,15 +84,18 @@ impl BaseUrl {
         if rest.contains(['/', '?', '#', '\\']) {
             return Err(InvalidUrl::Path(text.to_owned()));
         }
-        if rest.contains('@') {
-            return Err(InvalidUrl::UserInfo);
-        }
         let (host, port) = split_authority(rest).ok_or_else(malformed)?;
         let host = host.to_ascii_lowercase();
         if !is_host(&host) {
             return Err(InvalidUrl::Host(host));
         }
         Ok(Self::from_parts(scheme, host, port.unwrap_or(scheme.default_port())))
+    }
+
+    /// `http://localhost` at a port: how this machine reaches itself.
+    #[must_use]
+    pub fn localhost(port: u16) -> Self {
+        Self::from_parts(Scheme::Http, "localhost".to_owned(), port)
     }
 
     fn from_parts(scheme: Scheme, host: String, port: u16) -> Self {
@@ -260,6 +267,7 @@ mod tests {
             assert_eq!((url.authority(), url.port()), (authority, port), "{text}");
             assert_eq!(BaseUrl::parse(&url.to_string()).unwrap(), url);
         }
+        assert_eq!(BaseUrl::localhost(8080), url("http://localhost:8080"));
     }
 
     #[test]
@@ -283,6 +291,13 @@ mod tests {
             "https://a\\b",
         ] {
             assert!(BaseUrl::parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn passwords_in_urls_are_not_shown() {
+        for text in ["https://u:p@a", "https://u:p@a/b", "u:p@a", "ftp:p@://a", "https://u:p@a:x"] {
+            assert_eq!(BaseUrl::parse(text), Err(InvalidUrl::UserInfo), "{text:?}");
         }
     }
 

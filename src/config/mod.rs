@@ -1,0 +1,260 @@
+//! The configuration: a TOML file and environment variables, checked as a whole, with all mistakes at once.
+//!
+//! `config/embedgate.toml` explains every key; here stand the values after the checks.
+
+pub mod duration;
+pub mod env;
+pub mod ipnet;
+pub mod mistake;
+mod parse;
+pub mod reader;
+#[cfg(test)]
+mod tests;
+pub mod tree;
+
+pub use env::Env;
+pub use ipnet::IpNet;
+pub use mistake::{Mistake, Mistakes};
+
+use crate::model::url::{AllowedHosts, BaseUrl};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Everything an operator can set. Paths are relative to the folder of the configuration file when they were written so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The data listener.
+    pub server: Server,
+    /// The admin listener.
+    pub admin: Admin,
+    /// Who owns what.
+    pub directory: DirectorySource,
+    /// Sealed sessions and who may start them.
+    pub session: Session,
+    /// The pages that may embed apps.
+    pub embedding: Embedding,
+    /// Host names.
+    pub routing: Routing,
+    /// Connections to apps, warehouses and workspaces.
+    pub upstreams: Upstreams,
+    /// What a client may use up.
+    pub limits: Limits,
+    /// Tokens of service principals.
+    pub credentials: Credentials,
+    /// Log lines.
+    pub log: Log,
+    /// `FireFly`'s first form of links, when it is switched on.
+    pub firefly_v1: Option<FireflyV1>,
+}
+
+/// The data listener: where browsers and programs arrive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// Address and port; port 0 takes any free one.
+    pub listen: SocketAddr,
+    /// Number of workers; 0 means one per core.
+    pub workers: usize,
+    /// The gateway as browsers see it.
+    pub public_url: BaseUrl,
+    /// Proxies in front whose `X-Forwarded-*` fields are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Certificate and key; absent means plain HTTP.
+    pub tls: Option<Tls>,
+    /// How long readiness already fails before connections are ended; may be zero.
+    pub drain_delay: Duration,
+    /// How long open requests and streams may then go on.
+    pub drain_timeout: Duration,
+}
+
+/// Files of the data listener's certificate, in PEM. They are not read here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// The certificate, followed by its intermediates.
+    pub cert: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
+
+/// The admin listener: health, metrics and the admin API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admin {
+    /// Address and port; port 0 takes any free one.
+    pub listen: SocketAddr,
+}
+
+/// Where the directory is read from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DirectorySource {
+    /// A TOML file.
+    File {
+        /// The file. It is not read here.
+        path: PathBuf,
+    },
+}
+
+/// Sealed sessions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    /// At least one, with unique ids: the first seals, all open.
+    pub keys: Vec<KeyRef>,
+    /// How long a session lasts at most.
+    pub ttl: Duration,
+    /// How long it lasts without a request.
+    pub idle_timeout: Duration,
+    /// The front end whose JWTs are exchanged for sessions; absent means none are.
+    pub jwt: Option<Jwt>,
+}
+
+/// A key by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyRef {
+    /// Stands readable in every token sealed with the key; at most [`MAX_KEY_ID_LEN`] characters.
+    pub id: String,
+    /// Where the key is.
+    pub source: KeySource,
+}
+
+/// Longest id of a session key, in bytes: it travels in every token.
+pub const MAX_KEY_ID_LEN: usize = 16;
+
+/// Where a key is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeySource {
+    /// In a file. It is not read here.
+    File(PathBuf),
+    /// In an environment variable, which was set and not empty when the configuration was read.
+    Env(String),
+}
+
+/// Who signs the JWTs that start sessions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Jwt {
+    /// The `iss` that is demanded, compared letter by letter.
+    pub issuer: String,
+    /// The `aud` that is demanded, compared letter by letter.
+    pub audience: String,
+    /// Where the signer's public keys are: an http(s) URL.
+    pub jwks_url: String,
+    /// Signatures that are accepted, each out of [`JWT_ALGORITHMS`]; at least one.
+    pub algorithms: Vec<String>,
+}
+
+/// The signatures a JWT may have (RFC 7518 3.1, RFC 8037 3.1). All are asymmetric: `none` proves nothing, and with `HS*`
+/// whoever can check a token could also write one.
+pub const JWT_ALGORITHMS: [&str; 9] = ["EdDSA", "ES256", "ES384", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512"];
+
+/// The pages that may embed apps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Embedding {
+    /// Their origins.
+    pub frontend_origins: Vec<BaseUrl>,
+}
+
+/// Host names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Routing {
+    /// Apps answer at `{app}--{org}.{base_domain}`; absent means path mode only. Lower case.
+    pub base_domain: Option<String>,
+    /// Names, besides that of the public URL, at which the public host answers. Lower case, without ports.
+    pub public_hosts: Vec<String>,
+}
+
+/// Connections to apps, warehouses and workspaces.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upstreams {
+    /// Which hosts requests and credentials may be sent to.
+    pub allowed: AllowedHosts,
+    /// Certificates, in PEM, to be trusted besides the public ones. The file is not read here.
+    pub ca_file: Option<PathBuf>,
+    /// For name lookup, TCP and TLS together.
+    pub connect_timeout: Duration,
+    /// From the end of a request to the head of its response.
+    pub first_byte_timeout: Duration,
+    /// How long a response body or a tunnel may be silent.
+    pub idle_timeout: Duration,
+    /// How long an unused connection is kept.
+    pub pool_idle_timeout: Duration,
+    /// Unused connections kept per node and worker.
+    pub pool_max_idle: usize,
+    /// Protocols a client may upgrade to, in lower case.
+    pub upgrades: Vec<String>,
+}
+
+/// What a client may use up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Open client connections; 0 means as many as the limit on file descriptors allows.
+    pub max_connections: usize,
+    /// Size of a request head, in bytes.
+    pub header_bytes: usize,
+    /// Number of header fields of a request.
+    pub header_count: usize,
+    /// For a request head to arrive.
+    pub header_timeout: Duration,
+    /// Between two requests of a connection.
+    pub keep_alive_timeout: Duration,
+    /// How long a request body may pause.
+    pub body_idle_timeout: Duration,
+    /// For a client's TLS handshake.
+    pub tls_handshake_timeout: Duration,
+    /// Size of a request body, in bytes; 0 means no limit.
+    pub body_bytes: u64,
+}
+
+/// Tokens of service principals.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// For a token endpoint to answer.
+    pub mint_timeout: Duration,
+    /// How long an unused principal's token is still renewed ahead of time.
+    pub refresh_idle: Duration,
+}
+
+/// The form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Log lines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// Their form.
+    pub format: LogFormat,
+    /// `level` or `target=level`, several with commas between them.
+    pub level: String,
+    /// Whether every request gets a line.
+    pub access: bool,
+}
+
+/// `FireFly`'s first form of links, with the encrypted token in the path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FireflyV1 {
+    /// The key its tokens are encrypted with.
+    pub key: KeySource,
+    /// The end of every app's host, lower case, without a leading dot.
+    pub domain_suffix: String,
+}
+
+impl Config {
+    /// Reads and checks a file. `env` holds the overrides, and the variables in which keys are kept.
+    ///
+    /// # Errors
+    /// Everything that is wrong, not only the first thing.
+    pub fn load(path: &Path, env: &Env) -> Result<Self, Mistakes> {
+        let text = std::fs::read_to_string(path).map_err(|error| Mistakes::unreadable(path, &error))?;
+        Self::parse(&text, path, env)
+    }
+
+    /// Checks a text as if it stood in the file `path`, which need not exist.
+    ///
+    /// # Errors
+    /// Everything that is wrong, not only the first thing.
+    pub fn parse(text: &str, path: &Path, env: &Env) -> Result<Self, Mistakes> {
+        parse::config(text, path, env)
+    }
+}

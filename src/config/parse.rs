@@ -1,0 +1,387 @@
+//! From the tree of a configuration file to the checked [`Config`]: one function per section, then what concerns several.
+
+use super::mistake::Report;
+use super::reader::{Item, Section};
+use super::{
+    Admin, Config, Credentials, DirectorySource, Embedding, Env, FireflyV1, IpNet, JWT_ALGORITHMS, Jwt, KeyRef,
+    KeySource, Limits, Log, LogFormat, MAX_KEY_ID_LEN, Mistakes, Routing, Server, Session, Tls, Upstreams, env, tree,
+};
+use crate::model::ids::is_valid_id;
+use crate::model::url::{AllowedHosts, BaseUrl, is_host, is_loopback_name};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+/// The keys of every section, by the section's name; elements of `session.keys` have theirs under that name.
+pub(super) mod keys {
+    /// The sections themselves.
+    pub(crate) const ROOT: &[&str] = &[
+        "server",
+        "admin",
+        "directory",
+        "session",
+        "embedding",
+        "routing",
+        "upstreams",
+        "limits",
+        "credentials",
+        "log",
+        "firefly",
+    ];
+    pub(crate) const SERVER: &[&str] =
+        &["listen", "workers", "public_url", "trusted_proxies", "tls", "drain_delay", "drain_timeout"];
+    pub(crate) const TLS: &[&str] = &["cert", "key"];
+    pub(crate) const ADMIN: &[&str] = &["listen"];
+    pub(crate) const DIRECTORY: &[&str] = &["source", "path", "postgres"];
+    pub(crate) const SESSION: &[&str] = &["keys", "ttl", "idle_timeout", "jwt"];
+    pub(crate) const SESSION_KEY: &[&str] = &["id", "file", "env"];
+    pub(crate) const JWT: &[&str] = &["issuer", "audience", "jwks_url", "algorithms"];
+    pub(crate) const EMBEDDING: &[&str] = &["frontend_origins"];
+    pub(crate) const ROUTING: &[&str] = &["base_domain", "public_hosts"];
+    pub(crate) const UPSTREAMS: &[&str] = &[
+        "allowed_domains",
+        "allow_private_addresses",
+        "ca_file",
+        "connect_timeout",
+        "first_byte_timeout",
+        "idle_timeout",
+        "pool_idle_timeout",
+        "pool_max_idle",
+        "upgrades",
+    ];
+    pub(crate) const LIMITS: &[&str] = &[
+        "max_connections",
+        "header_bytes",
+        "header_count",
+        "header_timeout",
+        "keep_alive_timeout",
+        "body_idle_timeout",
+        "tls_handshake_timeout",
+        "body_bytes",
+    ];
+    pub(crate) const CREDENTIALS: &[&str] = &["mint_timeout", "refresh_idle"];
+    pub(crate) const LOG: &[&str] = &["format", "level", "access"];
+    pub(crate) const FIREFLY: &[&str] = &["v1", "encryption_key", "domain_suffix"];
+    /// The two places of a key.
+    pub(crate) const KEY_SOURCE: &[&str] = &["file", "env"];
+}
+
+/// Reads a text and checks it as a whole.
+pub(super) fn config(text: &str, path: &Path, env: &Env) -> Result<Config, Mistakes> {
+    let mut report = Report::new(path);
+    let mut tree = tree::parse_file(text, &mut report);
+    env::apply(&mut tree, env, &report);
+    let config = all(&Section::root(&tree, &report, keys::ROOT), env);
+    report.finish().map(|()| config)
+}
+
+fn all(root: &Section<'_>, env: &Env) -> Config {
+    let server = server(&root.section("server", keys::SERVER));
+    let upstreams = upstreams(&root.section("upstreams", keys::UPSTREAMS));
+    Config {
+        admin: admin(&root.section("admin", keys::ADMIN), server.listen),
+        server,
+        directory: directory(&root.section("directory", keys::DIRECTORY)),
+        session: session(&root.section("session", keys::SESSION), &upstreams.allowed, env),
+        embedding: Embedding {
+            frontend_origins: root.section("embedding", keys::EMBEDDING).list("frontend_origins", origin),
+        },
+        routing: routing(&root.section("routing", keys::ROUTING)),
+        upstreams,
+        limits: limits(&root.section("limits", keys::LIMITS)),
+        credentials: credentials(&root.section("credentials", keys::CREDENTIALS)),
+        log: log(&root.section("log", keys::LOG)),
+        firefly_v1: firefly(&root.section("firefly", keys::FIREFLY), env),
+    }
+}
+
+fn server(section: &Section<'_>) -> Server {
+    let listen = section.or("listen", SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080)), socket);
+    Server {
+        listen,
+        workers: section.or("workers", 0, |item| item.integer(0..=1024)),
+        public_url: section
+            .get("public_url")
+            .and_then(|item| origin(&item))
+            .unwrap_or(BaseUrl::localhost(listen.port())),
+        trusted_proxies: section.list("trusted_proxies", |item| item.parsed(IpNet::parse)),
+        tls: section.optional("tls", keys::TLS).map(|tls| Tls {
+            cert: required_path(&tls, "cert", "write cert = \"tls.crt\", the PEM file with the certificate"),
+            key: required_path(&tls, "key", "write key = \"tls.key\", the PEM file with the private key"),
+        }),
+        drain_delay: section.or("drain_delay", Duration::ZERO, Item::duration_or_zero),
+        drain_timeout: section.seconds("drain_timeout", 30),
+    }
+}
+
+fn admin(section: &Section<'_>, data: SocketAddr) -> Admin {
+    let listen = section.or("listen", SocketAddr::from((Ipv4Addr::LOCALHOST, 9900)), socket);
+    if collide(listen, data) {
+        let message = format!(
+            "{listen} is taken by server.listen = \"{data}\"; write another port, health and metrics stay apart"
+        );
+        match section.get("listen") {
+            Some(item) => item.wrong(message),
+            None => section.wrong(message),
+        }
+    }
+    Admin { listen }
+}
+
+/// Whether two listeners want the same port of the same address. Port 0 means any free port.
+fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+    // `[::]` takes the IPv4 addresses too.
+    let covers = |any: IpAddr, ip: IpAddr| any.is_unspecified() && (any.is_ipv6() || ip.is_ipv4());
+    let (a, b) = (one.ip(), other.ip());
+    one.port() != 0 && one.port() == other.port() && (a == b || covers(a, b) || covers(b, a))
+}
+
+fn directory(section: &Section<'_>) -> DirectorySource {
+    const NO_POSTGRES: &str = "the postgres source is not part of this version; use \"file\"";
+    let postgres = section.or("source", false, |item| {
+        let postgres = item.one_of(&[("file", false), ("postgres", true)]);
+        if postgres == Some(true) {
+            item.wrong(NO_POSTGRES);
+        }
+        postgres
+    });
+    if let Some(item) = section.get("postgres") {
+        item.wrong(if postgres { NO_POSTGRES.to_owned() } else { format!("{NO_POSTGRES} and remove this section") });
+    }
+    let path = section.get("path").and_then(|item| item.path());
+    DirectorySource::File { path: path.unwrap_or_else(|| section.folder().join("directory.toml")) }
+}
+
+fn session(section: &Section<'_>, allowed: &AllowedHosts, env: &Env) -> Session {
+    let advice = "write keys = [{ id = \"k1\", file = \"session.key\" }] with a key made by `embedgate key generate`";
+    let keys = section.require("keys", advice);
+    if let Some(item) = keys.as_ref().filter(|item| item.is_empty_array()) {
+        item.wrong(format!("needs at least one key; {advice}"));
+    }
+    let mut ids = BTreeSet::new();
+    let keys = keys.map(|item| item.sections(keys::SESSION_KEY)).unwrap_or_default();
+    Session {
+        keys: keys.iter().filter_map(|key| key_ref(key, &mut ids, env)).collect(),
+        ttl: section.seconds("ttl", 60 * 60),
+        idle_timeout: section.seconds("idle_timeout", 30 * 60),
+        jwt: section.optional("jwt", keys::JWT).map(|jwt| self::jwt(&jwt, allowed)),
+    }
+}
+
+fn key_ref(section: &Section<'_>, ids: &mut BTreeSet<String>, env: &Env) -> Option<KeyRef> {
+    let source = key_source(section, env);
+    let item = section.require("id", "write id = \"k1\", a short name that is new for every new key")?;
+    let id = item.text()?;
+    if !is_valid_id(id) || id.len() > MAX_KEY_ID_LEN {
+        item.wrong(format!("a key id is 1 to {MAX_KEY_ID_LEN} characters of A-Z, a-z, 0-9, '-' and '_'"));
+        return None;
+    }
+    if !ids.insert(id.to_owned()) {
+        item.wrong(format!("another key has the id {id:?} already; give every key its own"));
+    }
+    Some(KeyRef { id: id.to_owned(), source: source? })
+}
+
+/// The place of a key: a file or a variable, and not both.
+fn key_source(section: &Section<'_>, env: &Env) -> Option<KeySource> {
+    match (section.get("file"), section.get("env")) {
+        (Some(file), None) => file.path().map(KeySource::File),
+        (None, Some(item)) => {
+            let name = item.text()?;
+            if env.get(name).is_none_or(String::is_empty) {
+                item.wrong(format!("the environment variable {name:?} is not set or empty"));
+            }
+            Some(KeySource::Env(name.to_owned()))
+        }
+        (Some(_), Some(item)) => {
+            item.wrong("has both a file and an env; keep one of them");
+            None
+        }
+        (None, None) => {
+            section.lacks("does not say where the key is; write file = \"...\" or env = \"...\"");
+            None
+        }
+    }
+}
+
+fn jwt(section: &Section<'_>, allowed: &AllowedHosts) -> Jwt {
+    let text = |key, advice| {
+        let item = section.require(key, advice);
+        item.and_then(|item| item.text().map(str::to_owned)).unwrap_or_default()
+    };
+    let algorithms = section.get("algorithms").map(|item| {
+        if item.is_empty_array() {
+            item.wrong("needs at least one algorithm, such as \"EdDSA\"");
+        }
+        item.items().iter().filter_map(algorithm).collect()
+    });
+    let jwks_url = section.require("jwks_url", "write the URL of the front end's public keys");
+    Jwt {
+        issuer: text("issuer", "write the iss that the front end puts into its JWTs"),
+        audience: text("audience", "write the aud that the front end puts into its JWTs"),
+        jwks_url: jwks_url.and_then(|item| self::jwks_url(&item, allowed)).unwrap_or_default(),
+        algorithms: algorithms.unwrap_or_else(|| ["EdDSA", "ES256", "RS256"].map(str::to_owned).to_vec()),
+    }
+}
+
+fn algorithm(item: &Item<'_>) -> Option<String> {
+    let text = item.text()?;
+    if text.eq_ignore_ascii_case("none") || text.to_ascii_uppercase().starts_with("HS") {
+        item.wrong(format!("{text:?} does not prove who signed; known here: {}", JWT_ALGORITHMS.join(", ")));
+        return None;
+    }
+    item.one_of(&JWT_ALGORITHMS.map(|name| (name, name))).map(str::to_owned)
+}
+
+/// A URL with a path. Whoever can change the answer can sign sessions, hence no plain http through a network.
+fn jwks_url(item: &Item<'_>, allowed: &AllowedHosts) -> Option<String> {
+    let text = item.text()?;
+    let path_from = text.find("://").and_then(|at| text[at + 3..].find('/').map(|slash| at + 3 + slash));
+    let base = BaseUrl::parse(&text[..path_from.unwrap_or(text.len())]).map_err(|e| item.wrong(e.to_string())).ok()?;
+    if !text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
+        item.wrong("must not hold spaces, '#' or letters beyond ASCII");
+        return None;
+    }
+    if base.scheme().as_str() == "http" && !base.is_loopback() && !allowed.private {
+        item.wrong("plain http lets anybody on the way sign sessions; use https, or a loopback address for local work");
+    }
+    Some(text.to_owned())
+}
+
+fn routing(section: &Section<'_>) -> Routing {
+    let domain = |item: &Item<'_>| {
+        let domain = host(item)?;
+        if domain.parse::<IpAddr>().is_ok() {
+            item.wrong("an address has no names below it; write a domain such as \"apps.example.com\"");
+        }
+        Some(Some(domain))
+    };
+    Routing { base_domain: section.or("base_domain", None, domain), public_hosts: section.list("public_hosts", host) }
+}
+
+fn upstreams(section: &Section<'_>) -> Upstreams {
+    let private = section.or("allow_private_addresses", false, Item::boolean);
+    let upgrades = section.get("upgrades").map(|item| item.items().iter().filter_map(upgrade).collect());
+    Upstreams {
+        allowed: AllowedHosts {
+            domains: section.list("allowed_domains", |item| allowed_domain(item, private)),
+            private,
+        },
+        ca_file: section.get("ca_file").and_then(|item| item.path()),
+        connect_timeout: section.seconds("connect_timeout", 5),
+        first_byte_timeout: section.seconds("first_byte_timeout", 180),
+        idle_timeout: section.seconds("idle_timeout", 300),
+        pool_idle_timeout: section.seconds("pool_idle_timeout", 30),
+        pool_max_idle: section.or("pool_max_idle", 64, |item| item.integer(0..=100_000)),
+        upgrades: upgrades.unwrap_or_else(|| vec!["websocket".to_owned()]),
+    }
+}
+
+fn allowed_domain(item: &Item<'_>, private: bool) -> Option<String> {
+    let domain = host(item)?;
+    if !private && (domain.parse::<IpAddr>().is_ok() || is_loopback_name(&domain)) {
+        item.wrong("addresses and localhost need allow_private_addresses = true, which is for local work only");
+    }
+    Some(domain)
+}
+
+/// A protocol to upgrade to. HTTP/2 and TLS in clear-text upgrades would carry requests past every check (RFC 9110 7.8).
+fn upgrade(item: &Item<'_>) -> Option<String> {
+    let token = item.text()?.to_ascii_lowercase();
+    if !token.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~/".contains(&byte)) {
+        item.wrong("is not the name of a protocol; write one such as \"websocket\"");
+        return None;
+    }
+    if token.starts_with("h2c") || token.starts_with("tls") {
+        item.wrong(format!("{token:?} would carry requests that nobody checks; remove it"));
+        return None;
+    }
+    Some(token)
+}
+
+fn limits(section: &Section<'_>) -> Limits {
+    Limits {
+        max_connections: section.or("max_connections", 0, |item| item.integer(0..=10_000_000)),
+        header_bytes: section.or("header_bytes", 32_768, |item| item.integer(4_096..=1_048_576)),
+        header_count: section.or("header_count", 100, |item| item.integer(16..=1_000)),
+        header_timeout: section.seconds("header_timeout", 10),
+        keep_alive_timeout: section.seconds("keep_alive_timeout", 75),
+        body_idle_timeout: section.seconds("body_idle_timeout", 60),
+        tls_handshake_timeout: section.seconds("tls_handshake_timeout", 10),
+        body_bytes: section.or("body_bytes", 0, |item| item.integer(0..=i128::from(i64::MAX))),
+    }
+}
+
+fn credentials(section: &Section<'_>) -> Credentials {
+    Credentials {
+        mint_timeout: section.seconds("mint_timeout", 15),
+        refresh_idle: section.seconds("refresh_idle", 12 * 60 * 60),
+    }
+}
+
+fn log(section: &Section<'_>) -> Log {
+    Log {
+        format: section
+            .or("format", LogFormat::Json, |item| item.one_of(&[("text", LogFormat::Text), ("json", LogFormat::Json)])),
+        level: section.or("level", "info".to_owned(), |item| item.parsed(log_level)),
+        access: section.or("access", true, Item::boolean),
+    }
+}
+
+/// One level for all, or levels for parts: `info`, `info,embedgate=debug`.
+fn log_level(text: &str) -> Result<String, String> {
+    let is_level = |level: &str| ["off", "error", "warn", "info", "debug", "trace"].contains(&level);
+    let is_target = |target: &str| target.split("::").all(is_valid_id);
+    let understood = text.split(',').all(|part| match part.split_once('=') {
+        Some((target, level)) => is_target(target) && is_level(level),
+        None => is_level(part),
+    });
+    if understood {
+        return Ok(text.to_owned());
+    }
+    Err(format!("{text:?} is no level; write off, error, warn, info, debug or trace, or \"info,embedgate=debug\""))
+}
+
+fn firefly(section: &Section<'_>, env: &Env) -> Option<FireflyV1> {
+    let key = section.optional("encryption_key", keys::KEY_SOURCE).and_then(|key| key_source(&key, env));
+    let domain_suffix = section.or("domain_suffix", "com".to_owned(), host);
+    if !section.or("v1", false, Item::boolean) {
+        return None;
+    }
+    let advice = "v1 = true needs it; write encryption_key = { env = \"ENCRYPTION_KEY\" } or { file = \"...\" }";
+    section.require("encryption_key", advice)?;
+    Some(FireflyV1 { key: key?, domain_suffix })
+}
+
+fn socket(item: &Item<'_>) -> Option<SocketAddr> {
+    let text = item.text()?;
+    let address = text.parse().ok();
+    if address.is_none() {
+        item.wrong(format!(
+            "{text:?} is not an address with a port; write one such as \"0.0.0.0:8080\" or \"[::1]:8080\""
+        ));
+    }
+    address
+}
+
+fn origin(item: &Item<'_>) -> Option<BaseUrl> {
+    item.parsed(BaseUrl::parse)
+}
+
+/// A host name in lower case, or an address.
+fn host(item: &Item<'_>) -> Option<String> {
+    let text = item.text()?;
+    let host = text.to_ascii_lowercase();
+    if is_host(&host) {
+        return Some(host);
+    }
+    let bare = host.trim_start_matches("*.").trim_matches(['.', '[', ']']);
+    let advice = if bare != host && is_host(bare) { bare } else { "apps.example.com" };
+    item.wrong(format!("{text:?} is not a host name, without scheme, port, dot or star around it; write {advice:?}"));
+    None
+}
+
+fn required_path(section: &Section<'_>, key: &str, advice: &str) -> std::path::PathBuf {
+    section.require(key, advice).and_then(|item| item.path()).unwrap_or_default()
+}

@@ -1,0 +1,215 @@
+//! The directory as a TOML file: organisations with what belongs to them, checked as a whole.
+
+mod principal;
+#[cfg(test)]
+mod tests;
+
+use crate::config::mistake::{Place, Report};
+use crate::config::reader::{Item, Section};
+use crate::config::{Env, Mistakes, tree};
+use crate::model::ids::{ClusterId, InvalidId, OrgId, UpstreamId, WorkspaceId};
+use crate::model::tables::{ClusterRole, ClusterRow, ClusterState, OrgRow, Segment, Tables, UpstreamRow, WorkspaceRow};
+use crate::model::url::{AllowedHosts, BaseUrl, Forbidden};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+const ROOT: &[&str] = &["org"];
+const ORG: &[&str] = &["id", "name", "segment", "workspace", "principal", "app", "warehouse"];
+const WORKSPACE: &[&str] = &["id", "url"];
+const APP: &[&str] = &["id", "workspace", "url", "cluster"];
+const WAREHOUSE: &[&str] = &["id", "workspace", "cluster"];
+const CLUSTER: &[&str] = &["id", "state", "role", "nodes"];
+
+/// What the checks need besides the file.
+#[derive(Clone, Copy)]
+struct Context<'a> {
+    /// The hosts that may stand in URLs.
+    policy: &'a AllowedHosts,
+    /// The variables that hold secrets.
+    env: &'a Env,
+}
+
+/// Reads and checks a directory file, and the files and variables in which it says secrets are kept. A file without any
+/// organisation is fine.
+///
+/// # Errors
+/// Everything that is wrong, not only the first thing. No secret is ever part of it.
+pub fn load(path: &Path, policy: &AllowedHosts, env: &Env) -> Result<Tables, Mistakes> {
+    let text = std::fs::read_to_string(path).map_err(|error| Mistakes::unreadable(path, &error))?;
+    parse(&text, path, policy, env)
+}
+
+/// Checks a text as if it stood in the file `path`, which need not exist.
+///
+/// # Errors
+/// As [`load`].
+pub fn parse(text: &str, path: &Path, policy: &AllowedHosts, env: &Env) -> Result<Tables, Mistakes> {
+    let mut report = Report::new(path);
+    let tree = tree::parse_file(text, &mut report);
+    let context = Context { policy, env };
+    let mut ids = Ids::new("organisation", "the directory");
+    let orgs = Section::root(&tree, &report, ROOT).sections("org", ORG);
+    let orgs = orgs.iter().filter_map(|section| org(section, &mut ids, context)).collect();
+    report.finish().map(|()| Tables { orgs })
+}
+
+/// Reads one organisation; `None` when a mistake leaves nothing to build. The same holds for all readers below.
+fn org(section: &Section<'_>, ids: &mut Ids, context: Context<'_>) -> Option<OrgRow> {
+    let id = ids.take(section, OrgId::parse);
+    let name = section.get("name").and_then(|item| item.text().map(str::to_owned));
+    let segments = [("internal", Segment::Internal), ("preview", Segment::Preview), ("stable", Segment::Stable)];
+    let segment = section.or("segment", Segment::default(), |item| item.one_of(&segments));
+    let workspaces = Workspaces::read(section, context);
+    let principals = principal::read(section, &workspaces, context);
+    let apps = upstreams(section, "app", APP, &workspaces, context);
+    let warehouses = upstreams(section, "warehouse", WAREHOUSE, &workspaces, context);
+    let id = id?;
+    let name = name.unwrap_or_else(|| id.to_string());
+    Some(OrgRow { name, id, segment, workspaces: workspaces.rows, principals, apps, warehouses })
+}
+
+/// The workspaces of an organisation. Those with mistakes in them are remembered by name, so that a reference to one is
+/// not reported as well.
+struct Workspaces {
+    rows: Vec<WorkspaceRow>,
+    /// All ids, as written.
+    names: Vec<String>,
+    /// How many there are, with and without a readable id.
+    count: usize,
+}
+
+impl Workspaces {
+    fn read(org: &Section<'_>, context: Context<'_>) -> Self {
+        let mut ids = Ids::new("workspace", "the organisation");
+        let sections = org.sections("workspace", WORKSPACE);
+        let name = |section: &Section<'_>| section.get("id").and_then(|item| item.as_text().map(str::to_owned));
+        let row = |section: &Section<'_>| {
+            let id = ids.take(section, WorkspaceId::parse);
+            let item = section.require("url", "write url = \"https://...\", the workspace's own address");
+            let url = item.and_then(|item| url(&item, context));
+            Some(WorkspaceRow { id: id?, url: url? })
+        };
+        Self {
+            names: sections.iter().filter_map(name).collect(),
+            count: sections.len(),
+            rows: sections.iter().filter_map(row).collect(),
+        }
+    }
+
+    /// The workspace that a row refers to; without a reference, the only one there is.
+    fn of(&self, section: &Section<'_>) -> Option<&WorkspaceRow> {
+        let Some(item) = section.get("workspace") else {
+            match self.count {
+                0 => section.lacks("needs a workspace, and the organisation has none; add [[org.workspace]]"),
+                1 => {}
+                _ => section.lacks(format!(
+                    "the organisation has several workspaces; write workspace = \"...\", one of {}",
+                    self.names.join(", ")
+                )),
+            }
+            return self.rows.first().filter(|_| self.count == 1);
+        };
+        let name = item.text()?;
+        let row = self.rows.iter().find(|row| row.id.as_str() == name);
+        // A workspace without a readable id may be the one that is meant.
+        if row.is_none() && self.names.len() == self.count && !self.names.iter().any(|known| known == name) {
+            item.wrong_missing(format!("the organisation has no workspace {name:?}; add it, or write one of its own"));
+        }
+        row
+    }
+}
+
+fn upstreams(
+    org: &Section<'_>,
+    key: &'static str,
+    known: &'static [&'static str],
+    workspaces: &Workspaces,
+    context: Context<'_>,
+) -> Vec<UpstreamRow> {
+    let mut ids = Ids::new(key, "the organisation");
+    let is_app = key == "app";
+    let row = |section: &Section<'_>| {
+        let id = ids.take(section, UpstreamId::parse);
+        let workspace = workspaces.of(section);
+        let clusters = clusters(section, context);
+        let url = if is_app { app_url(section, &clusters, context) } else { workspace.map(|row| row.url.clone()) };
+        Some(UpstreamRow { id: id?, workspace: workspace?.id.clone(), url: url?, clusters })
+    };
+    org.sections(key, known).iter().filter_map(row).collect()
+}
+
+/// The address of an app: its own, else that of its first node.
+fn app_url(section: &Section<'_>, clusters: &[ClusterRow], context: Context<'_>) -> Option<BaseUrl> {
+    if let Some(item) = section.get("url") {
+        return url(&item, context);
+    }
+    if section.get("cluster").is_none_or(|item| item.is_empty_array()) {
+        section.lacks("needs an address; write url = \"https://...\" or add [[org.app.cluster]] with nodes");
+    }
+    clusters.first().and_then(|cluster| cluster.nodes.first().cloned())
+}
+
+fn clusters(upstream: &Section<'_>, context: Context<'_>) -> Vec<ClusterRow> {
+    let mut ids = Ids::new("cluster", "the app or warehouse");
+    let sections = upstream.sections("cluster", CLUSTER);
+    sections.iter().filter_map(|section| cluster(section, &mut ids, context)).collect()
+}
+
+fn cluster(section: &Section<'_>, ids: &mut Ids, context: Context<'_>) -> Option<ClusterRow> {
+    let states = [
+        ("stopped", ClusterState::Stopped),
+        ("starting", ClusterState::Starting),
+        ("running", ClusterState::Running),
+        ("draining", ClusterState::Draining),
+    ];
+    let roles = [("primary", ClusterRole::Primary), ("shadow", ClusterRole::Shadow)];
+    let id = ids.take(section, ClusterId::parse);
+    let state = section.require("state", "write stopped, starting, running or draining");
+    let state = state.and_then(|item| item.one_of(&states));
+    let role = section.or("role", ClusterRole::default(), |item| item.one_of(&roles));
+    let advice = "write nodes = [\"https://...\"], one URL for each node";
+    let nodes = section.require("nodes", advice)?;
+    if nodes.is_empty_array() {
+        nodes.wrong(format!("needs at least one node; {advice}"));
+    }
+    let nodes: Vec<_> = nodes.items().iter().filter_map(|item| url(item, context)).collect();
+    Some(ClusterRow { id: id?, state: state?, role, nodes }).filter(|cluster| !cluster.nodes.is_empty())
+}
+
+/// A URL whose host the policy allows. A forbidden one is reported and still given back, for further checks.
+fn url(item: &Item<'_>, context: Context<'_>) -> Option<BaseUrl> {
+    let url = item.parsed(BaseUrl::parse)?;
+    match context.policy.permits(&url) {
+        Ok(()) => {}
+        Err(error @ Forbidden::Domain(_)) => item.wrong(format!("{error}; add it there, or write another URL")),
+        Err(error) => item.wrong(format!("{error} and is for local work only")),
+    }
+    Some(url)
+}
+
+/// The ids seen so far among things that must not share one.
+struct Ids {
+    what: &'static str,
+    within: &'static str,
+    seen: BTreeMap<String, Place>,
+}
+
+impl Ids {
+    fn new(what: &'static str, within: &'static str) -> Self {
+        Self { what, within, seen: BTreeMap::new() }
+    }
+
+    /// The id of a row, which must be there, well formed and new.
+    fn take<T>(&mut self, section: &Section<'_>, parse: fn(&str) -> Result<T, InvalidId>) -> Option<T> {
+        let item = section.require("id", "write id = \"...\"")?;
+        let id = item.parsed(parse)?;
+        let name = item.text()?.to_owned();
+        if let Some(first) = self.seen.get(&name) {
+            let line = if let Place::Line(line) = first { format!(" on line {line}") } else { String::new() };
+            item.wrong(format!("another {} of {} has the id {name:?} already{line}", self.what, self.within));
+            return None;
+        }
+        self.seen.insert(name, item.place().clone());
+        Some(id)
+    }
+}
