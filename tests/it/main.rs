@@ -1,1 +1,4 @@
-//! Integration tests.
+//! Integration tests: the real program, with real apps behind it and a real browser before it.
+
+mod browser;
+mod harness;

@@ -3,8 +3,8 @@
 use super::{Context, Ids, Workspaces};
 use crate::config::reader::{Item, Section};
 use crate::model::ids::{PrincipalId, WorkspaceId};
-use crate::secret::Secret;
 use crate::model::tables::{PrincipalKind, PrincipalRow};
+use crate::secret::Secret;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use zeroize::Zeroizing;

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::model::ids::PrincipalId;
-use crate::secret::Secret;
 use crate::model::tables::{PrincipalKind, PrincipalRow};
+use crate::secret::Secret;
 use std::path::PathBuf;
 
 const EXAMPLE: &str = include_str!("../../../config/directory.toml");

@@ -1,0 +1,60 @@
+//! The real program, run as a user runs it.
+
+use super::PATIENCE;
+use super::process::{Process, Stream};
+use anyhow::{Result, ensure};
+use std::process::Command;
+use std::time::Duration;
+
+/// How long the program may take to end once it was asked to.
+const STOP_WITHIN: Duration = Duration::from_secs(20);
+
+/// A running `embedgate`. Dropping it kills it; [`Embedgate::stop`] ends it the way an operator does.
+pub(crate) struct Embedgate {
+    process: Process,
+}
+
+impl Embedgate {
+    /// Starts the program with these arguments, and without any configuration from the environment of the test run.
+    pub(crate) fn start(arguments: &[&str]) -> Result<Self> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_embedgate"));
+        command.args(arguments);
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("EMBEDGATE_") {
+                command.env_remove(name);
+            }
+        }
+        Ok(Self { process: Process::spawn("embedgate", command)? })
+    }
+
+    /// Puts `embedgate dev` before an app that runs on this machine.
+    pub(crate) fn dev(upstream: &str) -> Result<Self> {
+        Self::start(&["dev", "--upstream", upstream, "--listen", "127.0.0.1:0"])
+    }
+
+    /// Waits for a line of standard output that contains `text`, and returns the line.
+    #[allow(dead_code, reason = "for the tests of commands that print no link")]
+    pub(crate) async fn wait_for_stdout(&mut self, text: &str) -> Result<String> {
+        let pick = |line: &str| line.contains(text).then(|| line.to_owned());
+        self.process.wait_for_line(Stream::Stdout, &format!("line with {text:?}"), PATIENCE, pick).await
+    }
+
+    /// Waits for the link that `dev` and `demo` print for the browser.
+    pub(crate) async fn link(&mut self) -> Result<String> {
+        self.process.wait_for_line(Stream::Stdout, "link to open", PATIENCE, link_in).await
+    }
+
+    /// Sends SIGTERM; an error unless the program then ends with exit code 0.
+    pub(crate) async fn stop(mut self) -> Result<()> {
+        let status = self.process.terminate(STOP_WITHIN).await?;
+        ensure!(status.code() == Some(0), "embedgate ended with {status} after SIGTERM:\n{}", self.process.output());
+        Ok(())
+    }
+}
+
+/// The first `http://` URL of a line whose first word is `open`.
+fn link_in(line: &str) -> Option<String> {
+    let mut words = line.split_whitespace();
+    (words.next() == Some("open")).then_some(())?;
+    words.find(|word| word.starts_with("http://")).map(str::to_owned)
+}
