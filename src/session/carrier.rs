@@ -139,6 +139,11 @@ fn pair(text: &[u8]) -> Pair<'_> {
     Pair { name: name.trim_ascii_end(), value: unquoted }
 }
 
+/// The names of the cookies in a Cookie field.
+pub fn names(field: &[u8]) -> impl Iterator<Item = &[u8]> {
+    pairs(field).map(|pair| pair.name)
+}
+
 /// Whether a cookie name is, or was, one of ours, on any kind of host and in any case.
 #[must_use]
 pub fn is_our_cookie(name: &[u8]) -> bool {

@@ -1,0 +1,280 @@
+//! What is known of a request when it is over: counted, measured and logged when the account is dropped, however the
+//! request ended. Observability only: nothing here may steer a request.
+
+use super::worker::Worker;
+use crate::config::LogFormat;
+use crate::live::node::NodeLease;
+use crate::metrics::RouteKind;
+use crate::model::reject::Reject;
+use crate::session::Session;
+use crate::wire::request::Head;
+use std::io::Write;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+use tokio::time::Instant;
+
+/// Who ended a request before its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// The client went away.
+    Client,
+    /// The client took or sent nothing for so long.
+    ClientIdle(Duration),
+    /// The client broke the framing of its body.
+    ClientFraming,
+    /// The upstream sent nothing for so long.
+    UpstreamIdle(Duration),
+    /// The upstream ended in the middle of its answer.
+    UpstreamClosed,
+    /// The upstream reset the connection.
+    UpstreamReset,
+    /// The upstream broke the framing of its answer.
+    UpstreamFraming,
+    /// The gateway is going away.
+    Drain,
+}
+
+impl Cut {
+    fn write(self, out: &mut Vec<u8>) {
+        // Writing to a vector cannot fail.
+        let _ = match self {
+            Self::Client => write!(out, "client"),
+            Self::ClientIdle(limit) => write!(out, "gateway: client idle {}", crate::config::duration::format(limit)),
+            Self::ClientFraming => write!(out, "gateway: malformed request body"),
+            Self::UpstreamIdle(limit) => write!(out, "gateway: idle {}", crate::config::duration::format(limit)),
+            Self::UpstreamClosed => write!(out, "upstream closed before the end"),
+            Self::UpstreamReset => write!(out, "upstream reset"),
+            Self::UpstreamFraming => write!(out, "gateway: malformed answer"),
+            Self::Drain => write!(out, "gateway: drain"),
+        };
+    }
+}
+
+/// The name of a request for logs, 32 hexadecimal digits.
+pub(super) type RequestId = [u8; 32];
+
+/// The account of one request.
+pub(super) struct Account {
+    worker: Rc<Worker>,
+    /// The fields of the log line that are known from the head.
+    line: Vec<u8>,
+    started: Instant,
+    pub(super) request_id: RequestId,
+    pub(super) kind: RouteKind,
+    pub(super) session: Option<Session>,
+    /// The app or warehouse.
+    pub(super) upstream: Option<crate::model::ids::UpstreamId>,
+    pub(super) status: u16,
+    /// Body and tunnel bytes from the client.
+    pub(super) received: u64,
+    /// Body and tunnel bytes to the client.
+    pub(super) sent: u64,
+    /// When the head had been sent upstream.
+    pub(super) forwarded: Option<Instant>,
+    /// When the head of the answer had come.
+    pub(super) answered: Option<Instant>,
+    /// When the head of the answer had been handed to the client's socket.
+    pub(super) replied: Option<Instant>,
+    pub(super) lease: Option<NodeLease>,
+    reject: Option<Reject>,
+    cut: Option<Cut>,
+}
+
+impl Account {
+    /// Opens the account of a request. `path` is what of the target may be logged: never a query, never a token.
+    pub(super) fn open(worker: &Rc<Worker>, head: &Head<'_>, path: &str, peer: std::net::IpAddr) -> Self {
+        let request_id = hex(worker.random(), worker.random());
+        worker.plane.metrics.requests_active.increment(1.0);
+        let mut line = worker.take_line();
+        if let Some(format) = worker.plane.access_log {
+            let mut fields = Fields { out: &mut line, format };
+            fields.text("method", head.method.as_bytes());
+            fields.text("host", head.authority.as_bytes());
+            fields.text("path", path.as_bytes());
+            fields.quoted("peer", |out| {
+                let _ = write!(out, "{peer}");
+            });
+        }
+        Self {
+            worker: Rc::clone(worker),
+            line,
+            started: Instant::now(),
+            request_id,
+            kind: RouteKind::Unknown,
+            session: None,
+            upstream: None,
+            status: 0,
+            received: 0,
+            sent: 0,
+            forwarded: None,
+            answered: None,
+            replied: None,
+            lease: None,
+            reject: None,
+            cut: None,
+        }
+    }
+
+    /// Notes that the gateway refused the request.
+    pub(super) fn reject(&mut self, reject: Reject) {
+        self.worker.plane.metrics.count_reject(reject.class);
+        self.status = reject.class.status();
+        self.reject = Some(reject);
+    }
+
+    /// Notes who cut the request off.
+    pub(super) fn cut(&mut self, cut: Cut) {
+        self.cut.get_or_insert(cut);
+    }
+
+    /// A mask for a WebSocket frame of ours.
+    pub(super) fn mask(&self) -> [u8; 4] {
+        (self.worker.random() as u32).to_ne_bytes()
+    }
+
+    fn measure(&self, total: Duration) -> Option<Duration> {
+        let metrics = &self.worker.plane.metrics;
+        let route = metrics.route(self.kind);
+        metrics.count(self.kind, self.status);
+        route.duration.record(total.as_secs_f64());
+        metrics.bytes_received.increment(self.received);
+        metrics.bytes_sent.increment(self.sent);
+        let (forwarded, answered) = (self.forwarded?, self.answered?);
+        let upstream = answered.saturating_duration_since(forwarded);
+        route.upstream.record(upstream.as_secs_f64());
+        let before = forwarded.saturating_duration_since(self.started);
+        let after = self.replied?.saturating_duration_since(answered);
+        route.overhead.record((before + after).as_secs_f64());
+        Some(upstream)
+    }
+
+    fn log(&mut self, total: Duration, upstream: Option<Duration>) {
+        let Some(format) = self.worker.plane.access_log else { return };
+        let mut batch = self.worker.batch();
+        begin(&mut batch, format);
+        batch.extend_from_slice(&self.line);
+        let mut fields = Fields { out: &mut batch, format };
+        fields.text("request_id", &self.request_id);
+        fields.text("route", self.kind.label().as_bytes());
+        if let Some(session) = &self.session {
+            fields.text("org", session.org().as_bytes());
+            fields.text("user", session.user().as_bytes());
+        }
+        if let Some(upstream) = &self.upstream {
+            fields.text("upstream", upstream.as_str().as_bytes());
+        }
+        fields.number("status", u64::from(self.status));
+        fields.number("bytes_in", self.received);
+        fields.number("bytes_out", self.sent);
+        fields.millis("duration_ms", total);
+        if let Some(upstream) = upstream {
+            fields.millis("upstream_ms", upstream);
+        }
+        if let Some(cut) = self.cut {
+            fields.quoted("cut_by", |out| cut.write(out));
+        }
+        if let Some(reject) = &self.reject {
+            fields.text("reject", reject.class.label().as_bytes());
+            fields.text("cause", reject.cause.as_bytes());
+        }
+        batch.extend_from_slice(match format {
+            LogFormat::Json => b"}\n",
+            LogFormat::Text => b"\n",
+        });
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        self.worker.plane.metrics.requests_active.decrement(1.0);
+        // A client that left before any answer: nginx's code for it, never sent.
+        if self.status == 0 {
+            self.status = 499;
+        }
+        let total = self.started.elapsed();
+        let upstream = self.measure(total);
+        self.log(total, upstream);
+        self.worker.give_line(std::mem::take(&mut self.line));
+    }
+}
+
+fn begin(out: &mut Vec<u8>, format: LogFormat) {
+    match format {
+        LogFormat::Json => {
+            out.extend_from_slice(b"{\"timestamp\":\"");
+            crate::log::write_time(SystemTime::now(), out);
+            out.extend_from_slice(b"\",\"level\":\"INFO\",\"message\":\"request\"");
+        }
+        LogFormat::Text => {
+            crate::log::write_time(SystemTime::now(), out);
+            out.extend_from_slice(b"  INFO request");
+        }
+    }
+}
+
+/// Writes fields of a log line after the first.
+struct Fields<'a> {
+    out: &'a mut Vec<u8>,
+    format: LogFormat,
+}
+
+impl Fields<'_> {
+    fn name(&mut self, name: &str) {
+        match self.format {
+            LogFormat::Json => {
+                self.out.extend_from_slice(b",\"");
+                self.out.extend_from_slice(name.as_bytes());
+                self.out.extend_from_slice(b"\":");
+            }
+            LogFormat::Text => {
+                self.out.push(b' ');
+                self.out.extend_from_slice(name.as_bytes());
+                self.out.push(b'=');
+            }
+        }
+    }
+
+    /// A text between quotes; `write` must write nothing that needs escaping.
+    fn quoted(&mut self, name: &str, write: impl FnOnce(&mut Vec<u8>)) {
+        self.name(name);
+        self.out.push(b'"');
+        write(self.out);
+        self.out.push(b'"');
+    }
+
+    fn text(&mut self, name: &str, text: &[u8]) {
+        self.quoted(name, |out| {
+            for byte in text {
+                match byte {
+                    b'"' | b'\\' => out.extend_from_slice(&[b'\\', *byte]),
+                    0x20..=0x7e => out.push(*byte),
+                    // Everything else, UTF-8 included, byte by byte: a log line stays ASCII whatever a client sends.
+                    _ => {
+                        let _ = write!(out, "\\u00{byte:02x}");
+                    }
+                }
+            }
+        });
+    }
+
+    fn number(&mut self, name: &str, value: u64) {
+        self.name(name);
+        self.out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+    }
+
+    fn millis(&mut self, name: &str, time: Duration) {
+        self.name(name);
+        let micros = time.as_micros();
+        let _ = write!(self.out, "{}.{:03}", micros / 1000, micros % 1000);
+    }
+}
+
+/// Two random numbers as 32 hexadecimal digits.
+fn hex(high: u64, low: u64) -> RequestId {
+    let mut id = [0; 32];
+    for (i, digit) in id.iter_mut().enumerate() {
+        let word = if i < 16 { high } else { low };
+        *digit = b"0123456789abcdef"[(word >> (60 - 4 * (i % 16)) & 0xf) as usize];
+    }
+    id
+}

@@ -1,0 +1,182 @@
+//! The client's side of a connection: reading heads, and ending it so that the last answer arrives.
+
+use super::outbox::Outbox;
+use super::streams::Registration;
+use super::timer::Timer;
+use super::worker::Worker;
+use crate::net::io::Io;
+use crate::wire::request::{HeadEnd, HeadError};
+use std::future::poll_fn;
+use std::io;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::AsyncWrite;
+use tokio::time::Instant;
+
+/// A client's connection.
+pub(super) struct Client {
+    pub(super) io: Io,
+    pub(super) peer: IpAddr,
+    /// Bytes that came after the head: body, or further requests.
+    pub(super) unread: Vec<u8>,
+    /// The answer on its way out.
+    pub(super) outbox: Outbox,
+    pub(super) timer: Timer,
+    registration: Registration,
+}
+
+/// Why no head came.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum NoHead {
+    /// The client closed between requests, stayed idle, or the worker drains: nothing to answer.
+    Quiet,
+    /// The connection broke.
+    Broken,
+    /// A part of a head came, and the rest not in time.
+    Slow,
+    /// It is not a head.
+    Bad(HeadError),
+}
+
+/// Bytes read before a head is looked at; most heads fit.
+const HEAD_READ: usize = 16 * 1024;
+/// How much of an unread body is thrown away so that the client can read its answer.
+const MAX_DISCARD: usize = 256 * 1024;
+/// How long that may take.
+const DISCARD_TIME: Duration = Duration::from_secs(2);
+
+impl Client {
+    pub(super) fn new(io: Io, peer: IpAddr, worker: &Worker) -> Self {
+        let timer = Timer::new(worker.plane.settings.header_timeout);
+        let registration = worker.streams.register();
+        Self { io, peer, unread: Vec::new(), outbox: Outbox::default(), timer, registration }
+    }
+
+    /// Reads a head into `head` and leaves what follows it in `unread`. `first` says that nothing was served yet on this
+    /// connection, so the client is expected to speak at once.
+    pub(super) async fn read_head(
+        &mut self,
+        worker: &Worker,
+        head: &mut Vec<u8>,
+        first: bool,
+    ) -> Result<(), NoHead> {
+        head.clear();
+        std::mem::swap(head, &mut self.unread);
+        let mut reading = Reading { end: HeadEnd::default(), deadline: self.first_deadline(worker, first) };
+        poll_fn(|cx| self.poll_head(cx, worker, head, &mut reading)).await
+    }
+
+    fn first_deadline(&self, worker: &Worker, first: bool) -> Instant {
+        let settings = &worker.plane.settings;
+        Instant::now() + if first { settings.header_timeout } else { settings.keep_alive_timeout }
+    }
+
+    fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        worker: &Worker,
+        head: &mut Vec<u8>,
+        reading: &mut Reading,
+    ) -> Poll<Result<(), NoHead>> {
+        let limit = worker.plane.settings.head_limits.bytes;
+        loop {
+            if !head.is_empty() {
+                match reading.end.find(head, limit) {
+                    Ok(Some(length)) => {
+                        self.unread.clear();
+                        self.unread.extend_from_slice(&head[length..]);
+                        head.truncate(length);
+                        return Poll::Ready(Ok(()));
+                    }
+                    Ok(None) => {}
+                    Err(error) => return Poll::Ready(Err(NoHead::Bad(error))),
+                }
+            }
+            if self.poll_fill(cx, worker, head, reading)?.is_pending() {
+                return self.poll_impatience(cx, head, reading);
+            }
+        }
+    }
+
+    fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        worker: &Worker,
+        head: &mut Vec<u8>,
+        reading: &mut Reading,
+    ) -> Result<Poll<()>, NoHead> {
+        let mut scratch = worker.scratch.borrow_mut();
+        match self.io.poll_read_into(cx, &mut scratch[..HEAD_READ]) {
+            Poll::Pending => Ok(Poll::Pending),
+            Poll::Ready(Ok(0)) if head.is_empty() => Err(NoHead::Quiet),
+            Poll::Ready(Ok(0) | Err(_)) => Err(NoHead::Broken),
+            Poll::Ready(Ok(n)) => {
+                if head.is_empty() {
+                    // The first byte starts the clock for the whole head, however slowly the rest drips in.
+                    reading.deadline = Instant::now() + worker.plane.settings.header_timeout;
+                }
+                head.extend_from_slice(&scratch[..n]);
+                Ok(Poll::Ready(()))
+            }
+        }
+    }
+
+    /// A connection between requests ends when the worker drains or the keep-alive time is over.
+    fn poll_impatience(&mut self, cx: &mut Context<'_>, head: &[u8], reading: &Reading) -> Poll<Result<(), NoHead>> {
+        if head.is_empty() && self.registration.poll_drain(cx).is_ready() {
+            return Poll::Ready(Err(NoHead::Quiet));
+        }
+        ready!(self.timer.poll(cx, reading.deadline));
+        Poll::Ready(Err(if head.is_empty() { NoHead::Quiet } else { NoHead::Slow }))
+    }
+
+    /// Whether the client has gone away while its request is being served. Bytes of a next request are kept.
+    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<()> {
+        while self.unread.is_empty() {
+            match ready!(self.io.poll_read_into(cx, &mut scratch[..HEAD_READ])) {
+                Ok(n) if n > 0 => self.unread.extend_from_slice(&scratch[..n]),
+                Ok(_) | Err(_) => return Poll::Ready(()),
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Sends what is in the outbox; gives up after `limit`.
+    pub(super) async fn flush(&mut self, limit: Duration) -> io::Result<()> {
+        let deadline = Instant::now() + limit;
+        poll_fn(|cx| match self.outbox.poll_flush(cx, &mut self.io) {
+            Poll::Pending => self.timer.poll(cx, deadline).map(|()| Err(io::ErrorKind::TimedOut.into())),
+            done => done,
+        })
+        .await
+    }
+
+    /// Closes so that the client can still read its answer: our half first, then what it is still sending is thrown away
+    /// for a moment. A plain close with unread bytes would reset the connection, and the answer with it.
+    pub(super) async fn close(&mut self, worker: &Worker) {
+        let deadline = Instant::now() + DISCARD_TIME;
+        let mut left = MAX_DISCARD;
+        let mut shut = false;
+        poll_fn(|cx| {
+            if !shut {
+                shut = Pin::new(&mut self.io).poll_shutdown(cx).is_ready();
+            }
+            let mut scratch = worker.scratch.borrow_mut();
+            loop {
+                match self.io.poll_read_into(cx, &mut scratch) {
+                    Poll::Ready(Ok(n)) if n > 0 && n < left => left -= n,
+                    Poll::Ready(_) => return Poll::Ready(()),
+                    Poll::Pending => return self.timer.poll(cx, deadline),
+                }
+            }
+        })
+        .await;
+    }
+}
+
+struct Reading {
+    end: HeadEnd,
+    deadline: Instant,
+}

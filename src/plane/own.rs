@@ -1,0 +1,170 @@
+//! The gateway's own endpoints on every data host, below `/.embedgate/`.
+
+use super::guard::is_navigation;
+use super::respond::Answer;
+use super::route::{Hosts, Target, locate};
+use super::worker::Worker;
+use crate::model::reject::{Class, Reject};
+use crate::model::url::Scheme;
+use crate::session::Session;
+use crate::session::carrier::CookieNames;
+use crate::session::seal::Purpose;
+use crate::wire::fields::Name;
+use crate::wire::request::Head;
+
+/// Answers a request for `/.embedgate/{path}`. A session that was opened on the way is told for the log.
+///
+/// # Errors
+/// [`Reject`] where there is nothing of that name, or the token does not open.
+pub(super) fn answer(worker: &Worker, head: &Head<'_>, path: &str) -> Result<(Answer, Option<Session>), Reject> {
+    match (path, head.method) {
+        ("healthz", "GET" | "HEAD") => Ok((healthz(worker), None)),
+        ("session", "GET" | "HEAD") => start_session(worker, head).map(|(answer, session)| (answer, Some(session))),
+        ("session", "DELETE") => end_session(worker, head).map(|answer| (answer, None)),
+        _ => Err(Reject::new(Class::NotFound, "no such endpoint of the gateway")),
+    }
+}
+
+fn healthz(worker: &Worker) -> Answer {
+    if worker.plane.is_leaving() {
+        Answer::new(503, "Service Unavailable").field("Cache-Control", "no-store").body("text/plain", "draining\n")
+    } else {
+        Answer::new(200, "OK").field("Cache-Control", "no-store").body("text/plain", "ok\n")
+    }
+}
+
+/// `GET /.embedgate/session?token=T&next=/path`: checks T, sets the cookie of this host and goes to `next`, so that the
+/// token is in no history and no Referer.
+fn start_session(worker: &Worker, head: &Head<'_>) -> Result<(Answer, Session), Reject> {
+    // A page may lead to the link but not fetch it behind the user's back.
+    if head.fields.first(Name::SecFetchMode).is_some() && !is_navigation(head) {
+        return Err(Reject::new(Class::CrossSite, "a session link that was not navigated to"));
+    }
+    let token = parameter(head.query(), "token").ok_or_else(|| Reject::new(Class::Session, "no token in the link"))?;
+    let now = worker.plane.clock.now();
+    let opened = worker.plane.keys.ring().open(Purpose::Session, token.as_bytes(), now);
+    let session = opened.map_err(|error| Reject::new(Class::Session, error.to_string()))?;
+    let place = Place::of(&worker.plane.settings.hosts, head, &session)?;
+    let next = match parameter(head.query(), "next") {
+        Some(next) => local_path(&next).ok_or_else(|| Reject::new(Class::Malformed, "next is not a path of this host"))?,
+        None => place.start(),
+    };
+    let cookie = cookie(worker, place.cookie_app(), &token, session.expires.saturating_sub(now));
+    let answer = Answer::new(303, "See Other")
+        .field("Location", &next)
+        .field("Set-Cookie", &cookie)
+        .field("Cache-Control", "no-store")
+        .field("Referrer-Policy", "no-referrer");
+    Ok((answer, session))
+}
+
+/// Where a session is started.
+enum Place {
+    /// On the host of one app.
+    AppHost,
+    /// On the host that apps share: for one of them, or for all.
+    Shared(Option<String>),
+}
+
+impl Place {
+    fn of(hosts: &Hosts, head: &Head<'_>, session: &Session) -> Result<Self, Reject> {
+        // The host alone counts here, so the root of it is asked for.
+        let root = Head { target: "/app-proxy/any/", ..*head };
+        match locate(hosts, &root)? {
+            Target::AppByHost { org, .. } if *org != *session.org() => {
+                Err(Reject::new(Class::NotFound, "the host is another organisation's"))
+            }
+            Target::AppByHost { app, .. } if session.app().is_some_and(|own| own != &*app) => {
+                Err(Reject::new(Class::Forbidden, "the session is for another app"))
+            }
+            Target::AppByHost { .. } => Ok(Self::AppHost),
+            _ => Ok(Self::Shared(session.app().map(str::to_owned))),
+        }
+    }
+
+    /// Apps that share a host have a cookie each, so that one does not overwrite another's.
+    fn cookie_app(&self) -> Option<&str> {
+        match self {
+            Self::AppHost => None,
+            Self::Shared(app) => app.as_deref(),
+        }
+    }
+
+    fn start(&self) -> String {
+        self.cookie_app().map_or_else(|| "/".to_owned(), |app| format!("/app-proxy/{app}/"))
+    }
+}
+
+fn cookie(worker: &Worker, app: Option<&str>, value: &str, max_age: u64) -> String {
+    let https = worker.plane.settings.guard.scheme == Scheme::Https;
+    let name = CookieNames::new(https).of(app);
+    // In a frame of another site a cookie comes along only with SameSite=None, which needs Secure; Partitioned keeps it
+    // where third-party cookies are blocked (CHIPS). Plain http is for local work, where front end and app are one site.
+    let kind = if https { "Secure; SameSite=None; Partitioned" } else { "SameSite=Lax" };
+    format!("{name}={value}; Path=/; Max-Age={max_age}; HttpOnly; {kind}")
+}
+
+/// `DELETE /.embedgate/session`: takes the cookies of this host back.
+fn end_session(worker: &Worker, head: &Head<'_>) -> Result<Answer, Reject> {
+    worker.plane.settings.guard.check(head)?;
+    let mut answer = Answer::new(204, "No Content").field("Cache-Control", "no-store");
+    for name in our_cookies(head) {
+        let attributes = cookie(worker, None, "", 0);
+        let attributes = attributes.split_once(';').map_or("", |(_, attributes)| attributes);
+        answer = answer.field("Set-Cookie", &format!("{name}=;{attributes}"));
+    }
+    Ok(answer)
+}
+
+fn our_cookies<'a>(head: &Head<'a>) -> impl Iterator<Item = &'a str> {
+    let names = head.fields.all(Name::Cookie).flat_map(crate::session::carrier::names);
+    names.filter(|name| crate::session::carrier::is_our_cookie(name)).filter_map(|name| std::str::from_utf8(name).ok())
+}
+
+/// A parameter of a query string, percent-decoded.
+fn parameter(query: &str, name: &str) -> Option<String> {
+    let value = query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))?;
+    let mut bytes = value.bytes();
+    let mut decoded = Vec::with_capacity(value.len());
+    while let Some(byte) = bytes.next() {
+        decoded.push(match byte {
+            b'%' => {
+                let mut digit = || (bytes.next()? as char).to_digit(16);
+                (digit()? << 4 | digit()?) as u8
+            }
+            b'+' => b' ',
+            other => other,
+        });
+    }
+    String::from_utf8(decoded).ok()
+}
+
+/// The text, if it is a path of this host and nothing that a browser would take for another place.
+fn local_path(next: &str) -> Option<String> {
+    let is_local = next.starts_with('/') && !next.starts_with("//") && !next.contains('\\');
+    (is_local && next.bytes().all(|b| b.is_ascii_graphic())).then(|| next.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_decoded() {
+        assert_eq!(parameter("a=1&token=~1.k.x&next=%2Fp%3Fq", "next").as_deref(), Some("/p?q"));
+        assert_eq!(parameter("a=1&token=~1.k.x", "token").as_deref(), Some("~1.k.x"));
+        for query in ["", "next", "nextx=1", "next=%2", "next=%zz", "next=%ff"] {
+            assert_eq!(parameter(query, "next"), None, "{query}");
+        }
+    }
+
+    #[test]
+    fn next_stays_on_this_host() {
+        for good in ["/", "/a/b?c=d#e"] {
+            assert_eq!(local_path(good).as_deref(), Some(good));
+        }
+        for bad in ["", "a", "//evil.com", "/\\evil.com", "\\/evil.com", "https://evil.com", "/a\r\nX: y", "/a b", "/\t/evil.com"] {
+            assert_eq!(local_path(bad), None, "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The gateway's own answers: refusals, redirects and small texts.
+
+use super::account::RequestId;
+use super::guard;
+use crate::metrics::RouteKind;
+use crate::model::reject::{Class, Reject};
+use crate::wire::fields::Name;
+use crate::wire::request::Head;
+use std::io::Write;
+use std::time::SystemTime;
+
+/// An answer of the gateway's own.
+#[derive(Debug, Default)]
+pub(super) struct Answer {
+    status: u16,
+    reason: &'static str,
+    /// Field lines, each with CR LF.
+    fields: String,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    /// An answer without a body.
+    pub(super) fn new(status: u16, reason: &'static str) -> Self {
+        Self { status, reason, ..Self::default() }
+    }
+
+    /// The status code.
+    pub(super) fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// Adds a field; the value must hold no CR or LF.
+    pub(super) fn field(mut self, name: &str, value: &str) -> Self {
+        debug_assert!(!value.contains(['\r', '\n']), "a field value is one line");
+        for part in [name, ": ", value, "\r\n"] {
+            self.fields.push_str(part);
+        }
+        self
+    }
+
+    /// Sets the body.
+    pub(super) fn body(mut self, content_type: &str, body: impl Into<Vec<u8>>) -> Self {
+        self.body = body.into();
+        self.field("Content-Type", content_type)
+    }
+
+    /// Writes the answer. `keep_alive` says whether the connection goes on; a HEAD request gets no body.
+    pub(super) fn write(&self, to_head: bool, keep_alive: bool, out: &mut Vec<u8>) {
+        // Writing to a vector cannot fail.
+        let _ = write!(out, "HTTP/1.1 {} {}\r\n{}", self.status, self.reason, self.fields);
+        let _ = write!(out, "Date: {}\r\n", httpdate::HttpDate::from(SystemTime::now()));
+        if self.status != 204 {
+            let _ = write!(out, "Content-Length: {}\r\n", self.body.len());
+        }
+        out.extend_from_slice(if keep_alive { b"\r\n" } else { b"Connection: close\r\n\r\n" });
+        if !to_head {
+            out.extend_from_slice(&self.body);
+        }
+    }
+}
+
+/// The reason phrase of a status code that the gateway uses for refusals.
+fn phrase(status: u16) -> &'static str {
+    http::StatusCode::from_u16(status).ok().and_then(|code| code.canonical_reason()).unwrap_or("Refused")
+}
+
+/// The answer to a refused request: a page for people, `application/problem+json` (RFC 9457) for programs. On SQL paths the
+/// same document also has the members that Databricks' clients read. Without a head nothing is known of the client.
+pub(super) fn refusal(reject: &Reject, head: Option<&Head<'_>>, kind: RouteKind, id: &RequestId) -> Answer {
+    let class = reject.class;
+    let id = std::str::from_utf8(id).unwrap_or_default();
+    let mut answer = Answer::new(class.status(), phrase(class.status()))
+        .field("X-Request-Id", id)
+        .field("Proxy-Status", &format!("embedgate; error={}", class.proxy_error()))
+        .field("Cache-Control", "no-store");
+    if let Some(seconds) = class.retry_after() {
+        answer = answer.field("Retry-After", &seconds.to_string());
+    }
+    if class == Class::Method {
+        answer = answer.field("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+    }
+    if head.is_some_and(wants_page) {
+        let policy = "default-src 'none'; style-src 'unsafe-inline'";
+        return answer.field("Content-Security-Policy", policy).body("text/html; charset=utf-8", page(class, id));
+    }
+    answer.body("application/problem+json", problem(class, kind, id))
+}
+
+/// Whether a browser would show the answer to somebody.
+fn wants_page(head: &Head<'_>) -> bool {
+    if head.fields.first(Name::SecFetchMode).is_some() {
+        return guard::is_navigation(head);
+    }
+    let accept = head.fields.first(Name::Accept).unwrap_or_default();
+    head.method == "GET" && memchr::memmem::find(accept, b"text/html").is_some()
+}
+
+fn problem(class: Class, kind: RouteKind, id: &str) -> String {
+    let mut problem = serde_json::json!({
+        "type": "about:blank",
+        "title": class.title(),
+        "status": class.status(),
+        "detail": class.detail(),
+        "reason": class.label(),
+        "request_id": id,
+    });
+    if kind == RouteKind::Sql {
+        problem["error_code"] = databricks_code(class).into();
+        problem["message"] = class.detail().into();
+    }
+    problem.to_string()
+}
+
+fn databricks_code(class: Class) -> &'static str {
+    match class.status() {
+        401 => "UNAUTHENTICATED",
+        403 => "PERMISSION_DENIED",
+        404 => "RESOURCE_DOES_NOT_EXIST",
+        429 => "REQUEST_LIMIT_EXCEEDED",
+        500 => "INTERNAL_ERROR",
+        503 => "TEMPORARILY_UNAVAILABLE",
+        502 | 504 => "DEADLINE_EXCEEDED",
+        _ => "BAD_REQUEST",
+    }
+}
+
+fn page(class: Class, id: &str) -> String {
+    include_str!("refusal.html")
+        .replace("{title}", class.title())
+        .replace("{detail}", class.detail())
+        .replace("{status}", &class.status().to_string())
+        .replace("{id}", id)
+}

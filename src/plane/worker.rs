@@ -1,0 +1,101 @@
+//! One worker: a single-threaded runtime with its own listener, upstream pool, buffers and random numbers, so that a
+//! request never crosses threads and nothing here needs a lock.
+
+use super::Plane;
+use super::pool::Pool;
+use super::streams::Streams;
+use std::cell::{Cell, RefCell, RefMut};
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// Bytes read from a socket at once, shared by all connections of a worker: a connection that waits holds no buffer.
+const SCRATCH: usize = 128 * 1024;
+/// A batch of log lines is handed over when it is this long, or at the next tick.
+const LOG_BATCH: usize = 8 * 1024;
+/// Buffers for unfinished log lines that are kept for the next requests.
+const SPARE_LINES: usize = 256;
+
+/// What the connections of one thread share.
+pub(super) struct Worker {
+    pub(super) plane: Arc<Plane>,
+    pub(super) pool: Pool,
+    pub(super) streams: Rc<Streams>,
+    pub(super) scratch: RefCell<Box<[u8]>>,
+    random: Cell<u64>,
+    log: RefCell<Vec<u8>>,
+    lines: RefCell<Vec<Vec<u8>>>,
+}
+
+impl Worker {
+    /// A worker of the plane.
+    ///
+    /// # Errors
+    /// An error of the operating system's source of random numbers.
+    pub(super) fn new(plane: Arc<Plane>) -> Result<Rc<Self>, getrandom::Error> {
+        let limits = &plane.settings;
+        let pool = Pool::new(limits.pool_max_idle, limits.pool_idle_timeout);
+        Ok(Rc::new(Self {
+            pool,
+            plane,
+            streams: Rc::default(),
+            scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
+            random: Cell::new(getrandom::u64()?),
+            log: RefCell::default(),
+            lines: RefCell::default(),
+        }))
+    }
+
+    /// A number nobody needs to be unable to guess: for balancing, masks and request ids (SplitMix64, Steele et al. 2014).
+    pub(super) fn random(&self) -> u64 {
+        let state = self.random.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.random.set(state);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// An empty buffer for a log line.
+    pub(super) fn take_line(&self) -> Vec<u8> {
+        self.lines.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Takes a buffer back.
+    pub(super) fn give_line(&self, mut line: Vec<u8>) {
+        let mut lines = self.lines.borrow_mut();
+        if lines.len() < SPARE_LINES && line.capacity() <= 1024 {
+            line.clear();
+            lines.push(line);
+        }
+    }
+
+    /// The batch of log lines to write the next one into.
+    pub(super) fn batch(&self) -> RefMut<'_, Vec<u8>> {
+        if self.log.borrow().len() >= LOG_BATCH {
+            self.flush_log();
+        }
+        self.log.borrow_mut()
+    }
+
+    /// Hands the batch over to the log.
+    pub(super) fn flush_log(&self) {
+        let batch = std::mem::take(&mut *self.log.borrow_mut());
+        if !batch.is_empty() {
+            self.plane.log.send(batch);
+        }
+    }
+
+    /// Counts an open tunnel until the guard is dropped.
+    pub(super) fn open_tunnel(&self) -> OpenTunnel {
+        self.plane.metrics.tunnels_active.increment(1.0);
+        OpenTunnel(Arc::clone(&self.plane))
+    }
+}
+
+/// An open tunnel in the metrics.
+pub(super) struct OpenTunnel(Arc<Plane>);
+
+impl Drop for OpenTunnel {
+    fn drop(&mut self) {
+        self.0.metrics.tunnels_active.decrement(1.0);
+    }
+}
