@@ -1,2 +1,3 @@
 //! embedgate
+pub mod demo;
 pub mod model;
