@@ -9,6 +9,7 @@ use crate::model::reject::Reject;
 use crate::session::Session;
 use crate::wire::request::Head;
 use std::io::Write;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
@@ -82,15 +83,24 @@ pub(super) struct Account {
 
 impl Account {
     /// Opens the account of a request. `path` is what of the target may be logged: never a query, never a token.
-    pub(super) fn open(worker: &Rc<Worker>, head: &Head<'_>, path: &str, peer: std::net::IpAddr) -> Self {
+    pub(super) fn open(worker: &Rc<Worker>, head: &Head<'_>, path: &str, peer: IpAddr) -> Self {
+        let mut account = Self::open_unread(worker, peer);
+        if let Some(format) = worker.plane.access_log {
+            let mut fields = Fields { out: &mut account.line, format };
+            fields.text("method", head.method.as_bytes());
+            fields.text("host", head.authority.as_bytes());
+            fields.text("path", path.as_bytes());
+        }
+        account
+    }
+
+    /// Opens the account of something that could not be read as a request.
+    pub(super) fn open_unread(worker: &Rc<Worker>, peer: IpAddr) -> Self {
         let request_id = hex(worker.random(), worker.random());
         worker.plane.metrics.requests_active.increment(1.0);
         let mut line = worker.take_line();
         if let Some(format) = worker.plane.access_log {
             let mut fields = Fields { out: &mut line, format };
-            fields.text("method", head.method.as_bytes());
-            fields.text("host", head.authority.as_bytes());
-            fields.text("path", path.as_bytes());
             fields.quoted("peer", |out| {
                 let _ = write!(out, "{peer}");
             });

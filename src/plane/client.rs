@@ -56,12 +56,7 @@ impl Client {
 
     /// Reads a head into `head` and leaves what follows it in `unread`. `first` says that nothing was served yet on this
     /// connection, so the client is expected to speak at once.
-    pub(super) async fn read_head(
-        &mut self,
-        worker: &Worker,
-        head: &mut Vec<u8>,
-        first: bool,
-    ) -> Result<(), NoHead> {
+    pub(super) async fn read_head(&mut self, worker: &Worker, head: &mut Vec<u8>, first: bool) -> Result<(), NoHead> {
         head.clear();
         std::mem::swap(head, &mut self.unread);
         let mut reading = Reading { end: HeadEnd::default(), deadline: self.first_deadline(worker, first) };

@@ -126,7 +126,13 @@ mod tests {
                     }
                 }
             }
-            let expected: Vec<_> = frames.iter().scan(0, |sum, f| { *sum += f.len(); Some(*sum) }).collect();
+            let expected: Vec<_> = frames
+                .iter()
+                .scan(0, |sum, f| {
+                    *sum += f.len();
+                    Some(*sum)
+                })
+                .collect();
             assert_eq!(ends, expected, "step {step}");
         }
     }

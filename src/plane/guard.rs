@@ -107,7 +107,9 @@ mod tests {
 
     #[test]
     fn the_own_page_and_the_front_end_may_do_everything() {
-        for origin in ["https://e--acme.apps.example.com", "https://e--acme.apps.example.com:443", "https://app.example.com"] {
+        for origin in
+            ["https://e--acme.apps.example.com", "https://e--acme.apps.example.com:443", "https://app.example.com"]
+        {
             assert_eq!(check("POST", &format!("Origin: {origin}\r\n")), Ok(()), "{origin}");
             let socket = format!("Origin: {origin}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n");
             assert_eq!(check("GET", &socket), Ok(()), "{origin}");
@@ -118,8 +120,13 @@ mod tests {
     #[test]
     fn other_origins_may_do_nothing() {
         for origin in [
-            "https://viz--acme.apps.example.com", "http://e--acme.apps.example.com", "https://e--acme.apps.example.com.evil.com",
-            "https://e--acme.apps.example.com:8443", "https://xapp.example.com", "null", "",
+            "https://viz--acme.apps.example.com",
+            "http://e--acme.apps.example.com",
+            "https://e--acme.apps.example.com.evil.com",
+            "https://e--acme.apps.example.com:8443",
+            "https://xapp.example.com",
+            "null",
+            "",
         ] {
             assert_eq!(check("GET", &format!("Origin: {origin}\r\n")), REFUSED, "{origin}");
         }
@@ -130,7 +137,10 @@ mod tests {
         let navigate = "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: iframe\r\n";
         assert_eq!(check("GET", navigate), Ok(()));
         assert_eq!(check("POST", navigate), REFUSED);
-        assert_eq!(check("GET", "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: no-cors\r\nSec-Fetch-Dest: image\r\n"), REFUSED);
+        assert_eq!(
+            check("GET", "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: no-cors\r\nSec-Fetch-Dest: image\r\n"),
+            REFUSED
+        );
         let object = "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: object\r\n";
         assert_eq!(check("GET", object), REFUSED);
         assert_eq!(check("GET", "Sec-Fetch-Site: same-site\r\nSec-Fetch-Mode: cors\r\n"), REFUSED);

@@ -46,7 +46,9 @@ fn start_session(worker: &Worker, head: &Head<'_>) -> Result<(Answer, Session), 
     let session = opened.map_err(|error| Reject::new(Class::Session, error.to_string()))?;
     let place = Place::of(&worker.plane.settings.hosts, head, &session)?;
     let next = match parameter(head.query(), "next") {
-        Some(next) => local_path(&next).ok_or_else(|| Reject::new(Class::Malformed, "next is not a path of this host"))?,
+        Some(next) => {
+            local_path(&next).ok_or_else(|| Reject::new(Class::Malformed, "next is not a path of this host"))?
+        }
         None => place.start(),
     };
     let cookie = cookie(worker, place.cookie_app(), &token, session.expires.saturating_sub(now));
@@ -163,7 +165,17 @@ mod tests {
         for good in ["/", "/a/b?c=d#e"] {
             assert_eq!(local_path(good).as_deref(), Some(good));
         }
-        for bad in ["", "a", "//evil.com", "/\\evil.com", "\\/evil.com", "https://evil.com", "/a\r\nX: y", "/a b", "/\t/evil.com"] {
+        for bad in [
+            "",
+            "a",
+            "//evil.com",
+            "/\\evil.com",
+            "\\/evil.com",
+            "https://evil.com",
+            "/a\r\nX: y",
+            "/a b",
+            "/\t/evil.com",
+        ] {
             assert_eq!(local_path(bad), None, "{bad:?}");
         }
     }

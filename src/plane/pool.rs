@@ -31,7 +31,9 @@ impl Pool {
     pub(super) async fn take(&self, node: u64) -> Option<Io> {
         loop {
             let idle = self.nodes.borrow_mut().get_mut(&node)?.pop()?;
-            if idle.since.elapsed() < self.idle_timeout && let Some(io) = still_quiet(idle.io).await {
+            if idle.since.elapsed() < self.idle_timeout
+                && let Some(io) = still_quiet(idle.io).await
+            {
                 return Some(io);
             }
         }

@@ -1,8 +1,10 @@
 //! Upgraded connections: bytes both ways, untouched. A tunnel holds a buffer only while a peer does not take its bytes.
 
 use super::account::{Account, Cut};
+use super::client::Client;
 use super::frames::{Follower, close_frame};
 use super::outbox::Outbox;
+use super::request::Upgraded;
 use super::streams::Registration;
 use super::timer::Timer;
 use super::worker::Worker;
@@ -74,21 +76,24 @@ impl Side {
 }
 
 impl Tunnel {
-    /// A tunnel. `to_client` and `to_upstream` are bytes that came with the heads.
-    pub(super) fn new(
-        worker: &Rc<Worker>,
-        client: (Io, &[u8]),
-        upstream: (Io, &[u8]),
-        websocket: bool,
-        account: Account,
-    ) -> Self {
-        let (mut client, mut upstream) = (Side::new(client.0, client.1), Side::new(upstream.0, upstream.1));
-        // What is in an outbox came from the other side.
-        upstream.follower.feed(client.outbox.buffer());
-        client.follower.feed(upstream.outbox.buffer());
-        let deadline = Instant::now() + NEVER;
-        let (timer, registration) = (Timer::new(NEVER), worker.streams.register());
-        Self { client, upstream, websocket, timer, deadline, drain: Drain::No, account, registration }
+    /// A tunnel between a client that asked for it and the upstream that agreed.
+    pub(super) fn new(worker: &Rc<Worker>, client: Client, upgraded: Upgraded) -> Self {
+        let Upgraded { upstream, first, websocket, account } = upgraded;
+        // What came with a head goes to the other side first.
+        let mut client_side = Side::new(client.io, &first);
+        let mut upstream_side = Side::new(upstream, &client.unread);
+        upstream_side.follower.feed(&first);
+        client_side.follower.feed(&client.unread);
+        Self {
+            client: client_side,
+            upstream: upstream_side,
+            websocket,
+            timer: Timer::new(NEVER),
+            deadline: Instant::now() + NEVER,
+            drain: Drain::No,
+            account,
+            registration: worker.streams.register(),
+        }
     }
 
     /// Relays until both sides have ended.

@@ -1,6 +1,8 @@
 use super::*;
 use crate::model::ids::{ClusterId, OrgId, PrincipalId, WorkspaceId};
-use crate::model::tables::{ClusterRow, OrgRow, PrincipalKind, PrincipalRow, Segment, Tables, UpstreamRow, WorkspaceRow};
+use crate::model::tables::{
+    ClusterRow, OrgRow, PrincipalKind, PrincipalRow, Segment, Tables, UpstreamRow, WorkspaceRow,
+};
 use crate::model::url::BaseUrl;
 use crate::secret::Secret;
 use crate::session::Parts;
@@ -105,7 +107,10 @@ fn only_running_primary_clusters_are_used() {
         *seen.entry(plan.node.url.host().to_owned()).or_default() += 1;
     }
     assert_eq!(seen.len(), 3, "{seen:?}");
-    assert!(seen.iter().all(|(host, n)| ["a.example", "b.example", "c.example"].contains(&&**host) && *n > 700), "{seen:?}");
+    assert!(
+        seen.iter().all(|(host, n)| ["a.example", "b.example", "c.example"].contains(&&**host) && *n > 700),
+        "{seen:?}"
+    );
     let stopped = self::world(vec![cluster("old", Stopped, Primary, &["https://old.example"])]);
     let refused = decide(&stopped, &by_path("editor"), &session("acme", None), 1, 0);
     assert_eq!(class(refused), Err(Class::NoRunningCluster));

@@ -26,9 +26,13 @@ fn apps_by_host() {
     let app = Ok(r#"AppByHost { org: "acme", app: "editor" }"#.to_owned());
     assert_eq!(at("editor--acme.apps.example.com", "/x?y"), app);
     assert_eq!(at("Editor--ACME.apps.example.com:8443", "/"), app);
-    for nothing in
-        ["apps.example.com", "editor.apps.example.com", "a--b--c.apps.example.com", "x.editor--acme.apps.example.com", "editor--acme.evil.com"]
-    {
+    for nothing in [
+        "apps.example.com",
+        "editor.apps.example.com",
+        "a--b--c.apps.example.com",
+        "x.editor--acme.apps.example.com",
+        "editor--acme.evil.com",
+    ] {
         assert_eq!(at(nothing, "/"), Err(Class::NotFound), "{nothing}");
     }
     assert!(at("editor--acme.apps.example.com", "/app-proxy/other/").unwrap().starts_with("AppByHost"));
@@ -36,7 +40,10 @@ fn apps_by_host() {
 
 #[test]
 fn apps_by_path_on_the_public_host_only() {
-    assert_eq!(at("gate.example.com", "/app-proxy/editor/a?b"), Ok(r#"AppByPath { app: "editor", prefix: 17 }"#.into()));
+    assert_eq!(
+        at("gate.example.com", "/app-proxy/editor/a?b"),
+        Ok(r#"AppByPath { app: "editor", prefix: 17 }"#.into())
+    );
     assert_eq!(at("gate.example.com", "/app-proxy/editor"), Ok("AppWithoutSlash".into()));
     assert_eq!(at("10.0.0.1", "/app-proxy/editor/"), Err(Class::NotFound));
     assert_eq!(at("gate.example.com", "/"), Err(Class::NotFound));
@@ -58,19 +65,26 @@ fn fireflys_urls_are_told_by_the_length_of_their_token() {
 
 #[test]
 fn sql_paths_have_one_reading() {
-    for path in ["/api/2.0/sql/statements", "/api/2.0/sql/statements/", "/api/2.0/sql/statements/01ef/result/chunks/0"] {
+    for path in ["/api/2.0/sql/statements", "/api/2.0/sql/statements/", "/api/2.0/sql/statements/01ef/result/chunks/0"]
+    {
         let found = at("gate.example.com", path);
         let expected = if path.ends_with('/') { Err(Class::Malformed) } else { Ok("Sql { warehouse: None }".into()) };
         assert_eq!(found, expected, "{path}");
     }
     assert_eq!(at("gate.example.com", "/sql/1.0/warehouses/a1"), Ok(r#"Sql { warehouse: Some("a1") }"#.into()));
     for path in [
-        "/api/2.0/sql/statements/../../../2.0/secrets/list", "/api/2.0/sql/statements/%2e%2e/x", "/api/2.0/sql/statements//x",
-        "/api/2.0/sql/statements/.", "/api/2.0/sql/statements/a;b", "/api/2.0/sql/statements/..%2fx",
+        "/api/2.0/sql/statements/../../../2.0/secrets/list",
+        "/api/2.0/sql/statements/%2e%2e/x",
+        "/api/2.0/sql/statements//x",
+        "/api/2.0/sql/statements/.",
+        "/api/2.0/sql/statements/a;b",
+        "/api/2.0/sql/statements/..%2fx",
     ] {
         assert_eq!(at("gate.example.com", path), Err(Class::Malformed), "{path}");
     }
-    for path in ["/api/2.0/secrets/list", "/api/2.0/sql/statementsx", "/api/2.0/sql/warehouses", "/sql/1.0/warehouses/a/b"] {
+    for path in
+        ["/api/2.0/secrets/list", "/api/2.0/sql/statementsx", "/api/2.0/sql/warehouses", "/sql/1.0/warehouses/a/b"]
+    {
         assert_eq!(at("gate.example.com", path), Err(Class::NotFound), "{path}");
     }
 }

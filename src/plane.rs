@@ -1,0 +1,170 @@
+//! What runs in requests: from the listener to the upstream and back. It reads the snapshot and writes counters; it never
+//! asks a database and takes no lock on the way of a request.
+
+mod account;
+mod client;
+pub mod decide;
+mod exchange;
+mod forward;
+mod frames;
+pub mod guard;
+mod headers;
+pub mod listener;
+mod outbox;
+mod own;
+mod pool;
+mod request;
+mod respond;
+pub mod route;
+mod streams;
+mod timer;
+mod tunnel;
+mod worker;
+
+use crate::clock::Clock;
+use crate::config::{Config, IpNet, LogFormat};
+use crate::credential::Minter;
+use crate::directory::Directory;
+use crate::log::Sink;
+use crate::metrics::Metrics;
+use crate::model::url::AllowedHosts;
+use crate::net::dial::Dialer;
+use crate::session::firefly::Opener;
+use crate::session::keys::Keys;
+use crate::wire::request::Limits;
+use guard::Guard;
+use route::Hosts;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// What the plane needs of the configuration, in the form it needs.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The names this gateway answers to.
+    pub hosts: Hosts,
+    /// Whom requests with a cookie are taken from.
+    pub guard: Guard,
+    /// Peers that may say whom they speak for.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Hosts that requests may be sent to.
+    pub allowed: AllowedHosts,
+    /// Bounds on a request's head.
+    pub head_limits: Limits,
+    /// Bounds on an answer's head.
+    pub answer_limits: Limits,
+    /// Most bytes of a request's body; 0 for no limit.
+    pub body_bytes: u64,
+    /// How long a head may take.
+    pub header_timeout: Duration,
+    /// How long a connection may wait for its next request.
+    pub keep_alive_timeout: Duration,
+    /// How long a request's body may stand still.
+    pub body_idle_timeout: Duration,
+    /// How long a TLS handshake may take.
+    pub tls_handshake_timeout: Duration,
+    /// How long an upstream may take until its answer begins.
+    pub first_byte_timeout: Duration,
+    /// How long an answer may stand still.
+    pub idle_timeout: Duration,
+    /// How long a connection to an upstream is kept for the next request.
+    pub pool_idle_timeout: Duration,
+    /// How many of those are kept for a node by each worker.
+    pub pool_max_idle: usize,
+    /// Protocols that may be upgraded to, in lower case.
+    pub upgrades: Vec<String>,
+    /// How long requests may take to end when the instance leaves.
+    pub drain_timeout: Duration,
+    /// Most connections of clients at once.
+    pub max_connections: usize,
+}
+
+/// Answers' heads may be larger than requests': apps set long policies and many cookies.
+const ANSWER_HEAD_BYTES: usize = 128 * 1024;
+
+impl Settings {
+    /// Takes them from the configuration. `max_connections` is the limit that its 0 stands for.
+    #[must_use]
+    pub fn new(config: &Config, max_connections: usize) -> Self {
+        let (server, upstreams, limits) = (&config.server, &config.upstreams, &config.limits);
+        let mut public = vec![server.public_url.host().to_owned()];
+        public.extend(config.routing.public_hosts.iter().cloned());
+        let hosts = Hosts {
+            base_domain: config.routing.base_domain.clone(),
+            loopback: server.public_url.is_loopback(),
+            public,
+            firefly_v1: config.firefly_v1.is_some(),
+        };
+        let frontends = config.embedding.frontend_origins.iter().map(ToString::to_string).collect();
+        Self {
+            hosts,
+            guard: Guard { scheme: server.public_url.scheme(), frontends },
+            trusted_proxies: server.trusted_proxies.clone(),
+            allowed: upstreams.allowed.clone(),
+            head_limits: Limits { bytes: limits.header_bytes, fields: limits.header_count },
+            answer_limits: Limits { bytes: ANSWER_HEAD_BYTES, fields: crate::wire::request::MAX_FIELDS },
+            body_bytes: limits.body_bytes,
+            header_timeout: limits.header_timeout,
+            keep_alive_timeout: limits.keep_alive_timeout,
+            body_idle_timeout: limits.body_idle_timeout,
+            tls_handshake_timeout: limits.tls_handshake_timeout,
+            first_byte_timeout: upstreams.first_byte_timeout,
+            idle_timeout: upstreams.idle_timeout,
+            pool_idle_timeout: upstreams.pool_idle_timeout,
+            pool_max_idle: upstreams.pool_max_idle,
+            upgrades: upstreams.upgrades.clone(),
+            drain_timeout: server.drain_timeout,
+            max_connections,
+        }
+    }
+
+    fn passes_upgrade(&self, protocol: &str) -> bool {
+        self.upgrades.iter().any(|known| known.eq_ignore_ascii_case(protocol))
+    }
+}
+
+/// FireFly's first form of URL.
+pub struct Firefly {
+    /// Opens its tokens.
+    pub opener: Opener,
+    /// What ends the names of its hosts.
+    pub domain_suffix: String,
+}
+
+/// What all workers share.
+pub struct Plane {
+    /// From the configuration.
+    pub settings: Settings,
+    /// Who owns what.
+    pub directory: Arc<Directory>,
+    /// The keys that open sessions.
+    pub keys: Arc<Keys>,
+    /// Gets tokens.
+    pub minter: Minter,
+    /// Connects to upstreams.
+    pub dialer: Dialer,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Wall clock.
+    pub clock: Clock,
+    /// Where log lines go.
+    pub log: Sink,
+    /// The form of the line of each request; none for no lines.
+    pub access_log: Option<LogFormat>,
+    /// FireFly's first form of URL, when it is on.
+    pub firefly: Option<Firefly>,
+    /// TLS towards clients.
+    pub tls: Option<tokio_rustls::TlsAcceptor>,
+    /// Set when the instance is going away: health says so, requests are still served.
+    pub leaving: AtomicBool,
+    /// Connections of clients now.
+    pub connections: AtomicUsize,
+}
+
+impl Plane {
+    /// Whether the instance is going away.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,352 @@
+//! One request and its answer on one upstream connection: both bodies move at the same time, each only as fast as the
+//! other side takes it, and none is ever held whole.
+
+use super::account::Account;
+use super::client::Client;
+use super::headers::ToClient;
+use super::outbox::Outbox;
+use super::worker::Worker;
+use crate::net::io::Io;
+use crate::wire::body::{self, CHUNK_HEAD, Decoder, Framing, LAST_CHUNK, Piece};
+use crate::wire::request::{Head, HeadEnd};
+use crate::wire::response;
+use std::future::poll_fn;
+use std::task::{Context, Poll, ready};
+use tokio::time::Instant;
+
+/// Why an exchange ended early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Failure {
+    ClientGone,
+    ClientSlow,
+    ClientFraming(&'static str),
+    TooLarge,
+    UpstreamSlow,
+    UpstreamClosed,
+    UpstreamReset,
+    UpstreamFraming(&'static str),
+}
+
+/// A request under way.
+pub(super) struct Exchange<'a> {
+    pub(super) worker: &'a Worker,
+    pub(super) client: &'a mut Client,
+    /// The upstream.
+    pub(super) io: Io,
+    /// The request on its way out.
+    pub(super) outbox: Outbox,
+    /// What has come from the upstream and has not been looked at.
+    pub(super) input: Vec<u8>,
+    upload: Upload,
+    /// Whether the client understands interim answers.
+    takes_interim: bool,
+    /// When patience ends; moved on by progress.
+    deadline: Instant,
+}
+
+/// The request's body.
+struct Upload {
+    decoder: Decoder,
+    chunked: bool,
+    state: Sending,
+    received: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sending {
+    Body,
+    Done,
+    /// The upstream takes no more; it may still answer.
+    Refused,
+}
+
+/// Bytes read at once while a head is expected.
+const HEAD_READ: usize = 16 * 1024;
+
+impl<'a> Exchange<'a> {
+    pub(super) fn new(worker: &'a Worker, client: &'a mut Client, io: Io, head: &Head<'_>) -> Self {
+        let decoder = Decoder::new(head.framing);
+        let state = if decoder.is_done() { Sending::Done } else { Sending::Body };
+        let settings = &worker.plane.settings;
+        let patience = if state == Sending::Done { settings.first_byte_timeout } else { settings.body_idle_timeout };
+        Self {
+            worker,
+            client,
+            io,
+            outbox: Outbox::default(),
+            input: Vec::new(),
+            upload: Upload { decoder, chunked: head.framing == Framing::Chunked, state, received: 0 },
+            takes_interim: head.http11,
+            deadline: Instant::now() + patience,
+        }
+    }
+
+    /// Whether the upstream has said nothing at all.
+    pub(super) fn is_silent(&self) -> bool {
+        self.input.is_empty()
+    }
+
+    /// Whether the whole request has been sent.
+    pub(super) fn is_sent(&self) -> bool {
+        self.upload.state == Sending::Done && self.outbox.is_empty()
+    }
+
+    /// Sends the request until the head of the final answer is in `input`; its length. Interim answers are passed on.
+    ///
+    /// # Errors
+    /// [`Failure`]; nothing but interim answers has been sent to the client.
+    pub(super) async fn answer(&mut self) -> Result<usize, Failure> {
+        loop {
+            let mut end = HeadEnd::default();
+            let length = poll_fn(|cx| self.poll_answer(cx, &mut end)).await?;
+            if !self.pass_interim(length)? {
+                return Ok(length);
+            }
+        }
+    }
+
+    /// Passes an interim answer (RFC 9110 15.2) on; false when the answer is final.
+    fn pass_interim(&mut self, length: usize) -> Result<bool, Failure> {
+        let mut positions = Vec::new();
+        let limits = self.worker.plane.settings.answer_limits;
+        // Cheap for the usual case: the status is in the first line.
+        if self.input.get(9) != Some(&b'1') || self.input.get(9..12) == Some(b"101") {
+            return Ok(false);
+        }
+        let head = response::Head::parse(&self.input[..length], &mut positions, limits, false)
+            .map_err(|_| Failure::UpstreamFraming("an interim answer is malformed"))?;
+        if self.takes_interim {
+            let to_client = ToClient { head: &head, framing: Framing::Empty, connection: None };
+            to_client.write(self.client.outbox.buffer());
+        }
+        self.input.drain(..length);
+        Ok(true)
+    }
+
+    fn poll_answer(&mut self, cx: &mut Context<'_>, end: &mut HeadEnd) -> Poll<Result<usize, Failure>> {
+        if let Poll::Ready(Err(_)) = self.client.outbox.poll_flush(cx, &mut self.client.io) {
+            return Poll::Ready(Err(Failure::ClientGone));
+        }
+        let sent = match self.poll_upload(cx) {
+            Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
+            Poll::Ready(Ok(())) => true,
+            Poll::Pending => false,
+        };
+        let limit = self.worker.plane.settings.answer_limits.bytes;
+        let mut scratch = self.worker.scratch.borrow_mut();
+        if sent && self.client.poll_gone(cx, &mut scratch).is_ready() {
+            return Poll::Ready(Err(Failure::ClientGone));
+        }
+        loop {
+            if !self.input.is_empty() {
+                match end.find(&self.input, limit) {
+                    Ok(Some(length)) => return Poll::Ready(Ok(length)),
+                    Ok(None) => {}
+                    Err(_) => {
+                        return Poll::Ready(Err(Failure::UpstreamFraming("the answer's head is not HTTP or too long")));
+                    }
+                }
+            }
+            match self.io.poll_read_into(cx, &mut scratch[..HEAD_READ]) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(Failure::UpstreamClosed)),
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Failure::UpstreamReset)),
+                Poll::Ready(Ok(n)) => self.input.extend_from_slice(&scratch[..n]),
+                Poll::Pending => break,
+            }
+        }
+        ready!(self.client.timer.poll(cx, self.deadline));
+        let waits_for_client = !sent && self.outbox.is_empty();
+        Poll::Ready(Err(if waits_for_client { Failure::ClientSlow } else { Failure::UpstreamSlow }))
+    }
+
+    /// Moves the request's body; ready when it is sent or the upstream takes no more.
+    fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        loop {
+            if ready!(self.outbox.poll_flush(cx, &mut self.io)).is_err() {
+                self.refused();
+            }
+            if self.upload.state != Sending::Body {
+                return Poll::Ready(Ok(()));
+            }
+            if self.client.unread.is_empty() {
+                let mut scratch = self.worker.scratch.borrow_mut();
+                let n = match ready!(self.client.io.poll_read_into(cx, &mut scratch)) {
+                    Ok(n) if n > 0 => n,
+                    Ok(_) | Err(_) => return Poll::Ready(Err(Failure::ClientGone)),
+                };
+                let used = self.send_body(cx, &scratch[..n])?;
+                self.client.unread.extend_from_slice(&scratch[used..n]);
+            } else {
+                let unread = std::mem::take(&mut self.client.unread);
+                let used = self.send_body(cx, &unread)?;
+                self.client.unread.extend_from_slice(&unread[used..]);
+            }
+            let settings = &self.worker.plane.settings;
+            let sent = self.upload.state != Sending::Body;
+            self.deadline =
+                Instant::now() + if sent { settings.first_byte_timeout } else { settings.body_idle_timeout };
+        }
+    }
+
+    /// The upstream does not read on. What it has to say may be on its way all the same.
+    fn refused(&mut self) {
+        self.outbox.clear();
+        self.upload.state = Sending::Refused;
+    }
+
+    /// Sends what of `bytes` is body; says how many bytes that took.
+    fn send_body(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Result<usize, Failure> {
+        let mut used = 0;
+        loop {
+            match self.upload.decoder.next(&bytes[used..]).map_err(|error| Failure::ClientFraming(error.0))? {
+                Piece::More => return Ok(bytes.len()),
+                Piece::End(n) => {
+                    if self.upload.chunked {
+                        self.outbox.buffer().extend_from_slice(LAST_CHUNK);
+                    }
+                    self.upload.state = Sending::Done;
+                    return Ok(used + n);
+                }
+                Piece::Data(range) => {
+                    let data = &bytes[used..][range.clone()];
+                    used += range.end;
+                    self.count_upload(data.len())?;
+                    if send(cx, &mut self.outbox, &mut self.io, data, self.upload.chunked).is_err() {
+                        self.refused();
+                        return Ok(used);
+                    }
+                }
+            }
+        }
+    }
+
+    fn count_upload(&mut self, bytes: usize) -> Result<(), Failure> {
+        self.upload.received += bytes as u64;
+        let limit = self.worker.plane.settings.body_bytes;
+        if limit > 0 && self.upload.received > limit { Err(Failure::TooLarge) } else { Ok(()) }
+    }
+
+    /// Passes the body of the answer on, after the head that is in the client's outbox; gives the upstream's connection
+    /// back and whether it is clean for another request.
+    pub(super) async fn deliver(
+        mut self,
+        from: Framing,
+        to: Framing,
+        rest: &[u8],
+        account: &mut Account,
+    ) -> (Io, Result<bool, Failure>) {
+        let mut download = Download {
+            decoder: Decoder::new(from),
+            chunked: to == Framing::Chunked,
+            done: false,
+            clean: true,
+            sent: 0,
+        };
+        self.deadline = Instant::now() + self.worker.plane.settings.idle_timeout;
+        let mut rest = rest;
+        let delivered = poll_fn(|cx| {
+            let polled = self.poll_download(cx, &mut download, std::mem::take(&mut rest));
+            account.replied.get_or_insert_with(Instant::now);
+            polled
+        })
+        .await;
+        account.received += self.upload.received;
+        account.sent += download.sent;
+        if delivered.is_err() {
+            self.client.io.reset_on_close();
+        }
+        let clean = download.clean && self.is_sent();
+        (self.io, delivered.map(|()| clean))
+    }
+
+    fn poll_download(
+        &mut self,
+        cx: &mut Context<'_>,
+        download: &mut Download,
+        first: &[u8],
+    ) -> Poll<Result<(), Failure>> {
+        if let Poll::Ready(Err(failure)) = self.poll_upload(cx) {
+            return Poll::Ready(Err(failure));
+        }
+        if !download.done {
+            self.pass(cx, download, first)?;
+        }
+        loop {
+            match self.client.outbox.poll_flush(cx, &mut self.client.io) {
+                Poll::Ready(Ok(())) if download.done => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Failure::ClientGone)),
+                Poll::Pending => {
+                    ready!(self.client.timer.poll(cx, self.deadline));
+                    return Poll::Ready(Err(Failure::ClientSlow));
+                }
+            }
+            let worker = self.worker;
+            let mut scratch = worker.scratch.borrow_mut();
+            match self.io.poll_read_into(cx, &mut scratch) {
+                Poll::Ready(Ok(0)) if download.decoder.may_end_here() => self.pass_end(download),
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(Failure::UpstreamClosed)),
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Failure::UpstreamReset)),
+                Poll::Ready(Ok(n)) => self.pass(cx, download, &scratch[..n])?,
+                Poll::Pending => {
+                    if self.is_sent() && self.client.poll_gone(cx, &mut scratch).is_ready() {
+                        return Poll::Ready(Err(Failure::ClientGone));
+                    }
+                    ready!(self.client.timer.poll(cx, self.deadline));
+                    return Poll::Ready(Err(Failure::UpstreamSlow));
+                }
+            }
+            self.deadline = Instant::now() + worker.plane.settings.idle_timeout;
+        }
+    }
+
+    /// Passes on what of `bytes` is body.
+    fn pass(&mut self, cx: &mut Context<'_>, download: &mut Download, bytes: &[u8]) -> Result<(), Failure> {
+        let mut used = 0;
+        loop {
+            match download.decoder.next(&bytes[used..]).map_err(|error| Failure::UpstreamFraming(error.0))? {
+                Piece::More => return Ok(()),
+                Piece::End(n) => {
+                    // Bytes after the end of an answer were not asked for: nobody may be given them.
+                    download.clean = used + n == bytes.len();
+                    self.pass_end(download);
+                    return Ok(());
+                }
+                Piece::Data(range) => {
+                    let data = &bytes[used..][range.clone()];
+                    used += range.end;
+                    download.sent += data.len() as u64;
+                    let client = &mut *self.client;
+                    send(cx, &mut client.outbox, &mut client.io, data, download.chunked)
+                        .map_err(|_| Failure::ClientGone)?;
+                }
+            }
+        }
+    }
+
+    fn pass_end(&mut self, download: &mut Download) {
+        if download.chunked && !download.done {
+            self.client.outbox.buffer().extend_from_slice(LAST_CHUNK);
+        }
+        download.done = true;
+    }
+}
+
+/// The answer's body.
+struct Download {
+    decoder: Decoder,
+    chunked: bool,
+    done: bool,
+    clean: bool,
+    sent: u64,
+}
+
+/// Sends body bytes, as a chunk of their own where the body is chunked.
+fn send(cx: &mut Context<'_>, outbox: &mut Outbox, io: &mut Io, data: &[u8], chunked: bool) -> std::io::Result<()> {
+    if !chunked {
+        return outbox.send(cx, io, [data, b"", b""]);
+    }
+    let mut head = [0u8; CHUNK_HEAD];
+    let n = body::write_chunk_head(data.len(), &mut head);
+    outbox.send(cx, io, [&head[..n], data, b"\r\n"])
+}

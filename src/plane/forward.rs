@@ -1,0 +1,316 @@
+//! Sends a request on and brings its answer back: on a pooled or new connection, repeated where that is safe, and accounted
+//! for however it ends.
+
+use super::account::{Account, Cut};
+use super::client::Client;
+use super::decide::Plan;
+use super::exchange::{Exchange, Failure};
+use super::guard::Origin;
+use super::headers::{ToClient, ToUpstream};
+use super::worker::Worker;
+use crate::live::token::Token;
+use crate::model::ids::UpstreamId;
+use crate::model::reject::{Class, Reject};
+use crate::model::upstream::{Node, ServicePrincipal};
+use crate::net::dial::DialError;
+use crate::net::io::Io;
+use crate::secret::Secret;
+use crate::session::carrier::Via;
+use crate::wire::body::Framing;
+use crate::wire::request::Head;
+use crate::wire::response;
+use std::rc::Rc;
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// Where a request goes and with what.
+pub(super) struct Trip {
+    node: Arc<Node>,
+    credential: Credential,
+    prefix: usize,
+    drop_authorization: bool,
+    pub(super) upstream: Option<UpstreamId>,
+}
+
+enum Credential {
+    /// A principal's, with its token unless it is anonymous.
+    Principal(Arc<ServicePrincipal>, Option<Arc<Token>>),
+    /// What a v1 URL held. Such connections are not pooled: nothing says whose they are.
+    Firefly(Secret),
+}
+
+impl Trip {
+    /// The way of a decided request.
+    pub(super) fn planned(plan: Plan, prefix: usize, via: Via) -> Self {
+        Self {
+            node: plan.node,
+            drop_authorization: via == Via::Bearer || plan.token.is_some(),
+            credential: Credential::Principal(plan.principal, plan.token),
+            prefix,
+            upstream: plan.upstream,
+        }
+    }
+
+    /// The way of a v1 request.
+    pub(super) fn firefly(node: Arc<Node>, authorization: Secret, prefix: usize) -> Self {
+        let credential = Credential::Firefly(authorization);
+        Self { node, credential, prefix, drop_authorization: true, upstream: None }
+    }
+
+    fn authorization(&self) -> Option<&str> {
+        match &self.credential {
+            Credential::Principal(_, token) => token.as_ref().map(|token| token.authorization.expose()),
+            Credential::Firefly(authorization) => Some(authorization.expose()),
+        }
+    }
+
+    fn is_pooled(&self) -> bool {
+        matches!(self.credential, Credential::Principal(..))
+    }
+}
+
+/// How a request ended.
+pub(super) enum Forwarded {
+    /// The answer is complete; whether the client's connection may go on.
+    Done { reusable: bool },
+    /// It was cut off: the connection must end without another word.
+    Cut,
+    /// The upstream changed the protocol.
+    Upgraded { upstream: Io, first: Vec<u8>, websocket: bool },
+}
+
+/// Forwards a request.
+///
+/// # Errors
+/// [`Reject`] as long as nothing of an answer has been sent.
+pub(super) async fn forward(
+    worker: &Rc<Worker>,
+    client: &mut Client,
+    head: &Head<'_>,
+    mut trip: Trip,
+    account: &mut Account,
+) -> Result<Forwarded, Reject> {
+    account.lease = Some(trip.node.live.lease());
+    let upgrade = head.upgrade.filter(|protocol| worker.plane.settings.passes_upgrade(protocol));
+    let (mut fresh, mut renewed) = (false, false);
+    loop {
+        let (io, reused) = connect(worker, &trip, fresh || upgrade.is_some()).await?;
+        let mut exchange = Exchange::new(worker, client, io, head);
+        write_head(worker, head, &trip, upgrade, account, &mut exchange);
+        account.forwarded = Some(Instant::now());
+        let length = match exchange.answer().await {
+            Ok(length) => length,
+            // The upstream had closed the pooled connection while the request was on its way (RFC 9110 9.2.2).
+            Err(Failure::UpstreamClosed | Failure::UpstreamReset)
+                if reused && head.is_replayable() && exchange.is_silent() =>
+            {
+                worker.plane.metrics.retries.increment(1);
+                fresh = true;
+                continue;
+            }
+            Err(failure) => return fail(worker, failure, account),
+        };
+        account.answered = Some(Instant::now());
+        let input = std::mem::take(&mut exchange.input);
+        let mut positions = Vec::new();
+        let limits = worker.plane.settings.answer_limits;
+        let answer = response::Head::parse(&input[..length], &mut positions, limits, head.method == "HEAD")
+            .map_err(|error| Reject::new(Class::UpstreamBroke, format!("the answer's head: {error}")))?;
+        if answer.is_interim() {
+            return Err(Reject::new(Class::Internal, "an interim answer was taken for a final one"));
+        }
+        if !renewed && is_refused(&answer, &trip) && renew(worker, head, &mut trip).await {
+            worker.plane.metrics.retries.increment(1);
+            renewed = true;
+            fresh = false;
+            continue;
+        }
+        account.status = answer.status;
+        let rest = &input[length..];
+        return match (answer.status, upgrade) {
+            (101, Some(protocol)) => switch(exchange, &answer, rest, protocol).await,
+            (101, None) => Err(Reject::new(Class::UpstreamBroke, "101 without a request to upgrade")),
+            _ => Ok(deliver(worker, exchange, head, &answer, rest, &trip, upgrade.is_none(), account).await),
+        };
+    }
+}
+
+/// A connection to the node; whether it has been used before.
+async fn connect(worker: &Worker, trip: &Trip, fresh: bool) -> Result<(Io, bool), Reject> {
+    if !fresh
+        && trip.is_pooled()
+        && let Some(io) = worker.pool.take(trip.node.live.uid()).await
+    {
+        return Ok((io, true));
+    }
+    let metrics = &worker.plane.metrics;
+    match worker.plane.dialer.dial(&trip.node.url).await {
+        Ok(io) => {
+            metrics.upstream_connections.increment(1);
+            Ok((io, false))
+        }
+        Err(error) => {
+            metrics.upstream_failures.increment(1);
+            let class = match error {
+                DialError::Prohibited { .. } | DialError::Resolve { .. } => Class::BadDestination,
+                DialError::Connect(..) | DialError::Tls(..) => Class::Unreachable,
+                DialError::Timeout(..) => Class::UpstreamTimeout,
+            };
+            Err(Reject::new(class, error.to_string()))
+        }
+    }
+}
+
+fn write_head(
+    worker: &Worker,
+    head: &Head<'_>,
+    trip: &Trip,
+    upgrade: Option<&str>,
+    account: &Account,
+    exchange: &mut Exchange<'_>,
+) {
+    let settings = &worker.plane.settings;
+    let firefly = matches!(trip.credential, Credential::Firefly(_));
+    let peer = exchange.client.peer;
+    let to_upstream = ToUpstream {
+        head,
+        node: &trip.node,
+        prefix: trip.prefix,
+        authorization: trip.authorization(),
+        drop_authorization: trip.drop_authorization,
+        drop_referer: firefly,
+        origin: if firefly { Origin::Own } else { settings.guard.origin(head) },
+        upgrade,
+        session: account.session.as_ref(),
+        peer,
+        trusted: settings.trusted_proxies.iter().any(|net| net.contains(peer)),
+        scheme: settings.guard.scheme,
+        request_id: &account.request_id,
+    };
+    to_upstream.write(exchange.outbox.buffer());
+}
+
+/// Whether the upstream did not take the credential: by status, or as Databricks Apps do, by leading to the sign-in.
+fn is_refused(answer: &response::Head<'_>, trip: &Trip) -> bool {
+    let Credential::Principal(principal, Some(_)) = &trip.credential else { return false };
+    let location = answer.fields.first(crate::wire::fields::Name::Location).unwrap_or_default();
+    let to_sign_in = || {
+        let issuer = principal.issuer.to_string();
+        location.starts_with(issuer.as_bytes()) || memchr::memmem::find(location, b"/oidc/").is_some()
+    };
+    let minted = matches!(principal.kind, crate::model::tables::PrincipalKind::Databricks { .. });
+    minted && (answer.status == 401 || ((300..400).contains(&answer.status) && to_sign_in()))
+}
+
+/// Gets another token, if the request can be sent again. Otherwise the next request will have it.
+async fn renew(worker: &Rc<Worker>, head: &Head<'_>, trip: &mut Trip) -> bool {
+    let Credential::Principal(principal, token) = &mut trip.credential else { return false };
+    let Some(stale) = token.clone() else { return false };
+    if head.framing != Framing::Empty {
+        let (worker, principal) = (Rc::clone(worker), Arc::clone(principal));
+        tokio::task::spawn_local(async move { worker.plane.minter.renew(&principal, &stale).await.map(drop) });
+        return false;
+    }
+    match worker.plane.minter.renew(principal, &stale).await {
+        Ok(Some(fresh)) => {
+            *token = Some(fresh);
+            true
+        }
+        Ok(None) | Err(_) => false,
+    }
+}
+
+/// Passes the answer on.
+#[allow(clippy::too_many_arguments, reason = "the last step of the way: everything known so far meets here")]
+async fn deliver(
+    worker: &Worker,
+    exchange: Exchange<'_>,
+    head: &Head<'_>,
+    answer: &response::Head<'_>,
+    rest: &[u8],
+    trip: &Trip,
+    may_reuse: bool,
+    account: &mut Account,
+) -> Forwarded {
+    let framing = match answer.framing {
+        Framing::UntilClose | Framing::Chunked if head.http11 => Framing::Chunked,
+        Framing::Chunked => Framing::UntilClose,
+        known => known,
+    };
+    let keep = head.keep_alive && framing != Framing::UntilClose && exchange.is_sent() && !worker.streams.is_draining();
+    let connection = match (keep, head.http11) {
+        (true, true) => None,
+        (true, false) => Some("keep-alive"),
+        (false, _) => Some("close"),
+    };
+    let out = exchange.client.outbox.buffer();
+    ToClient { head: answer, framing, connection }.write(out);
+    let (upstream, delivered) = exchange.deliver(answer.framing, framing, rest, account).await;
+    match delivered {
+        Ok(clean) => {
+            if clean && may_reuse && answer.keep_alive && trip.is_pooled() {
+                worker.pool.put(trip.node.live.uid(), upstream);
+            }
+            Forwarded::Done { reusable: keep }
+        }
+        Err(failure) => {
+            account.cut(cut(worker, failure));
+            Forwarded::Cut
+        }
+    }
+}
+
+/// Passes the 101 on and gives the upstream's side away.
+async fn switch(
+    exchange: Exchange<'_>,
+    answer: &response::Head<'_>,
+    rest: &[u8],
+    protocol: &str,
+) -> Result<Forwarded, Reject> {
+    let out = exchange.client.outbox.buffer();
+    ToClient { head: answer, framing: Framing::Empty, connection: Some("Upgrade") }.write(out);
+    let limit = exchange.worker.plane.settings.idle_timeout;
+    match exchange.client.flush(limit).await {
+        Ok(()) => Ok(Forwarded::Upgraded {
+            upstream: exchange.io,
+            first: rest.to_vec(),
+            websocket: protocol.eq_ignore_ascii_case("websocket"),
+        }),
+        Err(_) => Ok(Forwarded::Cut),
+    }
+}
+
+/// A failure before anything of an answer was sent.
+fn fail(worker: &Worker, failure: Failure, account: &mut Account) -> Result<Forwarded, Reject> {
+    let (class, cause) = match failure {
+        Failure::ClientGone => {
+            account.cut(Cut::Client);
+            return Ok(Forwarded::Cut);
+        }
+        Failure::ClientSlow => (Class::ClientTimeout, "the body stopped coming"),
+        Failure::ClientFraming(what) => (Class::Malformed, what),
+        Failure::TooLarge => (Class::BodyTooLarge, "the body is larger than limits.body_bytes"),
+        Failure::UpstreamSlow => (Class::UpstreamTimeout, "no answer within upstreams.first_byte_timeout"),
+        Failure::UpstreamClosed => (Class::UpstreamBroke, "upstream closed before response"),
+        Failure::UpstreamReset => (Class::UpstreamBroke, "upstream reset before response"),
+        Failure::UpstreamFraming(what) => (Class::UpstreamBroke, what),
+    };
+    if class != Class::Malformed && class != Class::BodyTooLarge {
+        account.cut(cut(worker, failure));
+    }
+    Err(Reject::new(class, cause))
+}
+
+/// Who ended the request.
+fn cut(worker: &Worker, failure: Failure) -> Cut {
+    let settings = &worker.plane.settings;
+    match failure {
+        Failure::ClientGone => Cut::Client,
+        Failure::ClientSlow => Cut::ClientIdle(settings.body_idle_timeout),
+        Failure::ClientFraming(_) | Failure::TooLarge => Cut::ClientFraming,
+        Failure::UpstreamSlow => Cut::UpstreamIdle(settings.idle_timeout),
+        Failure::UpstreamClosed => Cut::UpstreamClosed,
+        Failure::UpstreamReset => Cut::UpstreamReset,
+        Failure::UpstreamFraming(_) => Cut::UpstreamFraming,
+    }
+}

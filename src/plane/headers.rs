@@ -1,0 +1,236 @@
+//! Heads on their way through: what came is judged field by field, what is ours is set last, so that nothing a client
+//! sends can replace it.
+
+use super::account::RequestId;
+use super::guard::Origin;
+use crate::model::upstream::Node;
+use crate::model::url::Scheme;
+use crate::session::Session;
+use crate::session::carrier::{is_our_cookie, names, strip_cookies};
+use crate::wire::body::Framing;
+use crate::wire::fields::{Field, Fields, Name, list};
+use crate::wire::{request, response};
+use std::io::Write;
+use std::net::IpAddr;
+
+/// What a request's head becomes on the way to the upstream.
+pub(super) struct ToUpstream<'a> {
+    pub(super) head: &'a request::Head<'a>,
+    pub(super) node: &'a Node,
+    /// How much of the target the upstream does not see.
+    pub(super) prefix: usize,
+    /// The value for `Authorization`; none leaves the client's own alone.
+    pub(super) authorization: Option<&'a str>,
+    /// Whether the client's own `Authorization` is not for the upstream: it carried the session, or a credential of
+    /// ours takes its place.
+    pub(super) drop_authorization: bool,
+    /// Whether the page's address may hold a session and so must not go on.
+    pub(super) drop_referer: bool,
+    pub(super) origin: Origin,
+    /// The protocol asked for, when it is one that is passed on.
+    pub(super) upgrade: Option<&'a str>,
+    pub(super) session: Option<&'a Session>,
+    pub(super) peer: IpAddr,
+    /// Whether `peer` may say whom it speaks for.
+    pub(super) trusted: bool,
+    pub(super) scheme: Scheme,
+    pub(super) request_id: &'a RequestId,
+}
+
+impl ToUpstream<'_> {
+    /// Writes the head.
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.head.method.as_bytes());
+        let target = &self.head.target[self.prefix..];
+        out.extend_from_slice(if target.starts_with('/') { b" " } else { b" /" });
+        out.extend_from_slice(target.as_bytes());
+        out.extend_from_slice(b" HTTP/1.1\r\n");
+        line(out, b"Host", self.node.url.authority().as_bytes());
+        let named = Named::of(self.head.fields);
+        for field in self.head.fields.iter() {
+            self.pass(field, named, out);
+        }
+        self.framing(out);
+        self.identity(out);
+        if let Some(protocol) = self.upgrade {
+            line(out, b"Connection", b"Upgrade");
+            line(out, b"Upgrade", protocol.as_bytes());
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// Passes on a field of the client's, or does not.
+    fn pass(&self, field: Field<'_>, named: Named<'_>, out: &mut Vec<u8>) {
+        match field.kind {
+            Name::Host
+            | Name::Connection
+            | Name::HopByHop
+            | Name::Te
+            | Name::ContentLength
+            | Name::TransferEncoding
+            | Name::Upgrade
+            | Name::Identity
+            | Name::Disguised
+            | Name::XForwardedFor
+            | Name::XForwardedProto
+            | Name::XRequestId => {}
+            Name::Authorization if self.drop_authorization => {}
+            Name::Referer if self.drop_referer || leads_to_session(field.value) => {}
+            Name::Origin if matches!(self.origin, Origin::Own | Origin::Frontend) => self.own_origin(out),
+            Name::Cookie => cookies(field, out),
+            _ if named.contains(field.name) => {}
+            _ => line(out, field.name, field.value),
+        }
+    }
+
+    /// To the app, its own page asked: the gateway has already told apart who did.
+    fn own_origin(&self, out: &mut Vec<u8>) {
+        let url = &self.node.url;
+        for part in ["Origin: ", url.scheme().as_str(), "://", url.authority(), "\r\n"] {
+            out.extend_from_slice(part.as_bytes());
+        }
+    }
+
+    fn framing(&self, out: &mut Vec<u8>) {
+        match self.head.framing {
+            Framing::Length(length) => content_length(length, out),
+            Framing::Empty if self.head.fields.first(Name::ContentLength).is_some() => content_length(0, out),
+            Framing::Chunked => line(out, b"Transfer-Encoding", b"chunked"),
+            Framing::Empty | Framing::UntilClose => {}
+        }
+    }
+
+    fn identity(&self, out: &mut Vec<u8>) {
+        if let Some(authorization) = self.authorization {
+            line(out, b"Authorization", authorization.as_bytes());
+        }
+        self.forwarded(out);
+        if let Some(session) = self.session {
+            line(out, b"X-Forwarded-User", session.user().as_bytes());
+            line(out, b"X-Forwarded-Email", session.email().as_bytes());
+            line(out, b"X-Embedgate-Org", session.org().as_bytes());
+        }
+        line(out, b"X-Request-Id", self.request_id);
+    }
+
+    fn forwarded(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"X-Forwarded-For: ");
+        if self.trusted {
+            for before in self.head.fields.all(Name::XForwardedFor).flat_map(list) {
+                out.extend_from_slice(before);
+                out.extend_from_slice(b", ");
+            }
+        }
+        // Writing to a vector cannot fail.
+        let _ = write!(out, "{}\r\n", self.peer);
+        let told = if self.trusted { self.head.fields.first(Name::XForwardedProto) } else { None };
+        let scheme = match told {
+            Some(told) if told.eq_ignore_ascii_case(b"https") => Scheme::Https,
+            Some(told) if told.eq_ignore_ascii_case(b"http") => Scheme::Http,
+            _ => self.scheme,
+        };
+        line(out, b"X-Forwarded-Proto", scheme.as_str().as_bytes());
+    }
+}
+
+/// Whether the address of a page has a session in it.
+fn leads_to_session(referer: &[u8]) -> bool {
+    [&b"~1."[..], b"/.embedgate/"].iter().any(|part| memchr::memmem::find(referer, part).is_some())
+}
+
+fn cookies(field: Field<'_>, out: &mut Vec<u8>) {
+    let start = out.len();
+    out.extend_from_slice(b"Cookie: ");
+    let empty = out.len();
+    strip_cookies(field.value, out);
+    if out.len() == empty {
+        out.truncate(start);
+    } else {
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// The fields that `Connection` names besides the usual options: they concern one hop only (RFC 9110 7.6.1).
+#[derive(Clone, Copy)]
+struct Named<'a> {
+    fields: Fields<'a>,
+    any: bool,
+}
+
+impl<'a> Named<'a> {
+    fn of(fields: Fields<'a>) -> Self {
+        let usual = |option: &[u8]| {
+            [&b"close"[..], b"keep-alive", b"upgrade"].iter().any(|usual| option.eq_ignore_ascii_case(usual))
+        };
+        let any = fields.all(Name::Connection).flat_map(list).any(|option| !usual(option));
+        Self { fields, any }
+    }
+
+    fn contains(self, name: &[u8]) -> bool {
+        self.any && self.fields.all(Name::Connection).flat_map(list).any(|option| option.eq_ignore_ascii_case(name))
+    }
+}
+
+/// What an answer's head becomes on the way to the client.
+pub(super) struct ToClient<'a> {
+    pub(super) head: &'a response::Head<'a>,
+    /// How the body is framed for the client.
+    pub(super) framing: Framing,
+    /// What to say of the connection; none for interim answers.
+    pub(super) connection: Option<&'static str>,
+}
+
+impl ToClient<'_> {
+    /// Writes the head.
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"HTTP/1.1 ");
+        out.extend_from_slice(itoa::Buffer::new().format(self.head.status).as_bytes());
+        out.push(b' ');
+        out.extend_from_slice(self.head.reason.as_bytes());
+        out.extend_from_slice(b"\r\n");
+        let named = Named::of(self.head.fields);
+        for field in self.head.fields.iter() {
+            match field.kind {
+                Name::Connection | Name::HopByHop | Name::Te | Name::ContentLength | Name::TransferEncoding => {}
+                Name::Upgrade if self.head.status != 101 => {}
+                Name::SetCookie if names(field.value).next().is_some_and(is_our_cookie) => {}
+                _ if named.contains(field.name) => {}
+                _ => line(out, field.name, field.value),
+            }
+        }
+        match self.framing {
+            Framing::Length(length) => content_length(length, out),
+            Framing::Chunked => line(out, b"Transfer-Encoding", b"chunked"),
+            Framing::Empty => self.told_length(out),
+            Framing::UntilClose => {}
+        }
+        if let Some(connection) = self.connection {
+            line(out, b"Connection", connection.as_bytes());
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// An answer to HEAD and a 304 tell the length of a body that does not come (RFC 9110 8.6).
+    fn told_length(&self, out: &mut Vec<u8>) {
+        if let Some(length) = self.head.fields.first(Name::ContentLength)
+            && self.head.status >= 200
+            && self.head.status != 204
+        {
+            line(out, b"Content-Length", length);
+        }
+    }
+}
+
+fn content_length(length: u64, out: &mut Vec<u8>) {
+    line(out, b"Content-Length", itoa::Buffer::new().format(length).as_bytes());
+}
+
+fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests;

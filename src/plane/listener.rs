@@ -1,0 +1,243 @@
+//! Accepts connections, bounds them, runs them, and ends them when the instance leaves.
+
+use super::Plane;
+use super::client::{Client, NoHead};
+use super::request::{Next, refuse_unread, serve};
+use super::tunnel::Tunnel;
+use super::worker::Worker;
+use crate::model::reject::Class;
+use crate::net::io::{Io, tune};
+use crate::wire::request::{Head, HeadError};
+use futures_util::FutureExt;
+use socket2::{Domain, Protocol, Socket, Type};
+use std::net::{IpAddr, SocketAddr};
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use std::{io, thread};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::LocalSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+use tokio_rustls::TlsStream;
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 4096;
+/// How long accepting pauses when the process is out of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How often log batches are handed over and idle upstream connections looked at.
+const TICK: Duration = Duration::from_millis(100);
+/// Ticks between two looks at the idle upstream connections.
+const SWEEP_TICKS: u32 = 20;
+
+/// Opens one listening socket for each worker on one address; the kernel spreads connections over them.
+///
+/// # Errors
+/// When the address cannot be bound.
+pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<std::net::TcpListener>> {
+    let first = bind_one(address)?;
+    // Port 0 becomes a port with the first socket; the others join it there.
+    let bound = first.local_addr()?;
+    let mut listeners = vec![first];
+    for _ in 1..workers {
+        listeners.push(bind_one(bound)?);
+    }
+    Ok(listeners)
+}
+
+fn bind_one(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Runs one worker on its own thread until `drain` turns true and its connections have ended.
+///
+/// # Errors
+/// When no thread can be started.
+pub fn spawn(
+    plane: Arc<Plane>,
+    listener: std::net::TcpListener,
+    drain: watch::Receiver<bool>,
+    number: usize,
+) -> io::Result<thread::JoinHandle<io::Result<()>>> {
+    thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
+        let local = LocalSet::new();
+        local.block_on(&runtime, run(plane, listener, drain))
+    })
+}
+
+async fn run(plane: Arc<Plane>, listener: std::net::TcpListener, mut drain: watch::Receiver<bool>) -> io::Result<()> {
+    let worker = Worker::new(plane).map_err(io::Error::other)?;
+    let listener = TcpListener::from_std(listener)?;
+    let upkeep = tokio::task::spawn_local(upkeep(Rc::clone(&worker)));
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => take(&worker, accepted).await,
+            _ = drain.wait_for(|drain| *drain) => break,
+        }
+    }
+    // Who has connected already is served; closing the listener with them in its queue would reset them.
+    while let Some(accepted) = listener.accept().now_or_never() {
+        take(&worker, accepted).await;
+    }
+    drop(listener);
+    worker.streams.drain();
+    let deadline = Instant::now() + worker.plane.settings.drain_timeout;
+    tokio::select! {
+        () = emptied(&worker) => {}
+        () = sleep_until(deadline) => {}
+    }
+    upkeep.abort();
+    worker.flush_log();
+    Ok(())
+}
+
+/// Ready when no connection is left.
+async fn emptied(worker: &Worker) {
+    let mut ticks = interval(Duration::from_millis(10));
+    while worker.streams.len() > 0 {
+        ticks.tick().await;
+    }
+}
+
+async fn upkeep(worker: Rc<Worker>) {
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    for tick in 0u32.. {
+        ticks.tick().await;
+        worker.flush_log();
+        if tick.is_multiple_of(SWEEP_TICKS) {
+            worker.pool.sweep();
+        }
+    }
+}
+
+async fn take(worker: &Rc<Worker>, accepted: io::Result<(TcpStream, SocketAddr)>) {
+    match accepted {
+        Ok((tcp, peer)) => {
+            tokio::task::spawn_local(guarded(Rc::clone(worker), tcp, peer.ip()));
+        }
+        // Such errors concern one connection that is gone already.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+        Err(error) => {
+            tracing::warn!(%error, "cannot accept connections for a moment");
+            sleep(ACCEPT_PAUSE).await;
+        }
+    }
+}
+
+/// A connection in the count of this instance.
+struct Counted(Arc<Plane>);
+
+impl Counted {
+    /// Counts a connection; says whether it is one too many.
+    fn new(plane: &Arc<Plane>) -> (Self, bool) {
+        let before = plane.connections.fetch_add(1, Ordering::Relaxed);
+        plane.metrics.connections_active.increment(1.0);
+        (Self(Arc::clone(plane)), before >= plane.settings.max_connections)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+        self.0.metrics.connections_active.decrement(1.0);
+    }
+}
+
+/// Runs a connection; a panic ends it alone.
+async fn guarded(worker: Rc<Worker>, tcp: TcpStream, peer: IpAddr) {
+    let (counted, full) = Counted::new(&worker.plane);
+    let metrics = Arc::clone(&worker.plane.metrics);
+    if full {
+        metrics.connections_refused.increment(1)
+    } else {
+        metrics.connections.increment(1)
+    }
+    let run = AssertUnwindSafe(connection(&worker, tcp, peer, full)).catch_unwind();
+    match run.await {
+        Ok(None) => {}
+        Ok(Some(tunnel)) => {
+            // A task of its own: what the requests before the upgrade needed is given back.
+            tokio::task::spawn_local(async move {
+                let _counted = counted;
+                if AssertUnwindSafe(tunnel.run(worker)).catch_unwind().await.is_err() {
+                    metrics.panics.increment(1);
+                }
+            });
+        }
+        Err(_) => metrics.panics.increment(1),
+    }
+}
+
+async fn connection(worker: &Rc<Worker>, tcp: TcpStream, peer: IpAddr, full: bool) -> Option<Tunnel> {
+    tune(&tcp);
+    let io = handshake(worker, tcp).await?;
+    // A v4 client of a v6 socket is the v4 client.
+    let mut client = Client::new(io, peer.to_canonical(), worker);
+    if full {
+        refuse_unread(worker, &mut client, Class::Overloaded, "limits.max_connections is reached".into()).await;
+        client.close(worker).await;
+        return None;
+    }
+    requests(worker, client).await
+}
+
+async fn handshake(worker: &Worker, tcp: TcpStream) -> Option<Io> {
+    let Some(acceptor) = &worker.plane.tls else { return Some(Io::Plain(tcp)) };
+    let limit = worker.plane.settings.tls_handshake_timeout;
+    let tls = tokio::time::timeout(limit, acceptor.accept(tcp)).await.ok()?.ok()?;
+    Some(Io::Tls(Box::new(TlsStream::Server(tls))))
+}
+
+/// Serves the requests of a connection one after the other.
+async fn requests(worker: &Rc<Worker>, mut client: Client) -> Option<Tunnel> {
+    let (mut head, mut positions) = (Vec::new(), Vec::new());
+    let mut first = true;
+    loop {
+        let next = match client.read_head(worker, &mut head, first).await {
+            Ok(()) => {
+                let limits = worker.plane.settings.head_limits;
+                match Head::parse(&head, &mut positions, limits) {
+                    Ok(head) => serve(worker, &mut client, &head).await,
+                    Err(error) => refuse_head(worker, &mut client, error).await,
+                }
+            }
+            Err(NoHead::Bad(error)) => refuse_head(worker, &mut client, error).await,
+            Err(NoHead::Slow) => {
+                refuse_unread(worker, &mut client, Class::ClientTimeout, "the head did not come in time".into()).await
+            }
+            Err(NoHead::Quiet | NoHead::Broken) => return None,
+        };
+        first = false;
+        match next {
+            Next::Another => {}
+            Next::Abort => return None,
+            Next::Close => {
+                client.close(worker).await;
+                return None;
+            }
+            Next::Tunnel(upgraded) => return Some(Tunnel::new(worker, client, *upgraded)),
+        }
+    }
+}
+
+async fn refuse_head(worker: &Rc<Worker>, client: &mut Client, error: HeadError) -> Next {
+    let class = match error {
+        HeadError::Malformed(_) => Class::Malformed,
+        HeadError::TooLong | HeadError::TooManyFields => Class::HeadTooLarge,
+        HeadError::Method => Class::Method,
+        HeadError::Expectation => Class::Expectation,
+    };
+    refuse_unread(worker, client, class, error.to_string()).await;
+    // Where a head could not be read, nobody knows where the next one begins.
+    Next::Close
+}

@@ -1,0 +1,210 @@
+//! THE WAY OF A REQUEST, from its head to its answer. Everything that decides is called from here, in order:
+//! what is asked for, who asks, whether another site made them ask, what the directory says, with which credential; then
+//! the request goes on.
+
+use super::account::Account;
+use super::client::Client;
+use super::decide::{Decision, decide};
+use super::forward::{Forwarded, Trip, forward};
+use super::own;
+use super::respond::{Answer, refusal};
+use super::route::{Target, locate};
+use super::worker::Worker;
+use crate::live::node::NodeLive;
+use crate::metrics::RouteKind;
+use crate::model::reject::{Class, Reject};
+use crate::model::upstream::Node;
+use crate::model::url::BaseUrl;
+use crate::net::io::Io;
+use crate::session::Session;
+use crate::session::carrier::{self, CookieNames, Via};
+use crate::wire::body::Framing;
+use crate::wire::request::Head;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// What becomes of a connection after a request.
+pub(super) enum Next {
+    /// Another request may come.
+    Another,
+    /// It ends once the answer has been read.
+    Close,
+    /// It ends at once: there is nobody to answer, or the answer must look broken.
+    Abort,
+    /// It is a tunnel now.
+    Tunnel(Box<Upgraded>),
+}
+
+/// The upstream's side of an upgraded connection.
+pub(super) struct Upgraded {
+    pub(super) upstream: Io,
+    /// Bytes that came with the head of the upstream's answer.
+    pub(super) first: Vec<u8>,
+    pub(super) websocket: bool,
+    pub(super) account: Account,
+}
+
+/// Most times a decision is made again after waiting for what it needs.
+const ROUNDS: usize = 3;
+
+/// Serves one request.
+pub(super) async fn serve(worker: &Rc<Worker>, client: &mut Client, head: &Head<'_>) -> Next {
+    let located = locate(&worker.plane.settings.hosts, head);
+    let path = if matches!(located, Ok(Target::FireflyV1 { .. })) { "/app-proxy/..." } else { head.path() };
+    let mut account = Account::open(worker, head, path, client.peer);
+    let served = match located {
+        Ok(target) => {
+            account.kind = target.kind();
+            handle(worker, client, head, &target, &mut account).await
+        }
+        Err(reject) => Err(reject),
+    };
+    match served {
+        Ok(Forwarded::Done { reusable: true }) => Next::Another,
+        Ok(Forwarded::Done { reusable: false }) => Next::Close,
+        Ok(Forwarded::Cut) => Next::Abort,
+        Ok(Forwarded::Upgraded { upstream, first, websocket }) => {
+            Next::Tunnel(Box::new(Upgraded { upstream, first, websocket, account }))
+        }
+        Err(reject) => refuse(worker, client, Some(head), reject, &mut account).await,
+    }
+}
+
+async fn handle(
+    worker: &Rc<Worker>,
+    client: &mut Client,
+    head: &Head<'_>,
+    target: &Target<'_>,
+    account: &mut Account,
+) -> Result<Forwarded, Reject> {
+    match target {
+        Target::Own(path) => {
+            let (answer, session) = own::answer(worker, head, path)?;
+            account.session = session;
+            return Ok(reply(worker, client, head, &answer, account).await);
+        }
+        Target::AppWithoutSlash => {
+            let answer = Answer::new(308, "Permanent Redirect").field("Location", &with_slash(head));
+            return Ok(reply(worker, client, head, &answer, account).await);
+        }
+        Target::FireflyV1 { token, host, prefix } => {
+            let trip = firefly_trip(worker, token, host, *prefix)?;
+            return forward(worker, client, head, trip, account).await;
+        }
+        Target::AppByHost { .. } | Target::AppByPath { .. } | Target::Sql { .. } => {}
+    }
+    let (session, via) = authenticate(worker, head, target)?;
+    let session = account.session.insert(session);
+    if via == Via::Cookie {
+        worker.plane.settings.guard.check(head)?;
+    }
+    check_body(worker, head)?;
+    let trip = plan(worker, target, session, via).await?;
+    account.upstream.clone_from(&trip.upstream);
+    forward(worker, client, head, trip, account).await
+}
+
+/// Opens the session of the request.
+fn authenticate(worker: &Worker, head: &Head<'_>, target: &Target<'_>) -> Result<(Session, Via), Reject> {
+    let plane = &worker.plane;
+    let names = CookieNames::new(plane.settings.guard.scheme == crate::model::url::Scheme::Https);
+    let shared = if let Target::AppByPath { app, .. } = target { Some(*app) } else { None };
+    let found = carrier::find(head.fields, names, shared, &plane.keys.ring(), plane.clock.now());
+    found.map_err(|why| Reject::new(Class::Session, why.to_string()))
+}
+
+/// Decides, and waits for a token where the principal has none yet.
+async fn plan(worker: &Worker, target: &Target<'_>, session: &Session, via: Via) -> Result<Trip, Reject> {
+    let plane = &worker.plane;
+    for _ in 0..ROUNDS {
+        let not_ready = || Reject::new(Class::NotReady, "the directory has not been loaded yet");
+        let snapshot = plane.directory.snapshot().ok_or_else(not_ready)?;
+        match decide(&snapshot, target, session, plane.clock.now(), worker.random())? {
+            Decision::Go(plan) => {
+                let prefix = if let Target::AppByPath { prefix, .. } = target { *prefix } else { 0 };
+                return Ok(Trip::planned(plan, prefix, via));
+            }
+            Decision::NeedsToken(principal) => {
+                plane.minter.token(&principal).await?;
+            }
+        }
+    }
+    Err(Reject::new(Class::IssuerUnreachable, "tokens end before they can be used"))
+}
+
+/// The way of a v1 request: no session, no organisation; the sealed bearer goes to the host in the URL, which must be one
+/// that is allowed.
+fn firefly_trip(worker: &Worker, token: &str, host: &str, prefix: usize) -> Result<Trip, Reject> {
+    let settings = &worker.plane.settings;
+    let firefly = worker.plane.firefly.as_ref().ok_or_else(|| Reject::new(Class::NotFound, "v1 is off"))?;
+    let opened = firefly.opener.open(token).map_err(|error| Reject::new(Class::Session, error.to_string()))?;
+    let not_found = |cause: String| Reject::new(Class::NotFound, cause);
+    let url = format!("https://{host}.{}", firefly.domain_suffix);
+    let url = BaseUrl::parse(&url).map_err(|error| not_found(error.to_string()))?;
+    settings.allowed.permits(&url).map_err(|error| not_found(error.to_string()))?;
+    let node = Arc::new(Node { url, live: NodeLive::new() });
+    Ok(Trip::firefly(node, opened, prefix))
+}
+
+fn check_body(worker: &Worker, head: &Head<'_>) -> Result<(), Reject> {
+    let limit = worker.plane.settings.body_bytes;
+    match head.framing {
+        Framing::Length(length) if limit > 0 && length > limit => {
+            Err(Reject::new(Class::BodyTooLarge, "the body is larger than limits.body_bytes"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn with_slash(head: &Head<'_>) -> String {
+    let query = head.query();
+    if query.is_empty() { format!("{}/", head.path()) } else { format!("{}/?{query}", head.path()) }
+}
+
+/// Sends an answer of the gateway's own.
+async fn reply(
+    worker: &Worker,
+    client: &mut Client,
+    head: &Head<'_>,
+    answer: &Answer,
+    account: &mut Account,
+) -> Forwarded {
+    account.status = answer.status();
+    // What is left of a body would be read as the next request.
+    let reusable = head.keep_alive && head.http11 && head.framing == Framing::Empty && !worker.streams.is_draining();
+    answer.write(head.method == "HEAD", reusable, client.outbox.buffer());
+    match client.flush(worker.plane.settings.idle_timeout).await {
+        Ok(()) => Forwarded::Done { reusable },
+        Err(_) => Forwarded::Cut,
+    }
+}
+
+/// Sends a refusal.
+pub(super) async fn refuse(
+    worker: &Worker,
+    client: &mut Client,
+    head: Option<&Head<'_>>,
+    reject: Reject,
+    account: &mut Account,
+) -> Next {
+    let answer = refusal(&reject, head, account.kind, &account.request_id);
+    let malformed = reject.class == Class::Malformed;
+    account.reject(reject);
+    let Some(head) = head.filter(|_| !malformed) else {
+        answer.write(head.is_some_and(|head| head.method == "HEAD"), false, client.outbox.buffer());
+        let _ = client.flush(worker.plane.settings.idle_timeout).await;
+        return Next::Close;
+    };
+    match reply(worker, client, head, &answer, account).await {
+        Forwarded::Done { reusable: true } => Next::Another,
+        Forwarded::Done { reusable: false } => Next::Close,
+        Forwarded::Cut | Forwarded::Upgraded { .. } => Next::Abort,
+    }
+}
+
+/// Refuses what could not even be read as a request.
+pub(super) async fn refuse_unread(worker: &Rc<Worker>, client: &mut Client, class: Class, cause: String) -> Next {
+    let mut account = Account::open_unread(worker, client.peer);
+    account.kind = RouteKind::Unknown;
+    refuse(worker, client, None, Reject::new(class, cause), &mut account).await
+}
