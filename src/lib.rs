@@ -1,4 +1,7 @@
 //! embedgate
+pub mod admin;
+pub mod app;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod credential;

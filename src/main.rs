@@ -1,2 +1,8 @@
 //! The `embedgate` program.
-fn main() {}
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    embedgate::cli::run(embedgate::cli::Cli::parse())
+}

@@ -90,6 +90,25 @@ impl Source for FileSource {
     }
 }
 
+/// A source that has the same rows for ever.
+pub struct FixedSource(pub Tables);
+
+impl Source for FixedSource {
+    type Error = std::convert::Infallible;
+
+    async fn load(&mut self) -> Result<Tables, Self::Error> {
+        Ok(self.0.clone())
+    }
+
+    async fn changed(&mut self) {
+        std::future::pending().await
+    }
+
+    fn is_current(&self) -> bool {
+        true
+    }
+}
+
 /// Loads for the first time and publishes.
 ///
 /// # Errors

@@ -1,0 +1,98 @@
+//! The second listener, for operators and probes: `/healthz`, `/readyz`, `/metrics`. Never on the data listener.
+
+use crate::plane::Plane;
+use http::header::{ALLOW, CONTENT_TYPE};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use metrics_exporter_prometheus::PrometheusHandle;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+/// Connections served at once; probes and a scraper need a few.
+const MAX_CONNECTIONS: usize = 64;
+/// How long a client may take for its head.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+const TEXT: &str = "text/plain; charset=utf-8";
+/// The content type of Prometheus' text format.
+const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// What the listener tells of.
+#[derive(Clone)]
+pub struct Admin {
+    /// The plane whose state is told.
+    pub plane: Arc<Plane>,
+    /// Renders the metrics.
+    pub exporter: PrometheusHandle,
+}
+
+impl Admin {
+    /// Serves for ever.
+    pub async fn serve(self, listener: TcpListener) {
+        let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        loop {
+            // The semaphore is never closed.
+            let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
+            let Ok((tcp, _)) = listener.accept().await else {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            };
+            let admin = self.clone();
+            tokio::spawn(async move {
+                let service = service_fn(|request| std::future::ready(Ok::<_, Infallible>(admin.answer(&request))));
+                let mut server = http1::Builder::new();
+                server.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+                // An error here is a client that left or talks nonsense; there is nobody to tell.
+                let _ = server.serve_connection(TokioIo::new(tcp), service).await;
+                drop(permit);
+            });
+        }
+    }
+
+    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD\n".into());
+            answer.headers_mut().insert(ALLOW, http::HeaderValue::from_static("GET, HEAD"));
+            return answer;
+        }
+        match request.uri().path() {
+            "/healthz" => text(StatusCode::OK, TEXT, "ok\n".into()),
+            "/readyz" => self.readyz(),
+            "/metrics" => text(StatusCode::OK, PROMETHEUS, self.metrics()),
+            _ => text(StatusCode::NOT_FOUND, TEXT, "there are /healthz, /readyz and /metrics\n".into()),
+        }
+    }
+
+    /// Ready once there is a directory, and until the instance leaves.
+    fn readyz(&self) -> Response<Full<Bytes>> {
+        if self.plane.is_leaving() {
+            text(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n".into())
+        } else if self.plane.directory.snapshot().is_none() {
+            text(StatusCode::SERVICE_UNAVAILABLE, TEXT, "the directory has not been loaded yet\n".into())
+        } else {
+            text(StatusCode::OK, TEXT, "ready\n".into())
+        }
+    }
+
+    fn metrics(&self) -> String {
+        let metrics = &self.plane.metrics;
+        if let Some(age) = self.plane.directory.age_seconds() {
+            metrics.directory_age.set(age);
+        }
+        metrics.log_dropped.absolute(self.plane.log.dropped());
+        self.exporter.render()
+    }
+}
+
+fn text(status: StatusCode, content_type: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut answer = Response::new(Full::new(Bytes::from(body)));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static(content_type));
+    answer
+}

@@ -1,0 +1,287 @@
+//! The composition root: builds every part, starts every task, and owns the end.
+
+use crate::admin::Admin;
+use crate::clock::Clock;
+use crate::config::{Config, Env};
+use crate::credential::{Minter, Settings as MinterSettings};
+use crate::directory::Directory;
+use crate::directory::sync::{self, Source};
+use crate::log::Sink;
+use crate::metrics::Metrics;
+use crate::net::dial::Dialer;
+use crate::net::tls::{self, TlsError};
+use crate::plane::{Firefly, Plane, Settings, listener};
+use crate::session::firefly::Opener;
+use crate::session::keys::{self, KeyLoadCause, KeyLoadError, Keys};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+use std::{fmt, io};
+use tokio::runtime::{Handle, Runtime};
+use tokio::sync::{Notify, watch};
+use tokio::time::{MissedTickBehavior, interval};
+
+/// Why a gateway cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Keys that cannot be had.
+    #[error("{}", lines(.0))]
+    Keys(Vec<KeyLoadError>),
+    /// FireFly's key cannot be had.
+    #[error("firefly.encryption_key: {0}")]
+    FireflyKey(KeyLoadCause),
+    /// Certificates or keys that cannot be used.
+    #[error("{0}")]
+    Tls(#[from] TlsError),
+    /// The directory cannot be read; every mistake in it.
+    #[error("{0}")]
+    Directory(String),
+    /// An address that cannot be listened on.
+    #[error("cannot listen on {address} ({key}): {cause}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Its key in the configuration.
+        key: &'static str,
+        /// Why.
+        cause: io::Error,
+    },
+    /// The system refuses a thread, a runtime or random numbers.
+    #[error("the system refuses what the gateway needs: {0}")]
+    System(#[from] io::Error),
+}
+
+impl StartError {
+    /// Whether the configuration is to be changed, and not the world.
+    #[must_use]
+    pub fn is_configuration(&self) -> bool {
+        matches!(self, Self::Keys(_) | Self::FireflyKey(_) | Self::Tls(_) | Self::Directory(_))
+    }
+}
+
+fn lines<T: fmt::Display>(errors: &[T]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// A running gateway.
+pub struct Gateway {
+    plane: Arc<Plane>,
+    /// Control work: directory, tokens, admin. Apart from the requests, so that it never delays one.
+    control: Runtime,
+    workers: Vec<JoinHandle<io::Result<()>>>,
+    drain: watch::Sender<bool>,
+    reload: Arc<Notify>,
+    drain_delay: Duration,
+    address: SocketAddr,
+    admin: SocketAddr,
+}
+
+/// What a gateway is started with.
+pub struct Start<S> {
+    /// The checked configuration.
+    pub config: Config,
+    /// Variables that it names.
+    pub env: Env,
+    /// Where the directory comes from.
+    pub source: S,
+    /// Where log lines go.
+    pub log: Sink,
+    /// Wall clock.
+    pub clock: Clock,
+    /// Sockets that are bound already; empty to bind `server.listen`.
+    pub listeners: Vec<TcpListener>,
+}
+
+impl<S: Source> Start<S> {
+    /// Starts the gateway: when this returns, requests are served.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left running.
+    pub fn run(self) -> Result<Gateway, StartError> {
+        let Self { config, env, mut source, log, clock, listeners } = self;
+        let control = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let metrics = Arc::new(Metrics::new().map_err(io::Error::other)?);
+        let directory = Arc::new(Directory::default());
+        let first = control.block_on(sync::start(&mut source, &directory, &metrics));
+        first.map_err(|error| StartError::Directory(error.to_string()))?;
+        let listeners = if listeners.is_empty() { bind(&config)? } else { listeners };
+        let address = listeners[0].local_addr()?;
+        let plane = build(&config, &env, &directory, &metrics, log, &clock, control.handle())?;
+        let plane = Arc::new(plane);
+        let (drain, draining) = watch::channel(false);
+        let reload = Arc::new(Notify::new());
+        let admin = control.block_on(start_admin(&config, &plane))?;
+        control.spawn(sync::follow(source, directory, metrics, Arc::clone(&reload)));
+        control.spawn(upkeep(Arc::clone(&plane)));
+        let spawn = |(number, socket)| listener::spawn(Arc::clone(&plane), socket, draining.clone(), number);
+        let workers = listeners.into_iter().enumerate().map(spawn).collect::<io::Result<Vec<_>>>()?;
+        let drain_delay = config.server.drain_delay;
+        Ok(Gateway { plane, control, workers, drain, reload, drain_delay, address, admin })
+    }
+}
+
+/// One socket for each worker.
+fn bind(config: &Config) -> Result<Vec<TcpListener>, StartError> {
+    let workers = match config.server.workers {
+        0 => thread::available_parallelism().map_or(1, usize::from),
+        n => n,
+    };
+    let address = config.server.listen;
+    listener::bind(address, workers).map_err(|cause| StartError::Listen { address, key: "server.listen", cause })
+}
+
+#[allow(clippy::too_many_arguments, reason = "the composition root puts the parts together")]
+fn build(
+    config: &Config,
+    env: &Env,
+    directory: &Arc<Directory>,
+    metrics: &Arc<Metrics>,
+    log: Sink,
+    clock: &Clock,
+    control: &Handle,
+) -> Result<Plane, StartError> {
+    let upstreams = &config.upstreams;
+    let client_tls = tls::client_config(upstreams.ca_file.as_deref())?;
+    let dialer = Dialer::new(client_tls, upstreams.allowed.private, upstreams.connect_timeout);
+    if upstreams.allowed.private {
+        tracing::warn!("upstreams.allow_private_addresses is on: meant for local work and private networks only");
+    }
+    let minting =
+        MinterSettings { timeout: config.credentials.mint_timeout, refresh_idle: config.credentials.refresh_idle };
+    let minter = Minter::new(dialer.clone(), clock.clone(), Arc::clone(metrics), minting, control.clone());
+    let server_tls = match &config.server.tls {
+        Some(files) => Some(tls::server_config(&files.cert, &files.key)?.into()),
+        None => None,
+    };
+    Ok(Plane {
+        settings: Settings::new(config, max_connections(config.limits.max_connections)),
+        directory: Arc::clone(directory),
+        keys: Arc::new(Keys::load(&config.session.keys, env).map_err(StartError::Keys)?),
+        minter,
+        dialer,
+        metrics: Arc::clone(metrics),
+        clock: clock.clone(),
+        log,
+        access_log: config.log.access.then_some(config.log.format),
+        firefly: firefly(config, env)?,
+        tls: server_tls,
+        leaving: AtomicBool::new(false),
+        connections: AtomicUsize::new(0),
+    })
+}
+
+fn firefly(config: &Config, env: &Env) -> Result<Option<Firefly>, StartError> {
+    let Some(firefly) = &config.firefly_v1 else { return Ok(None) };
+    let key = keys::read(&firefly.key, env).map_err(StartError::FireflyKey)?;
+    Ok(Some(Firefly { opener: Opener::new(&key), domain_suffix: firefly.domain_suffix.clone() }))
+}
+
+/// File descriptors kept for everything but connections of clients and their upstreams.
+const RESERVED_FILES: u64 = 64;
+
+/// The limit on connections: what was configured, else half of the file descriptors, as each may need one upstream.
+fn max_connections(configured: usize) -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    // Services start with a low soft limit for the sake of select(2), which is not used here.
+    let files = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    let possible = files.unwrap_or(1 << 20).saturating_sub(RESERVED_FILES) / 2;
+    if configured == 0 { possible as usize } else { configured }
+}
+
+async fn start_admin(config: &Config, plane: &Arc<Plane>) -> Result<SocketAddr, StartError> {
+    let address = config.admin.listen;
+    let failed = |cause| StartError::Listen { address, key: "admin.listen", cause };
+    let listener = tokio::net::TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr()?;
+    let admin = Admin { exporter: plane.metrics.exporter(), plane: Arc::clone(plane) };
+    tokio::spawn(admin.serve(listener));
+    Ok(bound)
+}
+
+/// How often key files are read again and histograms emptied into their buckets.
+const UPKEEP: Duration = Duration::from_secs(2);
+
+async fn upkeep(plane: Arc<Plane>) {
+    let exporter = plane.metrics.exporter();
+    let mut ticks = interval(UPKEEP);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut complained = false;
+    loop {
+        ticks.tick().await;
+        exporter.run_upkeep();
+        match plane.keys.reload() {
+            Ok(changed) => {
+                complained = false;
+                if changed {
+                    tracing::info!("session keys changed");
+                }
+            }
+            Err(errors) if !complained => {
+                complained = true;
+                tracing::error!(error = %lines(&errors), "session keys cannot be read; the ones before stay in use");
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+impl Gateway {
+    /// The address requests are served on.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The address of the admin listener.
+    #[must_use]
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// The runtime of control work, for those who wait for signals.
+    #[must_use]
+    pub fn control(&self) -> &Runtime {
+        &self.control
+    }
+
+    /// What all workers share.
+    #[must_use]
+    pub fn plane(&self) -> &Arc<Plane> {
+        &self.plane
+    }
+
+    /// Reads the directory and the keys again now.
+    pub fn reload(&self) {
+        self.reload.notify_one();
+        if let Err(errors) = self.plane.keys.reload() {
+            tracing::error!(error = %lines(&errors), "session keys cannot be read; the ones before stay in use");
+        }
+    }
+
+    /// Leaves: says so on the health endpoints, keeps serving for `server.drain_delay` so that load balancers notice, then
+    /// accepts nothing more and lets what is under way end within `server.drain_timeout`.
+    pub fn leave(self) {
+        self.plane.leaving.store(true, Ordering::Relaxed);
+        tracing::info!(connections = self.plane.connections.load(Ordering::Relaxed), "draining");
+        thread::sleep(self.drain_delay);
+        // An error means that no worker is left, which is what is wanted.
+        let _ = self.drain.send(true);
+        for worker in self.workers {
+            match worker.join() {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(%error, "a worker failed"),
+                Err(_) => tracing::error!("a worker panicked"),
+            }
+        }
+        let left = self.plane.connections.load(Ordering::Relaxed);
+        tracing::info!(cut_connections = left, "stopped");
+        self.control.shutdown_background();
+    }
+}

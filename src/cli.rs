@@ -1,0 +1,105 @@
+//! The commands. Together with `main` the only place for `anyhow`; results go to standard output, everything else to
+//! standard error.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line talks to its terminal")]
+
+mod check;
+mod demo;
+mod dev;
+mod healthcheck;
+mod key;
+mod local;
+mod serve;
+mod token;
+
+use crate::config::{Config, Env, Mistakes};
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Puts data apps and SQL warehouses into your product, for users who have no account there.
+#[derive(Debug, Parser)]
+#[command(name = "embedgate", version, about, max_term_width = 100)]
+#[command(after_help = "Start with `embedgate demo`: it needs no configuration, no network and no database.")]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show what it does: a sample app and warehouse with the gateway in front, all on this machine
+    Demo(demo::Demo),
+    /// Put the gateway before an app that runs on this machine
+    Dev(dev::Dev),
+    /// Run the gateway
+    Serve(serve::Serve),
+    /// Check configuration, keys and directory; print every mistake with its line
+    Check(check::Check),
+    /// Make session keys
+    #[command(subcommand)]
+    Key(key::Key),
+    /// Make and look at session tokens
+    #[command(subcommand)]
+    Token(token::Token),
+    /// Ask a running gateway on this machine whether it is healthy
+    #[command(hide = true)]
+    Healthcheck(healthcheck::Healthcheck),
+}
+
+/// Where the configuration is.
+#[derive(Debug, Args)]
+struct ConfigArg {
+    /// Configuration file; else $EMBEDGATE_CONFIG, else config/embedgate.toml
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// A wrong use or a wrong configuration: exit code 2, and the message as it is.
+#[derive(Debug)]
+struct Wrong(String);
+
+impl std::fmt::Display for Wrong {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Wrong {}
+
+impl From<Mistakes> for Wrong {
+    fn from(mistakes: Mistakes) -> Self {
+        Self(mistakes.to_string())
+    }
+}
+
+impl ConfigArg {
+    fn path(&self, env: &Env) -> PathBuf {
+        let named = || env.get("EMBEDGATE_CONFIG").map(PathBuf::from);
+        self.config.clone().or_else(named).unwrap_or_else(|| "config/embedgate.toml".into())
+    }
+
+    fn load(&self, env: &Env) -> Result<Config, Wrong> {
+        Ok(Config::load(&self.path(env), env)?)
+    }
+}
+
+/// Runs the command: exit code 0 when all is well, 1 when it failed, 2 for wrong use or a wrong configuration.
+pub fn run(cli: Cli) -> ExitCode {
+    let env = crate::config::env::process();
+    let result = match cli.command {
+        Command::Demo(demo) => demo.run(),
+        Command::Dev(dev) => dev.run(),
+        Command::Serve(serve) => serve.run(env),
+        Command::Check(check) => check.run(&env),
+        Command::Key(key) => key.run(),
+        Command::Token(token) => token.run(&env),
+        Command::Healthcheck(healthcheck) => healthcheck.run(&env),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("embedgate: {error:#}");
+            if error.is::<Wrong>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+        }
+    }
+}

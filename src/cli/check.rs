@@ -1,0 +1,78 @@
+//! `embedgate check`.
+
+use super::{ConfigArg, Wrong};
+use crate::config::{Config, DirectorySource, Env, Mistake, Mistakes};
+use crate::directory::file;
+use crate::net::tls;
+use crate::session::keys::{self, Keys};
+use anyhow::Result;
+use clap::Args;
+use std::path::Path;
+
+/// Check configuration, keys and directory.
+#[derive(Debug, Args)]
+pub(super) struct Check {
+    #[command(flatten)]
+    config: ConfigArg,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Check {
+    pub(super) fn run(&self, env: &Env) -> Result<()> {
+        let path = self.config.path(env);
+        let (orgs, mistakes) = check(&path, env);
+        if self.json {
+            println!("{:#}", report(&mistakes));
+        } else if mistakes.is_empty() {
+            println!("{}: fine, {orgs} organisations", path.display());
+        }
+        if mistakes.is_empty() {
+            return Ok(());
+        }
+        let count = mistakes.len();
+        let plural = if count == 1 { "mistake" } else { "mistakes" };
+        if !self.json {
+            println!("{}", Mistakes(mistakes));
+        }
+        Err(Wrong(format!("{count} {plural} in {}", path.display())).into())
+    }
+}
+
+/// How many organisations there are, and everything that is wrong.
+fn check(path: &Path, env: &Env) -> (usize, Vec<Mistake>) {
+    let config = match Config::load(path, env) {
+        Ok(config) => config,
+        Err(mistakes) => return (0, mistakes.0),
+    };
+    let mut mistakes = Vec::new();
+    let mut add = |key: &str, message: String| {
+        mistakes.push(Mistake { file: path.to_owned(), line: None, key: key.to_owned(), message });
+    };
+    if let Err(errors) = Keys::load(&config.session.keys, env) {
+        errors.iter().for_each(|error| add("session.keys", error.to_string()));
+    }
+    if let Some(Err(error)) = config.firefly_v1.as_ref().map(|firefly| keys::read(&firefly.key, env)) {
+        add("firefly.encryption_key", error.to_string());
+    }
+    if let Err(error) = tls::client_config(config.upstreams.ca_file.as_deref()) {
+        add("upstreams.ca_file", error.to_string());
+    }
+    if let Some(Err(error)) = config.server.tls.as_ref().map(|files| tls::server_config(&files.cert, &files.key)) {
+        add("server.tls", error.to_string());
+    }
+    let DirectorySource::File { path: directory } = &config.directory;
+    match file::load(directory, &config.upstreams.allowed, env) {
+        Ok(tables) => (tables.orgs.len(), mistakes),
+        Err(more) => {
+            mistakes.extend(more.0);
+            (0, mistakes)
+        }
+    }
+}
+
+fn report(mistakes: &[Mistake]) -> serde_json::Value {
+    let row = |m: &Mistake| serde_json::json!({ "file": m.file, "line": m.line, "key": m.key, "message": m.message });
+    serde_json::json!({ "ok": mistakes.is_empty(), "mistakes": mistakes.iter().map(row).collect::<Vec<_>>() })
+}

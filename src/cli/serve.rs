@@ -1,0 +1,89 @@
+//! `embedgate serve`.
+
+use super::{ConfigArg, Wrong};
+use crate::app::{Gateway, Start, StartError};
+use crate::clock::Clock;
+use crate::config::{Config, DirectorySource, Env, Log};
+use crate::directory::sync::FileSource;
+use crate::log::{self, Writer};
+use anyhow::{Context, Result};
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Run the gateway.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "SIGTERM or SIGINT: leave gracefully; a second one: at once. SIGHUP: read directory and keys again."
+)]
+pub(super) struct Serve {
+    #[command(flatten)]
+    config: ConfigArg,
+}
+
+impl Serve {
+    pub(super) fn run(&self, env: Env) -> Result<()> {
+        let config = self.config.load(&env)?;
+        let writer = start_log(&config.log)?;
+        let DirectorySource::File { path } = config.directory.clone();
+        let source = FileSource::new(path, config.upstreams.allowed.clone(), env.clone());
+        let (log, clock) = (writer.sink(), Clock::default());
+        let gateway = Start { config, env, source, log, clock, listeners: Vec::new() }.run().map_err(start_error)?;
+        tracing::info!(
+            listen = %gateway.address(),
+            admin = %gateway.admin_address(),
+            version = env!("CARGO_PKG_VERSION"),
+            "serving"
+        );
+        run_until_told(gateway)
+    }
+}
+
+/// Starts the log and makes `tracing` write to it.
+pub(super) fn start_log(config: &Log) -> Result<Writer> {
+    let writer = Writer::start(std::io::stderr()).context("cannot start the log")?;
+    let subscriber = log::subscriber(writer.sink(), config.format, &config.level)
+        .map_err(|error| Wrong(format!("log.level: {error}")))?;
+    tracing::subscriber::set_global_default(subscriber).context("cannot start the log")?;
+    Ok(writer)
+}
+
+/// A configuration that cannot work is wrong use; the rest is failure.
+pub(super) fn start_error(error: StartError) -> anyhow::Error {
+    if error.is_configuration() { Wrong(error.to_string()).into() } else { error.into() }
+}
+
+enum Told {
+    Leave,
+    Reload,
+}
+
+/// Runs until a signal says to leave, and then leaves; a second signal ends the process at once.
+pub(super) fn run_until_told(gateway: Gateway) -> Result<()> {
+    let (mut terminate, mut interrupt, mut hangup) = {
+        let _inside = gateway.control().enter();
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?)
+    };
+    loop {
+        let told = gateway.control().block_on(async {
+            tokio::select! {
+                _ = terminate.recv() => Told::Leave,
+                _ = interrupt.recv() => Told::Leave,
+                _ = hangup.recv() => Told::Reload,
+            }
+        });
+        match told {
+            Told::Reload => gateway.reload(),
+            Told::Leave => break,
+        }
+    }
+    gateway.control().spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::warn!("told twice: leaving at once");
+        std::process::exit(0);
+    });
+    gateway.leave();
+    Ok(())
+}

@@ -1,0 +1,114 @@
+//! `embedgate token`.
+
+use super::{ConfigArg, Wrong};
+use crate::clock::Clock;
+use crate::config::{Env, duration};
+use crate::session::keys::Keys;
+use crate::session::seal::Purpose;
+use crate::session::{Parts, Session};
+use anyhow::{Context, Result, anyhow};
+use clap::{Args, Subcommand};
+use std::time::Duration;
+
+/// Make and look at session tokens.
+#[derive(Debug, Subcommand)]
+pub(super) enum Token {
+    /// Seal a session token with the first key of the configuration and print it
+    Mint(Mint),
+    /// Open a session token and print what is in it as JSON; exit code 1 if it would not be accepted
+    Inspect(Inspect),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Mint {
+    #[command(flatten)]
+    config: ConfigArg,
+    /// The organisation's id in the directory
+    #[arg(long)]
+    org: String,
+    /// The user's id, as your product names the user
+    #[arg(long)]
+    user: String,
+    /// The user's e-mail address
+    #[arg(long)]
+    email: String,
+    /// The only app the session is for; without it, all apps and warehouses of the organisation
+    #[arg(long)]
+    app: Option<String>,
+    /// How long the session lasts, such as 15m, 1h or 12h; else the configuration's session.ttl
+    #[arg(long, value_parser = duration::parse)]
+    ttl: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Inspect {
+    #[command(flatten)]
+    config: ConfigArg,
+    /// The token
+    token: String,
+}
+
+impl Token {
+    pub(super) fn run(&self, env: &Env) -> Result<()> {
+        match self {
+            Self::Mint(mint) => mint.run(env),
+            Self::Inspect(inspect) => inspect.run(env),
+        }
+    }
+}
+
+/// A session that begins now.
+pub(super) fn session(org: &str, user: &str, email: &str, app: Option<&str>, life: Duration) -> Result<Session> {
+    let mut id = [0u8; 16];
+    getrandom::fill(&mut id)?;
+    let issued = Clock::default().now();
+    let expires = issued + life.as_secs();
+    Ok(Session::new(Parts { id, issued, expires, org, user, email, app }).map_err(|error| Wrong(error.to_string()))?)
+}
+
+fn keys(config: &crate::config::Config, env: &Env) -> Result<Keys> {
+    let lines = |errors: Vec<_>| {
+        errors.iter().map(|e: &crate::session::keys::KeyLoadError| e.to_string()).collect::<Vec<_>>().join("\n")
+    };
+    Ok(Keys::load(&config.session.keys, env).map_err(|errors| Wrong(lines(errors)))?)
+}
+
+impl Mint {
+    fn run(&self, env: &Env) -> Result<()> {
+        let config = self.config.load(env)?;
+        let life = self.ttl.unwrap_or(config.session.ttl);
+        let session = session(&self.org, &self.user, &self.email, self.app.as_deref(), life)?;
+        let token = keys(&config, env)?.ring().seal(Purpose::Session, &session)?;
+        println!("{}", token.context("session.keys names no key to seal with")?);
+        Ok(())
+    }
+}
+
+impl Inspect {
+    fn run(&self, env: &Env) -> Result<()> {
+        let config = self.config.load(env)?;
+        let keys = keys(&config, env)?;
+        let token = self.token.trim().as_bytes();
+        let (ring, now) = (keys.ring(), Clock::default().now());
+        let session =
+            ring.unseal(Purpose::Session, token).map_err(|error| anyhow!("the token does not open: {error}"))?;
+        let accepted = ring.open(Purpose::Session, token, now);
+        let id: String = session.id.iter().map(|byte| format!("{byte:02x}")).collect();
+        let mut report = serde_json::json!({
+            "valid": accepted.is_ok(),
+            "session": id,
+            "org": session.org(),
+            "user": session.user(),
+            "email": session.email(),
+            "app": session.app(),
+            "issued": session.issued,
+            "expires": session.expires,
+            "expires_in_seconds": session.expires.saturating_sub(now),
+        });
+        if let Err(error) = &accepted {
+            report["error"] = error.to_string().into();
+        }
+        println!("{report:#}");
+        accepted.map(drop).map_err(|error| anyhow!("the token would be refused: {error}"))
+    }
+}
