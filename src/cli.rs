@@ -49,7 +49,7 @@ enum Command {
 /// Where the configuration is.
 #[derive(Debug, Args)]
 struct ConfigArg {
-    /// Configuration file; else $EMBEDGATE_CONFIG, else config/embedgate.toml
+    /// Configuration file; without it $`EMBEDGATE_CONFIG`, else config/embedgate.toml
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }

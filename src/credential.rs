@@ -132,8 +132,8 @@ impl Minter {
             if link.state.changed().await.is_err() {
                 return Ok(fresh());
             }
-            let state = link.state.borrow_and_update().clone();
-            match (fresh(), state) {
+            let now_at = link.state.borrow_and_update().clone();
+            match (fresh(), now_at) {
                 (Some(token), _) => return Ok(Some(token)),
                 (None, State::Failed(error)) => return Err(error),
                 (None, _) => {}

@@ -51,7 +51,9 @@ fn check(path: &Path, env: &Env) -> (usize, Vec<Mistake>) {
         mistakes.push(Mistake { file: path.to_owned(), line: None, key: key.to_owned(), message });
     };
     if let Err(errors) = Keys::load(&config.session.keys, env) {
-        errors.iter().for_each(|error| add("session.keys", error.to_string()));
+        for error in errors {
+            add("session.keys", error.to_string());
+        }
     }
     if let Some(Err(error)) = config.firefly_v1.as_ref().map(|firefly| keys::read(&firefly.key, env)) {
         add("firefly.encryption_key", error.to_string());

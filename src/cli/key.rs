@@ -24,9 +24,14 @@ impl Key {
 pub(super) fn generate() -> Result<String> {
     let mut key = [0u8; 32];
     getrandom::fill(&mut key)?;
-    Ok(key.iter().fold(String::with_capacity(64), |mut text, byte| {
+    Ok(hex(&key))
+}
+
+/// Bytes as hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
         // Writing to a string cannot fail.
         let _ = write!(text, "{byte:02x}");
         text
-    }))
+    })
 }

@@ -3,7 +3,7 @@
 use super::{ConfigArg, Wrong};
 use crate::app::{Gateway, Start, StartError};
 use crate::clock::Clock;
-use crate::config::{Config, DirectorySource, Env, Log};
+use crate::config::{DirectorySource, Env, Log};
 use crate::directory::sync::FileSource;
 use crate::log::{self, Writer};
 use anyhow::{Context, Result};

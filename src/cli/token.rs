@@ -1,6 +1,6 @@
 //! `embedgate token`.
 
-use super::{ConfigArg, Wrong};
+use super::{ConfigArg, Wrong, key};
 use crate::clock::Clock;
 use crate::config::{Env, duration};
 use crate::session::keys::Keys;
@@ -93,10 +93,9 @@ impl Inspect {
         let session =
             ring.unseal(Purpose::Session, token).map_err(|error| anyhow!("the token does not open: {error}"))?;
         let accepted = ring.open(Purpose::Session, token, now);
-        let id: String = session.id.iter().map(|byte| format!("{byte:02x}")).collect();
         let mut report = serde_json::json!({
             "valid": accepted.is_ok(),
-            "session": id,
+            "session": key::hex(&session.id),
             "org": session.org(),
             "user": session.user(),
             "email": session.email(),

@@ -123,13 +123,10 @@ impl Keeper {
         let _permit = self.shared.permits.acquire().await;
         let limit = self.shared.settings.timeout;
         let call = oauth::client_credentials(&self.shared.dialer, &self.issuer, client_id, client_secret);
-        let minted = match timeout(limit, call).await {
-            Ok(result) => result?,
-            Err(_) => {
-                let cause = format!("{} did not answer within {limit:?}", self.issuer);
-                return Err(MintError::Unavailable { cause, retry_after: None });
-            }
-        };
+        let minted = timeout(limit, call).await.unwrap_or_else(|_| {
+            let cause = format!("{} did not answer within {limit:?}", self.issuer);
+            Err(MintError::Unavailable { cause, retry_after: None })
+        })?;
         let now = self.shared.clock.now();
         let life = minted.expires_in.as_secs();
         if let Some(cell) = self.cell.upgrade() {

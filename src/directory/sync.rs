@@ -101,7 +101,7 @@ impl Source for FixedSource {
     }
 
     async fn changed(&mut self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     fn is_current(&self) -> bool {

@@ -59,13 +59,8 @@ impl Client {
     pub(super) async fn read_head(&mut self, worker: &Worker, head: &mut Vec<u8>, first: bool) -> Result<(), NoHead> {
         head.clear();
         std::mem::swap(head, &mut self.unread);
-        let mut reading = Reading { end: HeadEnd::default(), deadline: self.first_deadline(worker, first) };
+        let mut reading = Reading { end: HeadEnd::default(), deadline: first_deadline(worker, first) };
         poll_fn(|cx| self.poll_head(cx, worker, head, &mut reading)).await
-    }
-
-    fn first_deadline(&self, worker: &Worker, first: bool) -> Instant {
-        let settings = &worker.plane.settings;
-        Instant::now() + if first { settings.header_timeout } else { settings.keep_alive_timeout }
     }
 
     fn poll_head(
@@ -143,7 +138,7 @@ impl Client {
         let deadline = Instant::now() + limit;
         poll_fn(|cx| match self.outbox.poll_flush(cx, &mut self.io) {
             Poll::Pending => self.timer.poll(cx, deadline).map(|()| Err(io::ErrorKind::TimedOut.into())),
-            done => done,
+            done @ Poll::Ready(_) => done,
         })
         .await
     }
@@ -169,6 +164,12 @@ impl Client {
         })
         .await;
     }
+}
+
+/// Until when the first byte of a request must have come.
+fn first_deadline(worker: &Worker, first: bool) -> Instant {
+    let settings = &worker.plane.settings;
+    Instant::now() + if first { settings.header_timeout } else { settings.keep_alive_timeout }
 }
 
 struct Reading {

@@ -103,7 +103,7 @@ mod tests {
         medium.extend([0x81; 256]);
         frames.push(medium);
         let mut long = vec![0x80, 255, 0, 0, 0, 0, 0, 1, 0x11, 0x70, 1, 2, 3, 4];
-        long.extend([0x88; 70_000]);
+        long.resize(long.len() + 70_000, 0x88);
         frames.push(long);
         frames
     }

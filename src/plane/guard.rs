@@ -73,10 +73,9 @@ impl Guard {
         let site = head.fields.first(Name::SecFetchSite);
         match site {
             Some(b"same-origin") => Ok(()),
-            Some(b"none") if head.is_safe() => Ok(()),
+            None | Some(b"none") if head.is_safe() => Ok(()),
             Some(_) if head.is_safe() && is_navigation(head) => Ok(()),
             Some(_) => refuse("Sec-Fetch-Site says that another site asks"),
-            None if head.is_safe() => Ok(()),
             None => refuse("a change asked for with a session cookie, without Origin and Sec-Fetch-Site"),
         }
     }

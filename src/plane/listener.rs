@@ -158,9 +158,9 @@ async fn guarded(worker: Rc<Worker>, tcp: TcpStream, peer: IpAddr) {
     let (counted, full) = Counted::new(&worker.plane);
     let metrics = Arc::clone(&worker.plane.metrics);
     if full {
-        metrics.connections_refused.increment(1)
+        metrics.connections_refused.increment(1);
     } else {
-        metrics.connections.increment(1)
+        metrics.connections.increment(1);
     }
     let run = AssertUnwindSafe(connection(&worker, tcp, peer, full)).catch_unwind();
     match run.await {

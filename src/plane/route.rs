@@ -19,6 +19,12 @@ pub struct Hosts {
     pub firefly_v1: bool,
 }
 
+impl Hosts {
+    fn is_public(&self, host: &str) -> bool {
+        self.public.iter().any(|name| name == host) || (self.loopback && is_loopback_name(host))
+    }
+}
+
 /// What a request asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target<'a> {
@@ -88,7 +94,7 @@ pub fn locate<'a>(hosts: &Hosts, head: &Head<'a>) -> Result<Target<'a>, Reject> 
     if let Some(label) = hosts.base_domain.as_deref().and_then(|base| below(&host, base)) {
         return by_host(label);
     }
-    if !hosts.public.iter().any(|name| *name == *host) && !(hosts.loopback && is_loopback_name(&host)) {
+    if !hosts.is_public(&host) {
         return Err(Reject::new(Class::NotFound, "the host is not one of this gateway's"));
     }
     if let Some(rest) = path.strip_prefix(APPS) {

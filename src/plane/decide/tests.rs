@@ -100,8 +100,9 @@ fn only_running_primary_clusters_are_used() {
     ]);
     let mut seen: HashMap<String, u32> = HashMap::new();
     for seed in 0..3000u64 {
-        let seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let Ok(Decision::Go(plan)) = decide(&world, &by_path("editor"), &session("acme", None), 1, seed) else {
+        let Ok(Decision::Go(plan)) =
+            decide(&world, &by_path("editor"), &session("acme", None), 1, seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+        else {
             panic!("refused");
         };
         *seen.entry(plan.node.url.host().to_owned()).or_default() += 1;
@@ -123,8 +124,9 @@ fn the_less_busy_of_two_is_taken() {
     let busy = &world.org("acme").unwrap().app("editor").unwrap().clusters[0].nodes[0];
     let _lease = busy.live.lease();
     for seed in 0..100u64 {
-        let seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let Ok(Decision::Go(plan)) = decide(&world, &by_path("editor"), &session("acme", None), 1, seed) else {
+        let Ok(Decision::Go(plan)) =
+            decide(&world, &by_path("editor"), &session("acme", None), 1, seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+        else {
             panic!("refused");
         };
         assert_eq!(plan.node.url.host(), "b.example");
