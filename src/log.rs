@@ -11,8 +11,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Writes waiting for the thread at most. Each is a line, or a worker's batch of a few KiB.
-const QUEUE: usize = 1024;
+/// Writes waiting for the thread at most. Each is a line, or a batch of a worker.
+const QUEUE: usize = 256;
 
 /// Where log lines are sent.
 #[derive(Clone)]

@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// Bytes read from a socket at once, shared by all connections of a worker: a connection that waits holds no buffer.
 const SCRATCH: usize = 128 * 1024;
 /// A batch of log lines is handed over when it is this long, or at the next tick.
-const LOG_BATCH: usize = 8 * 1024;
+const LOG_BATCH: usize = 32 * 1024;
 /// Buffers for unfinished log lines that are kept for the next requests.
 const SPARE_LINES: usize = 256;
 
