@@ -1,0 +1,102 @@
+//! What the steps of a request cost by themselves: `cargo bench`. Whole requests are measured from outside, see
+//! docs/performance.md.
+#![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
+#![allow(clippy::unwrap_used, reason = "a bench that cannot be set up may as well stop")]
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use embedgate::model::snapshot::Snapshot;
+use embedgate::model::tables::Tables;
+use embedgate::model::url::AllowedHosts;
+use embedgate::plane::decide::decide;
+use embedgate::plane::route::{Hosts, locate};
+use embedgate::session::carrier::{CookieNames, find};
+use embedgate::session::seal::{KeyRing, Purpose};
+use embedgate::session::{Parts, Session};
+use embedgate::wire::request::{Head, HeadEnd, Limits};
+use std::fmt::Write;
+use std::hint::black_box;
+use std::path::Path;
+
+const LIMITS: Limits = Limits { bytes: 32 * 1024, fields: 100 };
+
+fn ring() -> KeyRing {
+    KeyRing::new([("k1".to_owned(), [7; 32])])
+}
+
+fn session(org: &str) -> Session {
+    let (id, email, user) = ([1; 16], "ada@acme.example", "V1StGXR8_Z5jdHi6B-myT");
+    Session::new(Parts { id, issued: 0, expires: 1 << 31, org, user, email, app: None }).unwrap()
+}
+
+/// The head a browser sends.
+fn head(org: &str) -> Vec<u8> {
+    let token = ring().seal(Purpose::Session, &session(org)).unwrap().unwrap();
+    format!(
+        "GET /static/js/main.0a1b2c3d.chunk.js?v=17 HTTP/1.1\r\nHost: app-3--{org}.apps.example.com\r\n\
+         User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36\r\n\
+         Accept: */*\r\nAccept-Encoding: gzip, deflate, br\r\nAccept-Language: en-GB,en;q=0.9\r\nSec-Fetch-Site: same-origin\r\n\
+         Sec-Fetch-Mode: no-cors\r\nSec-Fetch-Dest: script\r\nReferer: https://app-3--{org}.apps.example.com/\r\n\
+         Cookie: theme=dark; __Host-embedgate={token}; _xsrf=2|abc|def\r\nConnection: keep-alive\r\n\r\n"
+    )
+    .into_bytes()
+}
+
+/// So many organisations with five apps each.
+fn tables(orgs: usize) -> Tables {
+    let mut text = String::new();
+    for org in 0..orgs {
+        write!(text, "[[org]]\nid = \"org-{org}\"\n[[org.workspace]]\nid = \"main\"\nurl = \"http://127.0.0.1:1\"\n")
+            .unwrap();
+        write!(text, "[[org.principal]]\nid = \"spn\"\nkind = \"bearer\"\ntoken = \"t\"\n").unwrap();
+        for app in 0..5 {
+            write!(text, "[[org.app]]\nid = \"app-{app}\"\nurl = \"http://127.0.0.1:{}\"\n", 2 + app).unwrap();
+        }
+    }
+    let policy = AllowedHosts { domains: vec!["127.0.0.1".into()], private: true };
+    embedgate::directory::file::parse(&text, Path::new("bench"), &policy, &embedgate::config::Env::new()).unwrap()
+}
+
+fn steps(c: &mut Criterion) {
+    let bytes = head("org-7");
+    let mut positions = Vec::new();
+    c.bench_function("find the end of a head", |b| {
+        b.iter(|| HeadEnd::default().find(black_box(&bytes), LIMITS.bytes));
+    });
+    c.bench_function("parse a head", |b| {
+        b.iter(|| Head::parse(black_box(&bytes), &mut positions, LIMITS).map(|head| head.keep_alive));
+    });
+    let head = Head::parse(&bytes, &mut positions, LIMITS).unwrap();
+    let hosts = Hosts { base_domain: Some("apps.example.com".into()), ..Hosts::default() };
+    c.bench_function("locate", |b| b.iter(|| locate(black_box(&hosts), &head).is_ok()));
+    let (ring, names) = (ring(), CookieNames::new(true));
+    c.bench_function("find and open a session", |b| {
+        b.iter(|| find(black_box(head.fields), names, None, &ring, 1).is_ok());
+    });
+}
+
+fn directory(c: &mut Criterion) {
+    let tables = tables(10_000);
+    let snapshot = Snapshot::build(tables.clone(), None);
+    let session = session("org-7");
+    let bytes = head("org-7");
+    let mut positions = Vec::new();
+    let head = Head::parse(&bytes, &mut positions, LIMITS).unwrap();
+    let hosts = Hosts { base_domain: Some("apps.example.com".into()), ..Hosts::default() };
+    let target = locate(&hosts, &head).unwrap();
+    let mut seed = 1u64;
+    c.bench_function("decide among 10,000 organisations", |b| {
+        b.iter(|| {
+            seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(1);
+            decide(black_box(&snapshot), &target, &session, 1, seed).is_ok()
+        });
+    });
+    let mut group = c.benchmark_group("snapshot");
+    group.sample_size(10);
+    group.bench_function("build 10,000 organisations on their predecessors", |b| {
+        b.iter(|| Snapshot::build(black_box(tables.clone()), Some(&snapshot)).len());
+    });
+    group.finish();
+}
+
+criterion_group!(benches, steps, directory);
+criterion_main!(benches);
