@@ -9,7 +9,7 @@ use crate::directory::sync::{self, Source};
 use crate::log::Sink;
 use crate::metrics::Metrics;
 use crate::net::dial::Dialer;
-use crate::net::tls::{self, TlsError};
+use crate::net::tls::{self, ServerTls, TlsError};
 use crate::plane::{Firefly, Plane, Settings, listener};
 use crate::session::firefly::Opener;
 use crate::session::keys::{self, KeyLoadCause, KeyLoadError, Keys};
@@ -153,7 +153,7 @@ fn build(
         MinterSettings { timeout: config.credentials.mint_timeout, refresh_idle: config.credentials.refresh_idle };
     let minter = Minter::new(dialer.clone(), clock.clone(), Arc::clone(metrics), minting, control.clone());
     let server_tls = match &config.server.tls {
-        Some(files) => Some(tls::server_config(&files.cert, &files.key)?.into()),
+        Some(files) => Some(ServerTls::load(&files.cert, &files.key)?),
         None => None,
     };
     Ok(Plane {
@@ -205,7 +205,7 @@ async fn start_admin(config: &Config, plane: &Arc<Plane>) -> Result<SocketAddr, 
     Ok(bound)
 }
 
-/// How often key files are read again and histograms emptied into their buckets.
+/// How often key and certificate files are read again and histograms emptied into their buckets.
 const UPKEEP: Duration = Duration::from_secs(2);
 
 async fn upkeep(plane: Arc<Plane>) {
@@ -216,6 +216,7 @@ async fn upkeep(plane: Arc<Plane>) {
     loop {
         ticks.tick().await;
         exporter.run_upkeep();
+        reload_tls(&plane);
         match plane.keys.reload() {
             Ok(changed) => {
                 complained = false;
@@ -229,6 +230,14 @@ async fn upkeep(plane: Arc<Plane>) {
             }
             Err(_) => {}
         }
+    }
+}
+
+fn reload_tls(plane: &Plane) {
+    match plane.tls.as_ref().map(ServerTls::reload) {
+        Some(Ok(true)) => tracing::info!("certificate changed"),
+        Some(Err(error)) => tracing::error!(%error, "server.tls is refused; the certificate before stays in use"),
+        Some(Ok(false)) | None => {}
     }
 }
 

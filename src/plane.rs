@@ -29,6 +29,7 @@ use crate::log::Sink;
 use crate::metrics::Metrics;
 use crate::model::url::AllowedHosts;
 use crate::net::dial::Dialer;
+use crate::net::tls::ServerTls;
 use crate::session::firefly::Opener;
 use crate::session::keys::Keys;
 use crate::wire::request::Limits;
@@ -154,7 +155,7 @@ pub struct Plane {
     /// FireFly's first form of URL, when it is on.
     pub firefly: Option<Firefly>,
     /// TLS towards clients.
-    pub tls: Option<tokio_rustls::TlsAcceptor>,
+    pub tls: Option<ServerTls>,
     /// Set when the instance is going away: health says so, requests are still served.
     pub leaving: AtomicBool,
     /// Connections of clients now.

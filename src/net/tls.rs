@@ -1,11 +1,13 @@
 //! TLS settings. One crypto provider, aws-lc-rs: the fastest of rustls's, and the one the JWT check will share.
 
+use arc_swap::ArcSwap;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio_rustls::TlsAcceptor;
 
 /// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +60,53 @@ pub fn server_config(cert: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsEr
     let mut config = builder.with_no_client_auth().with_single_cert(chain, key)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
+}
+
+/// TLS towards clients whose files are read again while running.
+pub struct ServerTls {
+    cert: PathBuf,
+    key: PathBuf,
+    seen: Mutex<[Vec<u8>; 2]>,
+    acceptor: ArcSwap<TlsAcceptor>,
+}
+
+impl ServerTls {
+    /// Reads certificate and key.
+    ///
+    /// # Errors
+    /// [`TlsError`] when a file cannot be read or they do not fit.
+    pub fn load(cert: &Path, key: &Path) -> Result<Self, TlsError> {
+        let seen = Mutex::new(contents(cert, key));
+        let acceptor = ArcSwap::from_pointee(TlsAcceptor::from(server_config(cert, key)?));
+        Ok(Self { cert: cert.to_owned(), key: key.to_owned(), seen, acceptor })
+    }
+
+    /// What handshakes are made with now.
+    pub fn acceptor(&self) -> TlsAcceptor {
+        TlsAcceptor::clone(&self.acceptor.load())
+    }
+
+    /// Reads the files again and uses them if they changed; says whether they did. On an error the old ones stay, and the
+    /// same bad files are not complained of again.
+    ///
+    /// # Errors
+    /// [`TlsError`] when a changed file cannot be read or they do not fit.
+    pub fn reload(&self) -> Result<bool, TlsError> {
+        let now = contents(&self.cert, &self.key);
+        // A poisoned lock only means that another reload panicked; what it guards is replaced whole.
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if *seen == now {
+            return Ok(false);
+        }
+        *seen = now;
+        self.acceptor.store(Arc::new(server_config(&self.cert, &self.key)?.into()));
+        Ok(true)
+    }
+}
+
+/// What is in the files, to tell a change by; an unreadable one counts as empty.
+fn contents(cert: &Path, key: &Path) -> [Vec<u8>; 2] {
+    [cert, key].map(|path| std::fs::read(path).unwrap_or_default())
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {

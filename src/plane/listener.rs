@@ -192,9 +192,9 @@ async fn connection(worker: &Rc<Worker>, tcp: TcpStream, peer: IpAddr, full: boo
 }
 
 async fn handshake(worker: &Worker, tcp: TcpStream) -> Option<Io> {
-    let Some(acceptor) = &worker.plane.tls else { return Some(Io::Plain(tcp)) };
+    let Some(tls) = &worker.plane.tls else { return Some(Io::Plain(tcp)) };
     let limit = worker.plane.settings.tls_handshake_timeout;
-    let tls = tokio::time::timeout(limit, acceptor.accept(tcp)).await.ok()?.ok()?;
+    let tls = tokio::time::timeout(limit, tls.acceptor().accept(tcp)).await.ok()?.ok()?;
     Some(Io::Tls(Box::new(TlsStream::Server(tls))))
 }
 

@@ -10,7 +10,6 @@ use super::timer::Timer;
 use super::worker::Worker;
 use crate::net::io::Io;
 use std::future::poll_fn;
-use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -115,13 +114,13 @@ impl Tunnel {
         let mut scratch = worker.scratch.borrow_mut();
         let waiting = self.drain == Drain::Wanted;
         let up = relay(cx, &mut self.client, &mut self.upstream, &mut scratch, waiting, &mut self.account.received);
-        if let Poll::Ready(Err(_)) = up {
-            return Poll::Ready(Some(Cut::Client));
+        if let Poll::Ready(Err(broken)) = up {
+            return Poll::Ready(Some(broken.cut(Cut::Client, Cut::UpstreamReset)));
         }
         let down = relay(cx, &mut self.upstream, &mut self.client, &mut scratch, waiting, &mut self.account.sent);
         drop(scratch);
-        if let Poll::Ready(Err(_)) = down {
-            return Poll::Ready(Some(Cut::UpstreamReset));
+        if let Poll::Ready(Err(broken)) = down {
+            return Poll::Ready(Some(broken.cut(Cut::UpstreamReset, Cut::Client)));
         }
         if up.is_ready() && down.is_ready() {
             return Poll::Ready(None);
@@ -160,6 +159,21 @@ fn tell(from: &mut Side, to: &mut Side, code: u16, mask: Option<[u8; 4]>) {
     }
 }
 
+/// Which end of a direction broke.
+enum Broken {
+    Source,
+    Target,
+}
+
+impl Broken {
+    fn cut(self, source: Cut, target: Cut) -> Cut {
+        match self {
+            Self::Source => source,
+            Self::Target => target,
+        }
+    }
+}
+
 /// Moves bytes one way as far as they go. Ready when the source has ended and the target has been told.
 /// `to_boundary` stops after the frame that is under way.
 fn relay(
@@ -169,12 +183,12 @@ fn relay(
     scratch: &mut [u8],
     to_boundary: bool,
     count: &mut u64,
-) -> Poll<io::Result<()>> {
+) -> Poll<Result<(), Broken>> {
     loop {
-        ready!(to.outbox.poll_flush(cx, &mut to.io))?;
+        ready!(to.outbox.poll_flush(cx, &mut to.io)).map_err(|_| Broken::Target)?;
         if from.ended {
             if !to.shut {
-                ready!(Pin::new(&mut to.io).poll_shutdown(cx))?;
+                ready!(Pin::new(&mut to.io).poll_shutdown(cx)).map_err(|_| Broken::Target)?;
                 to.shut = true;
             }
             return Poll::Ready(Ok(()));
@@ -182,7 +196,7 @@ fn relay(
         if to_boundary && from.may_be_told() {
             return Poll::Pending;
         }
-        let n = ready!(from.io.poll_read_into(cx, scratch))?;
+        let n = ready!(from.io.poll_read_into(cx, scratch)).map_err(|_| Broken::Source)?;
         from.ended = n == 0;
         let mut bytes = &scratch[..n];
         if from.told {
@@ -193,7 +207,7 @@ fn relay(
         *count += n as u64;
         if to_boundary {
             let frame = from.follower.feed_frame(bytes);
-            to.outbox.send(cx, &mut to.io, [&bytes[..frame], b"", b""])?;
+            to.outbox.send(cx, &mut to.io, [&bytes[..frame], b"", b""]).map_err(|_| Broken::Target)?;
             if from.may_be_told() {
                 // What came after the boundary would follow our close: it is dropped.
                 return Poll::Pending;
@@ -201,6 +215,6 @@ fn relay(
             bytes = &bytes[frame..];
         }
         from.follower.feed(bytes);
-        to.outbox.send(cx, &mut to.io, [bytes, b"", b""])?;
+        to.outbox.send(cx, &mut to.io, [bytes, b"", b""]).map_err(|_| Broken::Target)?;
     }
 }
