@@ -107,8 +107,8 @@ impl Minter {
         }
     }
 
-    /// A token other than `stale`, which the upstream did not accept. `None` when one was got only a moment ago and
-    /// another try would not help.
+    /// A token other than `stale`, which the upstream did not accept; one call to the issuer for all that ask at the same
+    /// time. `None` when `stale` was got only a moment ago and another try would not help.
     ///
     /// # Errors
     /// [`MintError`] when the issuer gives none.
@@ -123,11 +123,14 @@ impl Minter {
             return Ok(Some(token));
         }
         let mut link = self.link(principal);
-        if !link.may_force(FORCE_INTERVAL) {
-            return Ok(None);
-        }
         link.state.mark_unchanged();
-        link.force.notify_one();
+        // After a failure the issuer is left alone, and a request does not wait for that to end.
+        if let State::Failed(error) = &*link.state.borrow() {
+            return Err(error.clone());
+        }
+        if !link.force(FORCE_INTERVAL) {
+            return Ok(fresh());
+        }
         loop {
             if link.state.changed().await.is_err() {
                 return Ok(fresh());

@@ -119,11 +119,17 @@ pub(super) async fn forward(
         if answer.is_interim() {
             return Err(Reject::new(Class::Internal, "an interim answer was taken for a final one"));
         }
-        if !renewed && is_refused(&answer, &trip) && renew(worker, head, &mut trip).await {
-            worker.plane.metrics.retries.increment(1);
-            renewed = true;
-            fresh = false;
-            continue;
+        if let Some(refused) = refused(&answer, &trip) {
+            if !renewed && renew(worker, head, &mut trip).await {
+                worker.plane.metrics.retries.increment(1);
+                renewed = true;
+                fresh = false;
+                continue;
+            }
+            if refused == Refused::ToSignIn {
+                let cause = "the app leads to the workspace's sign-in, which is for people and not for principals";
+                return Err(Reject::new(Class::CredentialRefused, cause));
+            }
         }
         account.status = answer.status;
         let rest = &input[length..];
@@ -190,16 +196,33 @@ fn write_head(
     to_upstream.write(exchange.outbox.buffer());
 }
 
-/// Whether the upstream did not take the credential: by status, or as Databricks Apps do, by leading to the sign-in.
-fn is_refused(answer: &response::Head<'_>, trip: &Trip) -> bool {
-    let Credential::Principal(principal, Some(_)) = &trip.credential else { return false };
+/// How an upstream says that it does not take the credential.
+#[derive(PartialEq, Eq)]
+enum Refused {
+    /// With 401, which means something to clients as well.
+    Unauthorized,
+    /// As Databricks Apps do, by leading to the sign-in, where no client of ours could go.
+    ToSignIn,
+}
+
+/// Whether the upstream did not take the credential.
+fn refused(answer: &response::Head<'_>, trip: &Trip) -> Option<Refused> {
+    let Credential::Principal(principal, Some(_)) = &trip.credential else { return None };
+    if !matches!(principal.kind, crate::model::tables::PrincipalKind::Databricks { .. }) {
+        return None;
+    }
     let location = answer.fields.first(crate::wire::fields::Name::Location).unwrap_or_default();
     let to_sign_in = || {
-        let issuer = principal.issuer.to_string();
-        location.starts_with(issuer.as_bytes()) || memchr::memmem::find(location, b"/oidc/").is_some()
+        let below = location.strip_prefix(principal.issuer.to_string().as_bytes());
+        // Behind the issuer's origin its path begins, or it is the beginning of another host.
+        let to_issuer = below.is_some_and(|rest| matches!(rest.first(), None | Some(b'/' | b'?' | b'#')));
+        to_issuer || memchr::memmem::find(location, b"/oidc/").is_some()
     };
-    let minted = matches!(principal.kind, crate::model::tables::PrincipalKind::Databricks { .. });
-    minted && (answer.status == 401 || ((300..400).contains(&answer.status) && to_sign_in()))
+    match answer.status {
+        401 => Some(Refused::Unauthorized),
+        300..=399 if to_sign_in() => Some(Refused::ToSignIn),
+        _ => None,
+    }
 }
 
 /// Gets another token, if the request can be sent again. Otherwise the next request will have it.

@@ -4,8 +4,11 @@
 //! and a deadline that passes is an error which says what was seen instead.
 
 pub(crate) mod apps;
+pub(crate) mod ask;
 pub(crate) mod browser;
 pub(crate) mod embedgate;
+pub(crate) mod installation;
+pub(crate) mod issuer;
 pub(crate) mod process;
 
 use anyhow::Result;

@@ -1,4 +1,5 @@
 //! Integration tests: the real program, with real apps behind it and a real browser before it.
 
 mod browser;
+mod credential;
 mod harness;
