@@ -1,15 +1,16 @@
 # The gateway in an image: the program alone, without a shell, run as nobody in particular.
 #
 #   docker build --build-arg VERSION=0.1.0 --build-arg REVISION="$(git rev-parse HEAD)" --tag embedgate .
-#   docker run --publish 8080:8080 --volume "$PWD/config:/config:ro" --env EMBEDGATE_SESSION_KEY embedgate
+#   docker run --publish 8080:8080 --volume /etc/embedgate:/config:ro --env EMBEDGATE_SESSION_KEY \
+#     --stop-timeout 45 embedgate
 #
 # The configuration is /config/embedgate.toml. To have it elsewhere, set EMBEDGATE_CONFIG rather than adding --config to
-# the command, so that the health check finds it as well.
+# the command, so that the health check finds it as well. The time to stop has to cover drain_delay and drain_timeout.
 
 FROM rust:1-bookworm AS build
 WORKDIR /build
 
-# The dependencies first, with an empty program: this layer is built again only when the manifest or the lockfile changes.
+# The dependencies first, with an empty program: built again only when the manifest or the lockfile changes.
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir src \
     && echo 'fn main() {}' > src/main.rs \
