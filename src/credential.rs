@@ -9,13 +9,15 @@ use crate::live::token::Token;
 use crate::metrics::Metrics;
 use crate::model::reject::{Class, Reject};
 use crate::model::upstream::ServicePrincipal;
+use crate::model::url::BaseUrl;
 use crate::net::dial::Dialer;
 use keeper::{Keeper, Link, State};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 /// Why there is no token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -44,7 +46,9 @@ impl From<MintError> for Reject {
 }
 
 /// Calls to issuers under way at once, over all principals: after a restart every organisation asks at the same moment.
-const MAX_MINTS: usize = 64;
+const MAX_MINTS: usize = 256;
+/// Calls to one issuer under way at once, so that one which hangs does not take the turns of the others.
+const MAX_MINTS_PER_ISSUER: usize = 8;
 /// A rejected token leads to a new one at most once in this time, or an app that answers 401 by itself would be a storm.
 const FORCE_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -55,6 +59,21 @@ pub struct Settings {
     pub timeout: Duration,
     /// Tokens are refreshed ahead as long as their last use is not longer ago.
     pub refresh_idle: Duration,
+}
+
+impl Shared {
+    /// The turns at an issuer.
+    fn turns(&self, issuer: &BaseUrl) -> Arc<Semaphore> {
+        // Poisoning would mean a panic between two map operations; the map is whole either way.
+        let mut issuers = self.issuers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(turns) = issuers.get(issuer).and_then(Weak::upgrade) {
+            return turns;
+        }
+        issuers.retain(|_, turns| turns.strong_count() > 0);
+        let turns = Arc::new(Semaphore::new(MAX_MINTS_PER_ISSUER));
+        issuers.insert(issuer.clone(), Arc::downgrade(&turns));
+        turns
+    }
 }
 
 /// Gets tokens and keeps them fresh. Its work runs on the control runtime, apart from the requests.
@@ -69,6 +88,8 @@ struct Shared {
     metrics: Arc<Metrics>,
     settings: Settings,
     permits: Semaphore,
+    /// Turns at each issuer; those nobody holds are forgotten.
+    issuers: Mutex<HashMap<BaseUrl, Weak<Semaphore>>>,
     /// The keeper of each principal in use, by its token cell.
     keepers: Mutex<HashMap<u64, Link>>,
 }
@@ -78,15 +99,24 @@ impl Minter {
     #[must_use]
     pub fn new(dialer: Dialer, clock: Clock, metrics: Arc<Metrics>, settings: Settings, runtime: Handle) -> Self {
         let permits = Semaphore::new(MAX_MINTS);
-        let shared = Shared { dialer, clock, metrics, settings, permits, keepers: Mutex::default() };
+        let (issuers, keepers) = (Mutex::default(), Mutex::default());
+        let shared = Shared { dialer, clock, metrics, settings, permits, issuers, keepers };
         Self { shared: Arc::new(shared), runtime }
     }
 
-    /// The principal's token; waits for the issuer only when there is none.
+    /// The principal's token; waits for the issuer only when there is none, and no longer than two calls may take.
     ///
     /// # Errors
     /// [`MintError`] of the last attempt, also for a while after it.
     pub async fn token(&self, principal: &ServicePrincipal) -> Result<Arc<Token>, MintError> {
+        let limit = self.shared.settings.timeout * 2;
+        timeout(limit, self.wait_for_token(principal)).await.unwrap_or_else(|_| {
+            let cause = format!("no turn at {} within {limit:?}", principal.issuer);
+            Err(MintError::Unavailable { cause, retry_after: None })
+        })
+    }
+
+    async fn wait_for_token(&self, principal: &ServicePrincipal) -> Result<Arc<Token>, MintError> {
         let mut link = self.link(principal);
         loop {
             if let Some(token) = principal.token.get(self.shared.clock.now()) {
@@ -101,8 +131,9 @@ impl Minter {
                 Err(_) => link = self.link(principal),
             }
             // `Ready` without a usable token means the token just expired: wait for the change the wish brings.
-            if principal.token.get(self.shared.clock.now()).is_none() {
-                let _ = link.state.changed().await;
+            let expired = principal.token.get(self.shared.clock.now()).is_none();
+            if expired && link.state.changed().await.is_err() {
+                link = self.link(principal);
             }
         }
     }

@@ -304,7 +304,7 @@ fn limits(section: &Section<'_>) -> Limits {
     Limits {
         max_connections: section.or("max_connections", 0, |item| item.integer(0..=10_000_000)),
         header_bytes: section.or("header_bytes", 32_768, |item| item.integer(4_096..=1_048_576)),
-        header_count: section.or("header_count", 100, |item| item.integer(16..=1_000)),
+        header_count: section.or("header_count", 100, |item| item.integer(16..=256)),
         header_timeout: section.seconds("header_timeout", 10),
         keep_alive_timeout: section.seconds("keep_alive_timeout", 75),
         body_idle_timeout: section.seconds("body_idle_timeout", 60),

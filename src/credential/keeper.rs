@@ -142,7 +142,9 @@ impl Keeper {
         if !self.is_usable() {
             self.state.send_replace(State::Minting);
         }
-        // The semaphore is never closed.
+        // The semaphores are never closed.
+        let turns = self.shared.turns(&self.issuer);
+        let _turn = turns.acquire().await;
         let _permit = self.shared.permits.acquire().await;
         let limit = self.shared.settings.timeout;
         let call = oauth::client_credentials(&self.shared.dialer, &self.issuer, client_id, client_secret);

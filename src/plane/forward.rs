@@ -119,7 +119,7 @@ pub(super) async fn forward(
         if answer.is_interim() {
             return Err(Reject::new(Class::Internal, "an interim answer was taken for a final one"));
         }
-        if let Some(refused) = refused(&answer, &trip) {
+        if let Some(refused) = refused(head, &answer, &trip) {
             if !renewed && renew(worker, head, &mut trip).await {
                 worker.plane.metrics.retries.increment(1);
                 renewed = true;
@@ -206,7 +206,7 @@ enum Refused {
 }
 
 /// Whether the upstream did not take the credential.
-fn refused(answer: &response::Head<'_>, trip: &Trip) -> Option<Refused> {
+fn refused(head: &Head<'_>, answer: &response::Head<'_>, trip: &Trip) -> Option<Refused> {
     let Credential::Principal(principal, Some(_)) = &trip.credential else { return None };
     if !matches!(principal.kind, crate::model::tables::PrincipalKind::Databricks { .. }) {
         return None;
@@ -220,7 +220,8 @@ fn refused(answer: &response::Head<'_>, trip: &Trip) -> Option<Refused> {
     };
     match answer.status {
         401 => Some(Refused::Unauthorized),
-        300..=399 if to_sign_in() => Some(Refused::ToSignIn),
+        // An app that redirects a change has made it: only reading is repeated.
+        300..=399 if head.is_safe() && to_sign_in() => Some(Refused::ToSignIn),
         _ => None,
     }
 }
@@ -267,7 +268,7 @@ async fn deliver(
         (false, _) => Some("close"),
     };
     let out = exchange.client.outbox.buffer();
-    ToClient { head: answer, framing, connection }.write(out);
+    ToClient { head: answer, ours: trip.authorization().is_some(), framing, connection }.write(out);
     let (upstream, delivered) = exchange.deliver(answer.framing, framing, rest, account).await;
     match delivered {
         Ok(clean) => {
@@ -291,7 +292,7 @@ async fn switch(
     protocol: &str,
 ) -> Result<Forwarded, Reject> {
     let out = exchange.client.outbox.buffer();
-    ToClient { head: answer, framing: Framing::Empty, connection: Some("Upgrade") }.write(out);
+    ToClient { head: answer, ours: true, framing: Framing::Empty, connection: Some("Upgrade") }.write(out);
     let limit = exchange.worker.plane.settings.idle_timeout;
     match exchange.client.flush(limit).await {
         Ok(()) => Ok(Forwarded::Upgraded {
@@ -313,7 +314,8 @@ fn fail(worker: &Worker, failure: Failure, account: &mut Account) -> Result<Forw
         Failure::ClientSlow => (Class::ClientTimeout, "the body stopped coming"),
         Failure::ClientFraming(what) => (Class::Malformed, what),
         Failure::TooLarge => (Class::BodyTooLarge, "the body is larger than limits.body_bytes"),
-        Failure::UpstreamSlow => (Class::UpstreamTimeout, "no answer within upstreams.first_byte_timeout"),
+        Failure::NoAnswer => (Class::UpstreamTimeout, "no answer within upstreams.first_byte_timeout"),
+        Failure::UpstreamSlow => (Class::UpstreamTimeout, "the upstream stopped taking the body"),
         Failure::UpstreamClosed => (Class::UpstreamBroke, "upstream closed before response"),
         Failure::UpstreamReset => (Class::UpstreamBroke, "upstream reset before response"),
         Failure::UpstreamFraming(what) => (Class::UpstreamBroke, what),
@@ -331,6 +333,7 @@ fn cut(worker: &Worker, failure: Failure) -> Cut {
         Failure::ClientGone => Cut::Client,
         Failure::ClientSlow => Cut::ClientIdle(settings.body_idle_timeout),
         Failure::ClientFraming(_) | Failure::TooLarge => Cut::ClientFraming,
+        Failure::NoAnswer => Cut::UpstreamIdle(settings.first_byte_timeout),
         Failure::UpstreamSlow => Cut::UpstreamIdle(settings.idle_timeout),
         Failure::UpstreamClosed => Cut::UpstreamClosed,
         Failure::UpstreamReset => Cut::UpstreamReset,

@@ -100,7 +100,7 @@ pub fn locate<'a>(hosts: &Hosts, head: &Head<'a>) -> Result<Target<'a>, Reject> 
     if let Some(rest) = path.strip_prefix(APPS) {
         return by_path(hosts, rest);
     }
-    sql(path)
+    sql(head)
 }
 
 fn lower(host: &str) -> Cow<'_, str> {
@@ -151,11 +151,15 @@ fn firefly_v1(rest: &str) -> Result<Target<'_>, Reject> {
 
 /// The paths of Databricks' SQL APIs. They decide what may be called in the organisation's workspace, so a path that the
 /// workspace could read differently is refused.
-fn sql(path: &str) -> Result<Target<'_>, Reject> {
+fn sql<'a>(head: &Head<'a>) -> Result<Target<'a>, Reject> {
+    let path = head.path();
     let unknown = || Reject::new(Class::NotFound, "the path is nothing here");
     let (warehouse, is_sql) = if let Some(rest) = path.strip_prefix("/api/2.0/sql/statements") {
         (None, rest.is_empty() || rest.starts_with('/'))
     } else if let Some(rest) = path.strip_prefix("/api/2.0/sql/warehouses/") {
+        if !matches!(head.method, "GET" | "HEAD") {
+            return Err(Reject::new(Class::Forbidden, "warehouses may be looked at, not changed"));
+        }
         (Some(rest), true)
     } else {
         let rest = path.strip_prefix("/sql/1.0/warehouses/").or_else(|| path.strip_prefix("/sql/1.0/endpoints/"));

@@ -9,6 +9,7 @@ use super::streams::Registration;
 use super::timer::Timer;
 use super::worker::Worker;
 use crate::net::io::Io;
+use crate::session::Session;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -21,8 +22,17 @@ use tokio::time::Instant;
 const FAREWELL: Duration = Duration::from_secs(10);
 /// Far enough to mean never, near enough for the timer wheel.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
-/// Status code for "service restart" (IANA WebSocket close codes).
-const SERVICE_RESTART: u16 = 1012;
+/// What a client is told when its WebSocket ends (RFC 6455 7.4 and IANA's registry).
+#[derive(Clone, Copy)]
+struct Farewell {
+    code: u16,
+    reason: &'static str,
+}
+
+/// "Service restart": the client may come again at once.
+const RESTART: Farewell = Farewell { code: 1012, reason: "the gateway restarts" };
+/// "Policy violation": the client needs another session first.
+const SESSION_ENDED: Farewell = Farewell { code: 1008, reason: "the session has ended" };
 /// Status code for "going away" (RFC 6455 7.4.1).
 const GOING_AWAY: u16 = 1001;
 
@@ -33,8 +43,15 @@ pub(super) struct Tunnel {
     /// Whether the protocol is WebSocket, in which we may say goodbye.
     websocket: bool,
     timer: Timer,
+    /// When the tunnel ends whatever happens.
     deadline: Instant,
+    /// When the session it was opened with ends.
+    session_end: Instant,
+    /// When a peer that takes nothing has had its time, and how many bytes wait for it.
+    stalled: Instant,
+    waiting: usize,
     drain: Drain,
+    farewell: Farewell,
     account: Account,
     registration: Registration,
 }
@@ -78,6 +95,9 @@ impl Tunnel {
     /// A tunnel between a client that asked for it and the upstream that agreed.
     pub(super) fn new(worker: &Rc<Worker>, client: Client, upgraded: Upgraded) -> Self {
         let Upgraded { upstream, first, websocket, account } = upgraded;
+        let (now, clock) = (Instant::now(), worker.plane.clock.now());
+        let left = |session: &Session| Duration::from_secs(session.expires.saturating_sub(clock));
+        let life = account.session.as_ref().map_or(NEVER, left);
         // What came with a head goes to the other side first.
         let mut client_side = Side::new(client.io, &first);
         let mut upstream_side = Side::new(upstream, &client.unread);
@@ -88,8 +108,12 @@ impl Tunnel {
             upstream: upstream_side,
             websocket,
             timer: Timer::new(NEVER),
-            deadline: Instant::now() + NEVER,
+            deadline: now + NEVER,
+            session_end: now + life,
+            stalled: now + NEVER,
+            waiting: 0,
             drain: Drain::No,
+            farewell: RESTART,
             account,
             registration: worker.streams.register(),
         }
@@ -107,6 +131,7 @@ impl Tunnel {
     fn poll(&mut self, cx: &mut Context<'_>, worker: &Worker) -> Poll<Option<Cut>> {
         if self.drain == Drain::No && self.registration.poll_drain(cx).is_ready() {
             self.drain = if self.websocket { Drain::Wanted } else { Drain::Told };
+            self.farewell = RESTART;
         }
         if self.drain == Drain::Wanted {
             self.say_goodbye();
@@ -131,6 +156,28 @@ impl Tunnel {
         if (up.is_ready() || down.is_ready()) && self.deadline > Instant::now() + FAREWELL {
             self.deadline = Instant::now() + FAREWELL;
         }
+        self.poll_deadlines(cx, worker)
+    }
+
+    /// Ends what has had its time: the session, a peer that takes nothing, or the farewell.
+    fn poll_deadlines(&mut self, cx: &mut Context<'_>, worker: &Worker) -> Poll<Option<Cut>> {
+        let limit = worker.plane.settings.idle_timeout;
+        let waiting = self.client.outbox.len() + self.upstream.outbox.len();
+        if waiting != self.waiting {
+            self.waiting = waiting;
+            self.stalled = Instant::now() + if waiting == 0 { NEVER } else { limit };
+        }
+        if self.drain == Drain::No && self.timer.poll(cx, self.session_end).is_ready() {
+            self.account.cut(Cut::SessionEnd);
+            self.drain = if self.websocket { Drain::Wanted } else { Drain::Told };
+            self.farewell = SESSION_ENDED;
+            self.deadline = Instant::now() + FAREWELL;
+            cx.waker().wake_by_ref();
+        }
+        if self.timer.poll(cx, self.stalled).is_ready() {
+            let slow = if self.client.outbox.is_empty() { Cut::UpstreamIdle(limit) } else { Cut::ClientIdle(limit) };
+            return Poll::Ready(Some(slow));
+        }
         self.timer.poll(cx, self.deadline).map(|()| match self.drain {
             Drain::No => None,
             _ => Some(Cut::Drain),
@@ -139,9 +186,10 @@ impl Tunnel {
 
     /// Puts close frames in where frames may go in; once both sides have one, waits a while for their answers.
     fn say_goodbye(&mut self) {
+        let Farewell { code, reason } = self.farewell;
         let mask = Some(self.account.mask());
-        tell(&mut self.upstream, &mut self.client, SERVICE_RESTART, None);
-        tell(&mut self.client, &mut self.upstream, GOING_AWAY, mask);
+        tell(&mut self.upstream, &mut self.client, &close_frame(code, reason, None));
+        tell(&mut self.client, &mut self.upstream, &close_frame(GOING_AWAY, reason, mask));
         let settled = |side: &Side| side.told || side.ended || side.follower.is_over();
         if settled(&self.upstream) && settled(&self.client) {
             self.drain = Drain::Told;
@@ -151,9 +199,9 @@ impl Tunnel {
 }
 
 /// Closes the stream that comes from `from` towards `to`, if it is between two frames now.
-fn tell(from: &mut Side, to: &mut Side, code: u16, mask: Option<[u8; 4]>) {
+fn tell(from: &mut Side, to: &mut Side, close: &[u8]) {
     if from.may_be_told() {
-        to.outbox.buffer().extend_from_slice(&close_frame(code, "the gateway restarts", mask));
+        to.outbox.buffer().extend_from_slice(close);
         from.told = true;
         from.follower = Follower::default();
     }

@@ -82,10 +82,13 @@ pub fn find(
     if let Some(token) = bearer(fields) {
         return Ok((ring.open(Purpose::Session, token, now)?, Via::Bearer));
     }
-    let own = app.map(|app| from_cookies(fields, names, Some(app), ring, now));
-    let session = match own {
-        Some(Err(NoSession::Missing)) | None => from_cookies(fields, names, None, ring, now)?,
-        Some(own) => own?,
+    let of = |app| from_cookies(fields, names, app, ring, now);
+    let session = match app.map(|app| of(Some(app))) {
+        Some(Ok(own)) => own,
+        Some(Err(why @ (NoSession::Ambiguous | NoSession::TooMany))) => return Err(why),
+        // A left-over of an ended session must not stand before one that opens.
+        Some(Err(NoSession::Missing)) | None => of(None)?,
+        Some(Err(why)) => of(None).map_err(|_| why)?,
     };
     Ok((session, Via::Cookie))
 }

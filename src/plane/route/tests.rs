@@ -11,7 +11,11 @@ fn hosts() -> Hosts {
 }
 
 fn locate_in(hosts: &Hosts, host: &str, path: &str) -> Result<String, Class> {
-    let text = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+    ask(hosts, "GET", host, path)
+}
+
+fn ask(hosts: &Hosts, method: &str, host: &str, path: &str) -> Result<String, Class> {
+    let text = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
     let mut positions = Vec::new();
     let head = Head::parse(text.as_bytes(), &mut positions, Limits { bytes: 9999, fields: 9 }).unwrap();
     locate(hosts, &head).map(|target| format!("{target:?}")).map_err(|reject| reject.class)
@@ -87,6 +91,15 @@ fn sql_paths_have_one_reading() {
     {
         assert_eq!(at("gate.example.com", path), Err(Class::NotFound), "{path}");
     }
+}
+
+#[test]
+fn warehouses_are_looked_at_and_not_changed() {
+    for method in ["DELETE", "POST", "PUT", "PATCH"] {
+        let changed = ask(&hosts(), method, "gate.example.com", "/api/2.0/sql/warehouses/a1");
+        assert_eq!(changed, Err(Class::Forbidden), "{method}");
+    }
+    assert_eq!(at("gate.example.com", "/api/2.0/sql/warehouses/a1"), Ok(r#"Sql { warehouse: Some("a1") }"#.into()));
 }
 
 #[test]
