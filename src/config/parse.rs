@@ -67,13 +67,13 @@ pub(super) mod keys {
     pub(crate) const KEY_SOURCE: &[&str] = &["file", "env"];
 }
 
-/// Reads a text and checks it as a whole.
-pub(super) fn config(text: &str, path: &Path, env: &Env) -> Result<Config, Mistakes> {
+/// Reads a text and checks it as a whole. The values are good only if there are no mistakes.
+pub(super) fn config(text: &str, path: &Path, env: &Env) -> (Config, Result<(), Mistakes>) {
     let mut report = Report::new(path);
     let mut tree = tree::parse_file(text, &mut report);
     env::apply(&mut tree, env, &report);
     let config = all(&Section::root(&tree, &report, keys::ROOT), env);
-    report.finish().map(|()| config)
+    (config, report.finish())
 }
 
 fn all(root: &Section<'_>, env: &Env) -> Config {

@@ -141,7 +141,7 @@ fn leads_to_session(referer: &[u8]) -> bool {
 }
 
 /// Whether an address holds a sealed token: one of ours, or one of FireFly's, which are longer than any id.
-pub(super) fn holds_token(address: &[u8]) -> bool {
+fn holds_token(address: &[u8]) -> bool {
     let apps = b"/app-proxy/";
     let long = |at: usize| {
         let rest = &address[at + apps.len()..];

@@ -42,20 +42,22 @@ const SWEEP_TICKS: u32 = 20;
 /// # Errors
 /// When the address cannot be bound.
 pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<std::net::TcpListener>> {
-    let first = bind_one(address)?;
+    // Shared only among several workers: otherwise another gateway on the same port would get half of the connections.
+    let shared = workers > 1;
+    let first = bind_one(address, shared)?;
     // Port 0 becomes a port with the first socket; the others join it there.
     let bound = first.local_addr()?;
     let mut listeners = vec![first];
     for _ in 1..workers {
-        listeners.push(bind_one(bound)?);
+        listeners.push(bind_one(bound, shared)?);
     }
     Ok(listeners)
 }
 
-fn bind_one(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+fn bind_one(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
+    socket.set_reuse_port(shared)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;

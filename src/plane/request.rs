@@ -6,10 +6,9 @@ use super::account::Account;
 use super::client::Client;
 use super::decide::{Decision, decide};
 use super::forward::{Forwarded, Trip, forward};
-use super::headers::holds_token;
 use super::own;
 use super::respond::{Answer, refusal};
-use super::route::{Target, locate};
+use super::route::{Target, locate, loggable};
 use super::worker::Worker;
 use crate::live::node::NodeLive;
 use crate::metrics::RouteKind;
@@ -51,7 +50,7 @@ const ROUNDS: usize = 3;
 /// Serves one request.
 pub(super) async fn serve(worker: &Rc<Worker>, client: &mut Client, head: &Head<'_>) -> Next {
     let located = locate(&worker.plane.settings.hosts, head);
-    let mut account = Account::open(worker, head, loggable(head.path()), client.peer);
+    let mut account = Account::open(worker, head, &loggable(head.path()), client.peer);
     let served = match located {
         Ok(target) => {
             account.kind = target.kind();
@@ -68,11 +67,6 @@ pub(super) async fn serve(worker: &Rc<Worker>, client: &mut Client, head: &Head<
         }
         Err(reject) => refuse(worker, client, Some(head), reject, &mut account).await,
     }
-}
-
-/// What of a path may be logged: not a sealed token, however the path was understood.
-fn loggable(path: &str) -> &str {
-    if holds_token(path.as_bytes()) { "/..." } else { path }
 }
 
 async fn handle(

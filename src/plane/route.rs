@@ -3,6 +3,7 @@
 use crate::metrics::RouteKind;
 use crate::model::reject::{Class, Reject};
 use crate::model::url::{is_loopback_name, split_authority};
+use crate::session::seal::PREFIX;
 use crate::wire::request::Head;
 use std::borrow::Cow;
 
@@ -101,6 +102,19 @@ pub fn locate<'a>(hosts: &Hosts, head: &Head<'a>) -> Result<Target<'a>, Reject> 
         return by_path(hosts, rest);
     }
     sql(head)
+}
+
+/// What of a path may be written down: tokens in it are left out, those of v1 links as well as sessions that somebody put
+/// where they do not belong, and whether or not the path is anything here.
+pub(super) fn loggable(path: &str) -> Cow<'_, str> {
+    let linked = path.strip_prefix(APPS).and_then(|rest| rest.split('/').next());
+    // What is too long for an app's id is taken for a v1 token.
+    let linked = linked.filter(|segment| segment.len() > MAX_APP_ID);
+    if linked.is_none() && !path.contains(PREFIX) {
+        return Cow::Borrowed(path);
+    }
+    let shown = |segment| if Some(segment) == linked || segment.contains(PREFIX) { "..." } else { segment };
+    Cow::Owned(path.split('/').map(shown).collect::<Vec<_>>().join("/"))
 }
 
 fn lower(host: &str) -> Cow<'_, str> {

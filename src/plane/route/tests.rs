@@ -108,3 +108,18 @@ fn own_endpoints_are_on_every_host() {
         assert_eq!(at(host, "/.embedgate/healthz"), Ok(r#"Own("healthz")"#.into()));
     }
 }
+
+#[test]
+fn tokens_in_paths_are_not_written_down() {
+    let long = "A".repeat(MAX_APP_ID + 1);
+    for (path, shown) in [
+        ("/app-proxy/editor/a/b".to_owned(), "/app-proxy/editor/a/b"),
+        (format!("/app-proxy/{long}/databricksapps/aws/app/x"), "/app-proxy/.../databricksapps/aws/app/x"),
+        (format!("/app-proxy/{long}"), "/app-proxy/..."),
+        (format!("/static/{long}.js"), &format!("/static/{long}.js")),
+        ("/~1.k1.abc".to_owned(), "/..."),
+        ("/a/token=~1.k1.abc/b".to_owned(), "/a/.../b"),
+    ] {
+        assert_eq!(loggable(&path), shown);
+    }
+}

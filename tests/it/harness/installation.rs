@@ -168,19 +168,29 @@ impl Serving {
 
     /// One metric, by its name with its labels.
     pub(crate) async fn metric(&self, name: &str) -> Result<f64> {
-        let text = self.metrics().await?;
-        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        Ok(value.with_context(|| format!("no metric {name} in:\n{text}"))?.parse()?)
+        self.find_metric(name).await?.with_context(|| format!("there is no metric {name}"))
     }
 
-    /// Waits until a metric has at least this value.
+    /// One metric that counts whole things.
+    pub(crate) async fn count(&self, name: &str) -> Result<u64> {
+        Ok(self.metric(name).await?.to_string().parse()?)
+    }
+
+    /// Waits until a metric is there and has at least this value.
     pub(crate) async fn wait_for_metric(&self, name: &str, at_least: f64) -> Result<()> {
-        let mut last = 0.0;
+        let mut last = None;
         let reached = until(PATIENCE, async || {
-            last = self.metric(name).await?;
-            Ok((last >= at_least).then_some(()))
+            last = self.find_metric(name).await?;
+            Ok(last.is_some_and(|value| value >= at_least).then_some(()))
         });
-        reached.await?.with_context(|| format!("{name} is {last} and never reached {at_least}"))
+        let reached = reached.await?;
+        reached.with_context(|| format!("{name} is {last:?} and never reached {at_least}"))
+    }
+
+    async fn find_metric(&self, name: &str) -> Result<Option<f64>> {
+        let text = self.metrics().await?;
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(value.map(str::parse).transpose()?)
     }
 
     /// Waits for a line of the log that contains `text`.

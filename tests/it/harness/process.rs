@@ -110,7 +110,7 @@ impl Process {
     pub(crate) fn text(&self, stream: Stream) -> String {
         let lines = self.lines();
         let lines = lines.iter().filter(|(of, _)| *of == stream);
-        lines.map(|(_, line)| format!("{line}\n")).collect()
+        lines.flat_map(|(_, line)| [line.as_str(), "\n"]).collect()
     }
 
     /// Everything the process has said so far, for error messages.
