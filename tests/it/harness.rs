@@ -6,7 +6,9 @@
 pub(crate) mod apps;
 pub(crate) mod browser;
 pub(crate) mod embedgate;
+pub(crate) mod gateway;
 pub(crate) mod process;
+pub(crate) mod raw;
 
 use anyhow::Result;
 use std::time::Duration;
