@@ -7,9 +7,11 @@ pub(crate) mod apps;
 pub(crate) mod ask;
 pub(crate) mod browser;
 pub(crate) mod embedgate;
+pub(crate) mod gateway;
 pub(crate) mod installation;
 pub(crate) mod issuer;
 pub(crate) mod process;
+pub(crate) mod raw;
 
 use anyhow::Result;
 use std::time::Duration;
