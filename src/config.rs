@@ -175,6 +175,8 @@ pub struct Upstreams {
     pub idle_timeout: Duration,
     /// How long an unused connection is kept.
     pub pool_idle_timeout: Duration,
+    /// How long nothing may move on a WebSocket before its client is pinged; zero for never.
+    pub ping_interval: Duration,
     /// Unused connections kept per node and worker.
     pub pool_max_idle: usize,
     /// Protocols a client may upgrade to, in lower case.

@@ -119,8 +119,10 @@ pub(super) async fn forward(
         if answer.is_interim() {
             return Err(Reject::new(Class::Internal, "an interim answer was taken for a final one"));
         }
-        if let Some(refused) = refused(head, &answer, &trip) {
-            if !renewed && renew(worker, head, &mut trip).await {
+        if let Some(refused) = refused(&answer, &trip) {
+            // An app that redirects a change may have made it: only reading is repeated.
+            let may_repeat = refused == Refused::Unauthorized || head.is_safe();
+            if !renewed && may_repeat && renew(worker, head, &mut trip).await {
                 worker.plane.metrics.retries.increment(1);
                 renewed = true;
                 fresh = false;
@@ -206,22 +208,21 @@ enum Refused {
 }
 
 /// Whether the upstream did not take the credential.
-fn refused(head: &Head<'_>, answer: &response::Head<'_>, trip: &Trip) -> Option<Refused> {
+fn refused(answer: &response::Head<'_>, trip: &Trip) -> Option<Refused> {
     let Credential::Principal(principal, Some(_)) = &trip.credential else { return None };
     if !matches!(principal.kind, crate::model::tables::PrincipalKind::Databricks { .. }) {
         return None;
     }
     let location = answer.fields.first(crate::wire::fields::Name::Location).unwrap_or_default();
     let to_sign_in = || {
-        let below = location.strip_prefix(principal.issuer.to_string().as_bytes());
         // Behind the issuer's origin its path begins, or it is the beginning of another host.
+        let below = location.strip_prefix(principal.issuer.to_string().as_bytes());
         let to_issuer = below.is_some_and(|rest| matches!(rest.first(), None | Some(b'/' | b'?' | b'#')));
-        to_issuer || memchr::memmem::find(location, b"/oidc/").is_some()
+        to_issuer || location.starts_with(b"/oidc/")
     };
     match answer.status {
         401 => Some(Refused::Unauthorized),
-        // An app that redirects a change has made it: only reading is repeated.
-        300..=399 if head.is_safe() && to_sign_in() => Some(Refused::ToSignIn),
+        300..=399 if to_sign_in() => Some(Refused::ToSignIn),
         _ => None,
     }
 }

@@ -29,6 +29,9 @@ struct Farewell {
     reason: &'static str,
 }
 
+/// A ping without payload, as servers send it.
+const PING: &[u8] = &[0x89, 0];
+
 /// "Service restart": the client may come again at once.
 const RESTART: Farewell = Farewell { code: 1012, reason: "the gateway restarts" };
 /// "Policy violation": the client needs another session first.
@@ -50,6 +53,10 @@ pub(super) struct Tunnel {
     /// When a peer that takes nothing has had its time, and how many bytes wait for it.
     stalled: Instant,
     waiting: usize,
+    /// When bytes last moved, how many had then, and whether a ping has gone out since.
+    active: Instant,
+    moved: u64,
+    pinged: bool,
     drain: Drain,
     farewell: Farewell,
     account: Account,
@@ -112,6 +119,9 @@ impl Tunnel {
             session_end: now + life,
             stalled: now + NEVER,
             waiting: 0,
+            active: now,
+            moved: 0,
+            pinged: false,
             drain: Drain::No,
             farewell: RESTART,
             account,
@@ -159,29 +169,70 @@ impl Tunnel {
         self.poll_deadlines(cx, worker)
     }
 
-    /// Ends what has had its time: the session, a peer that takes nothing, or the farewell.
+    /// Ends what has had its time: the session, a peer that takes nothing, silence, or the farewell.
     fn poll_deadlines(&mut self, cx: &mut Context<'_>, worker: &Worker) -> Poll<Option<Cut>> {
-        let limit = worker.plane.settings.idle_timeout;
-        let waiting = self.client.outbox.len() + self.upstream.outbox.len();
-        if waiting != self.waiting {
-            self.waiting = waiting;
-            self.stalled = Instant::now() + if waiting == 0 { NEVER } else { limit };
-        }
-        if self.drain == Drain::No && self.timer.poll(cx, self.session_end).is_ready() {
+        let (now, settings) = (Instant::now(), &worker.plane.settings);
+        let limit = settings.idle_timeout;
+        self.note_progress(now, limit);
+        if self.drain == Drain::No && now >= self.session_end {
             self.account.cut(Cut::SessionEnd);
             self.drain = if self.websocket { Drain::Wanted } else { Drain::Told };
             self.farewell = SESSION_ENDED;
-            self.deadline = Instant::now() + FAREWELL;
+            self.deadline = now + FAREWELL;
             cx.waker().wake_by_ref();
         }
-        if self.timer.poll(cx, self.stalled).is_ready() {
+        if now >= self.stalled {
             let slow = if self.client.outbox.is_empty() { Cut::UpstreamIdle(limit) } else { Cut::ClientIdle(limit) };
             return Poll::Ready(Some(slow));
         }
-        self.timer.poll(cx, self.deadline).map(|()| match self.drain {
-            Drain::No => None,
-            _ => Some(Cut::Drain),
-        })
+        if now >= self.active + limit {
+            return Poll::Ready(Some(Cut::UpstreamIdle(limit)));
+        }
+        if now >= self.deadline {
+            return Poll::Ready(if self.drain == Drain::No { None } else { Some(Cut::Drain) });
+        }
+        let mut next = self.deadline.min(self.stalled).min(self.active + limit);
+        if self.drain == Drain::No {
+            next = next.min(self.session_end);
+        }
+        if let Some(due) = self.ping(cx, now, settings.ping_interval) {
+            next = next.min(due);
+        }
+        if self.timer.poll(cx, next).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
+    fn note_progress(&mut self, now: Instant, limit: Duration) {
+        let moved = self.account.received + self.account.sent;
+        if moved != self.moved {
+            self.moved = moved;
+            self.active = now;
+            self.pinged = false;
+        }
+        let waiting = self.client.outbox.len() + self.upstream.outbox.len();
+        if waiting != self.waiting {
+            self.waiting = waiting;
+            self.stalled = now + if waiting == 0 { NEVER } else { limit };
+        }
+    }
+
+    /// Pings the client of a WebSocket on which nothing moves (RFC 6455 5.5.2): load balancers cut silent connections, and
+    /// a client that is gone does not answer. Its pong goes on to the app, which may get one unasked (5.5.3). Says when the
+    /// next ping is due.
+    fn ping(&mut self, cx: &mut Context<'_>, now: Instant, interval: Duration) -> Option<Instant> {
+        if !self.websocket || interval.is_zero() || self.pinged || !self.upstream.may_be_told() {
+            return None;
+        }
+        let due = self.active + interval;
+        if self.drain == Drain::No && now >= due {
+            self.pinged = true;
+            self.client.outbox.buffer().extend_from_slice(PING);
+            cx.waker().wake_by_ref();
+            return None;
+        }
+        Some(due)
     }
 
     /// Puts close frames in where frames may go in; once both sides have one, waits a while for their answers.
