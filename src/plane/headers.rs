@@ -6,7 +6,7 @@ use super::guard::Origin;
 use crate::model::upstream::Node;
 use crate::model::url::Scheme;
 use crate::session::Session;
-use crate::session::carrier::{is_our_cookie, names, strip_cookies};
+use crate::session::carrier::{is_our_cookie, names, session_in, strip_cookies};
 use crate::wire::body::Framing;
 use crate::wire::fields::{Field, Fields, Name, list};
 use crate::wire::{request, response};
@@ -74,7 +74,8 @@ impl ToUpstream<'_> {
             | Name::XForwardedFor
             | Name::XForwardedProto
             | Name::XRequestId => {}
-            Name::Authorization if self.drop_authorization => {}
+            // The session counts only in the first of several fields, but may stand in each of them.
+            Name::Authorization if self.drop_authorization || session_in(field.value).is_some() => {}
             Name::Referer if self.drop_referer || leads_to_session(field.value) => {}
             Name::Origin if matches!(self.origin, Origin::Own | Origin::Frontend) => self.own_origin(out),
             Name::Cookie => cookies(field, out),
