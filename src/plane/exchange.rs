@@ -124,9 +124,10 @@ impl<'a> Exchange<'a> {
     }
 
     fn poll_answer(&mut self, cx: &mut Context<'_>, end: &mut HeadEnd) -> Poll<Result<usize, Failure>> {
-        if let Poll::Ready(Err(_)) = self.client.outbox.poll_flush(cx, &mut self.client.io) {
-            return Poll::Ready(Err(Failure::ClientGone));
-        }
+        let takes_more = match self.client.outbox.poll_flush(cx, &mut self.client.io) {
+            Poll::Ready(Err(_)) => return Poll::Ready(Err(Failure::ClientGone)),
+            flushed => flushed.is_ready(),
+        };
         let sent = match self.poll_upload(cx) {
             Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
             Poll::Ready(Ok(())) => true,
@@ -146,6 +147,10 @@ impl<'a> Exchange<'a> {
                         return Poll::Ready(Err(Failure::UpstreamFraming("the answer's head is not HTTP or too long")));
                     }
                 }
+            }
+            // Interim answers may come without end: no more of them are read than the client takes.
+            if !takes_more {
+                break;
             }
             match self.io.poll_read_into(cx, &mut scratch[..HEAD_READ]) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(Failure::UpstreamClosed)),
