@@ -20,8 +20,6 @@ use tokio::time::Instant;
 
 /// How long the second side may go on after the first has ended, and how long a peer may take to answer our close.
 const FAREWELL: Duration = Duration::from_secs(10);
-/// Far enough to mean never, near enough for the timer wheel.
-const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Status code for "service restart" (IANA WebSocket close codes).
 const SERVICE_RESTART: u16 = 1012;
 /// Status code for "going away" (RFC 6455 7.4.1).
@@ -34,6 +32,9 @@ pub(super) struct Tunnel {
     /// Whether the protocol is WebSocket, in which we may say goodbye.
     websocket: bool,
     timer: Timer,
+    /// How long both sides may be silent.
+    idle: Duration,
+    /// When patience ends; moved on by every byte as long as both sides are open.
     deadline: Instant,
     drain: Drain,
     account: Account,
@@ -84,12 +85,14 @@ impl Tunnel {
         let mut upstream_side = Side::new(upstream, &client.unread);
         upstream_side.follower.feed(&first);
         client_side.follower.feed(&client.unread);
+        let idle = worker.plane.settings.idle_timeout;
         Self {
             client: client_side,
             upstream: upstream_side,
             websocket,
-            timer: Timer::new(NEVER),
-            deadline: Instant::now() + NEVER,
+            timer: Timer::new(idle),
+            idle,
+            deadline: Instant::now() + idle,
             drain: Drain::No,
             account,
             registration: worker.streams.register(),
@@ -114,6 +117,7 @@ impl Tunnel {
         }
         let mut scratch = worker.scratch.borrow_mut();
         let waiting = self.drain == Drain::Wanted;
+        let before = (self.account.received, self.account.sent);
         let up = relay(cx, &mut self.client, &mut self.upstream, &mut scratch, waiting, &mut self.account.received);
         if let Poll::Ready(Err(_)) = up {
             return Poll::Ready(Some(Cut::Client));
@@ -129,11 +133,15 @@ impl Tunnel {
         if waiting && (self.client.may_be_told() || self.upstream.may_be_told()) {
             cx.waker().wake_by_ref();
         }
-        if (up.is_ready() || down.is_ready()) && self.deadline > Instant::now() + FAREWELL {
-            self.deadline = Instant::now() + FAREWELL;
+        let half_open = up.is_ready() || down.is_ready();
+        if half_open {
+            self.deadline = self.deadline.min(Instant::now() + FAREWELL);
+        } else if self.drain != Drain::Told && before != (self.account.received, self.account.sent) {
+            self.deadline = Instant::now() + self.idle;
         }
         self.timer.poll(cx, self.deadline).map(|()| match self.drain {
-            Drain::No => None,
+            Drain::No if half_open => None,
+            Drain::No => Some(Cut::UpstreamIdle(self.idle)),
             _ => Some(Cut::Drain),
         })
     }
