@@ -103,6 +103,13 @@ pub fn locate<'a>(hosts: &Hosts, head: &Head<'a>) -> Result<Target<'a>, Reject> 
     sql(path)
 }
 
+/// What of a path may be logged. A sealed bearer may stand in it wherever the request leads, and also when v1 is off.
+#[must_use]
+pub fn loggable(path: &str) -> &str {
+    let app = path.strip_prefix(APPS).map(|rest| rest.split_once('/').map_or(rest, |(app, _)| app));
+    if app.is_some_and(|app| app.len() > MAX_APP_ID) { "/app-proxy/..." } else { path }
+}
+
 fn lower(host: &str) -> Cow<'_, str> {
     if host.bytes().any(|b| b.is_ascii_uppercase()) {
         Cow::Owned(host.to_ascii_lowercase())
