@@ -279,6 +279,11 @@ impl<'a> Exchange<'a> {
         };
         self.answering = true;
         self.deadline = Instant::now() + self.worker.plane.settings.idle_timeout;
+        let by_close = to == Framing::UntilClose;
+        if by_close {
+            // Only the close tells this body's end, and whatever ends this future early, a drain too, closes.
+            self.client.io.reset_on_close();
+        }
         let mut rest = rest;
         let delivered = poll_fn(|cx| {
             let polled = self.poll_download(cx, &mut download, std::mem::take(&mut rest));
@@ -288,8 +293,10 @@ impl<'a> Exchange<'a> {
         .await;
         account.received += self.upload.received;
         account.sent += download.sent;
-        if delivered.is_err() {
-            self.client.io.reset_on_close();
+        match delivered {
+            Ok(()) if by_close => self.client.io.close_in_order(),
+            Ok(()) => {}
+            Err(_) => self.client.io.reset_on_close(),
         }
         let clean = download.clean && self.is_sent();
         (self.io, delivered.map(|()| clean))

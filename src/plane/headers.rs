@@ -7,7 +7,7 @@ use crate::model::ids::MAX_ID_LEN;
 use crate::model::upstream::Node;
 use crate::model::url::Scheme;
 use crate::session::Session;
-use crate::session::carrier::{is_our_cookie, names, strip_cookies};
+use crate::session::carrier::{is_our_cookie, names, session_in, strip_cookies};
 use crate::session::seal::PREFIX;
 use crate::wire::body::Framing;
 use crate::wire::fields::{Field, Fields, Name, list};
@@ -76,7 +76,8 @@ impl ToUpstream<'_> {
             | Name::XForwardedFor
             | Name::XForwardedProto
             | Name::XRequestId => {}
-            Name::Authorization if self.drop_authorization => {}
+            // The session never goes on, even where the request came by a cookie.
+            Name::Authorization if self.drop_authorization || session_in(field.value).is_some() => {}
             Name::Referer if self.drop_referer || leads_to_session(field.value) => {}
             Name::Origin if matches!(self.origin, Origin::Own | Origin::Frontend) => self.own_origin(out),
             Name::Cookie => cookies(field, out),

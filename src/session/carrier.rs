@@ -95,8 +95,12 @@ pub fn find(
 
 /// The token of `Authorization: Bearer`, when it is one of ours; another bearer is the app's own affair.
 fn bearer(fields: Fields<'_>) -> Option<&[u8]> {
-    let value = fields.first(Name::Authorization)?;
-    let (scheme, token) = value.split_at_checked(7)?;
+    session_in(fields.first(Name::Authorization)?)
+}
+
+/// The session that an Authorization field holds, whether it opens or not.
+pub fn session_in(authorization: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = authorization.split_at_checked(7)?;
     let token = token.trim_ascii_start();
     (scheme.eq_ignore_ascii_case(b"bearer ") && token.starts_with(PREFIX.as_bytes())).then_some(token)
 }

@@ -5,10 +5,10 @@
 use super::PATIENCE;
 use anyhow::{Context as _, Result, bail, ensure};
 use socket2::SockRef;
-use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use std::{fmt, io};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -33,7 +33,7 @@ pub(crate) enum End {
 }
 
 /// A request or an answer. Bytes beyond ASCII stand in the texts as the characters of the same number (Latin-1).
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Message {
     /// The request or status line.
     pub(crate) start: String,
@@ -43,6 +43,15 @@ pub(crate) struct Message {
     pub(crate) body: Vec<u8>,
     /// Whether the body came to its proper end.
     pub(crate) complete: bool,
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.start)?;
+        self.fields.iter().try_for_each(|(name, value)| writeln!(f, "  {name}: {value}"))?;
+        let end = if self.complete { "" } else { " (incomplete)" };
+        write!(f, "  {} bytes{end}: {:?}", self.body.len(), show(&self.body))
+    }
 }
 
 impl Message {
@@ -124,7 +133,7 @@ impl Wire {
         let mut sent = 0;
         while sent < limit {
             tokio::select! {
-                written = writer.write(part) => match written {
+                written = writer.write(&part[sent % part.len()..]) => match written {
                     Ok(written) => sent += written,
                     Err(_) => return Ok(sent),
                 },
@@ -146,6 +155,14 @@ impl Wire {
     /// Ends the connection with a reset.
     pub(crate) fn reset(self) -> Result<()> {
         Ok(SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO))?)
+    }
+
+    /// Ends the connection one way or the other.
+    pub(crate) fn end(self, how: End) -> Result<()> {
+        match how {
+            End::Closed => Ok(()),
+            End::Reset => self.reset(),
+        }
     }
 
     /// Reads more; none once the peer has ended.

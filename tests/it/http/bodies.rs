@@ -2,7 +2,7 @@
 
 use super::Site;
 use crate::harness::gateway::outlast;
-use crate::harness::raw::{chunked, ok};
+use crate::harness::raw::{End, chunked, ok};
 use anyhow::{Context as _, Result, ensure};
 use sha2::{Digest as _, Sha256};
 use std::time::Duration;
@@ -35,8 +35,8 @@ async fn upload(fields: &str, encode: impl Fn(&[u8]) -> Vec<u8>) -> Result<()> {
         app.send(ok("stored")).await?;
         anyhow::Ok(request)
     };
-    let (sent, request) = tokio::join!(client.send(&wire), app);
-    sent?;
+    let (uploaded, request) = tokio::join!(client.send(&wire), app);
+    uploaded?;
     let request = request?;
     ensure!(request.complete && Sha256::digest(&request.body) == Sha256::digest(&body), "the upload was changed");
     ensure!(request.has("Content-Length") == fields.starts_with("Content-Length"), "the framing was changed");
@@ -65,8 +65,8 @@ async fn download(fields: &str, encode: impl Fn(&[u8]) -> Vec<u8>) -> Result<()>
         drop(app);
         anyhow::Ok(())
     };
-    let (sent, answer) = tokio::join!(send, client.answer());
-    sent?;
+    let (done, answer) = tokio::join!(send, client.answer());
+    done?;
     let answer = answer?;
     ensure!(answer.complete && Sha256::digest(&answer.body) == Sha256::digest(&body), "the download was changed");
     ensure!(answer.has("Content-Length") == fields.starts_with("Content-Length"), "the framing was changed");
@@ -276,7 +276,7 @@ async fn an_upload_that_nobody_reads_is_not_taken_in() -> Result<()> {
     client.send(site.head("POST /", &format!("Content-Length: {all}\r\n"))).await?;
     let mut app = site.upstream.accept().await?;
     app.head().await?;
-    let sent = client.send_until_answered(&[0; 65536], all).await?;
+    let sent = client.send_until_answered(&vec![0; 65536], all).await?;
     ensure!(sent < all / 2, "{sent} bytes were taken, and nobody read them");
     ensure!(client.answer().await?.status() == 504);
     Ok(())
@@ -288,7 +288,7 @@ async fn a_download_that_nobody_reads_is_not_taken_in() -> Result<()> {
     let (_client, mut app) = site.join().await?;
     let all = 256 << 20;
     app.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {all}\r\n\r\n")).await?;
-    let sent = app.send_until_answered(&[0; 65536], all).await.unwrap_or(0);
+    let sent = app.send_until_answered(&vec![0; 65536], all).await.unwrap_or(0);
     ensure!(sent < all / 2, "{sent} bytes were taken, and nobody read them");
     site.gateway.expect_metric("embedgate_requests_active", 0.0).await
 }
@@ -358,16 +358,12 @@ async fn a_body_may_take_longer_than_the_limit_on_a_pause() -> Result<()> {
 async fn a_client_that_leaves_in_the_middle_of_its_body_leaves_no_complete_request() -> Result<()> {
     let site = Site::open().await?;
     for (fields, part) in [("Content-Length: 10\r\n", "hello"), ("Transfer-Encoding: chunked\r\n", "5\r\nhello\r\n")] {
-        for reset in [false, true] {
+        for how in [End::Closed, End::Reset] {
             let mut client = site.gateway.connect().await?;
             client.send(site.head("POST /", fields) + part).await?;
             let mut app = site.upstream.accept().await?;
             app.head().await?;
-            if reset {
-                client.reset()?
-            } else {
-                drop(client)
-            }
+            client.end(how)?;
             let rest = app.rest().await?;
             ensure!(!rest.bytes.ends_with(b"0\r\n\r\n"), "a clean end");
         }

@@ -1,7 +1,7 @@
 //! Leaving: load balancers learn of it first, what runs may end, nothing new comes in.
 
 use super::Site;
-use crate::harness::raw::{Wire, chunked, ok};
+use crate::harness::raw::{End, Wire, chunked, ok};
 use crate::harness::{PATIENCE, until};
 use anyhow::{Context as _, Result, ensure};
 
@@ -152,6 +152,20 @@ async fn what_does_not_end_is_cut_at_the_limit() -> Result<()> {
     let rest = client.rest().await?;
     ensure!(!rest.bytes.ends_with(b"0\r\n\r\n"), "a clean end");
     app.rest().await.map(drop)
+}
+
+#[tokio::test]
+async fn what_is_cut_at_the_limit_looks_broken_to_a_client_that_counts_on_the_close() -> Result<()> {
+    let mut site = Site::with(&[("server.drain_timeout", "500ms")]).await?;
+    let mut client = site.gateway.connect().await?;
+    client.send(site.get("/").replace("HTTP/1.1", "HTTP/1.0")).await?;
+    let mut app = site.upstream.accept().await?;
+    app.request().await?;
+    app.send("HTTP/1.1 200 OK\r\n\r\nhello").await?;
+    client.head().await?;
+    site.gateway.leave()?.ended().await?;
+    ensure!(client.rest().await?.end == End::Reset, "a clean end");
+    Ok(())
 }
 
 #[tokio::test]

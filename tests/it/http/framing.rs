@@ -289,6 +289,19 @@ async fn pipelined_requests_are_answered_in_order() -> Result<()> {
 }
 
 #[tokio::test]
+async fn nothing_is_read_after_a_request_that_ends_the_connection() -> Result<()> {
+    let site = Site::open().await?;
+    let mut client = site.gateway.connect().await?;
+    client.send(site.head("GET /last", "Connection: x, Close\r\n") + &site.get("/smuggled")).await?;
+    let app = site.upstream.answering(|request| ok(request.target()));
+    let answer = client.answer().await?;
+    ensure!(answer.text() == "/last" && answer.field("Connection") == Some("close"), "{answer:?}");
+    client.expect_end().await?;
+    ensure!(app.seen().len() == 1, "{:?}", app.seen());
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_refused_body_is_never_read_as_the_next_request() -> Result<()> {
     let site = Site::open().await?;
     let hidden = site.get("/smuggled");

@@ -1,7 +1,7 @@
 //! Requests on a pooled connection that the upstream ends at the same moment.
 
 use super::Site;
-use crate::harness::raw::{Wire, ok};
+use crate::harness::raw::{End, Wire, ok};
 use anyhow::{Context as _, Result, ensure};
 
 /// A client whose first request was answered, and the upstream's end of the connection that is pooled since.
@@ -10,15 +10,6 @@ async fn pooled(site: &Site) -> Result<(Wire, Wire)> {
     app.send(ok("first")).await?;
     ensure!(client.answer().await?.text() == "first");
     Ok((client, app))
-}
-
-/// Ends a connection one way or the other.
-fn end(app: Wire, reset: bool) -> Result<()> {
-    if reset {
-        return app.reset();
-    }
-    drop(app);
-    Ok(())
 }
 
 #[tokio::test]
@@ -56,12 +47,12 @@ async fn a_connection_is_not_used_again_when_the_upstream_says_so() -> Result<()
 
 #[tokio::test]
 async fn a_stale_connection_costs_a_get_one_silent_retry() -> Result<()> {
-    for reset in [false, true] {
+    for how in [End::Closed, End::Reset] {
         let site = Site::open().await?;
         let (mut client, mut app) = pooled(&site).await?;
         client.send(site.get("/again")).await?;
         ensure!(app.request().await?.target() == "/again");
-        end(app, reset)?;
+        app.end(how)?;
         let mut fresh = site.upstream.accept().await?;
         ensure!(fresh.request().await?.target() == "/again");
         fresh.send(ok("again")).await?;
@@ -104,12 +95,12 @@ async fn a_request_that_may_have_done_something_is_never_sent_twice() -> Result<
         ("PUT /", "Content-Length: 5\r\n", "hello"),
         ("LOCK /", "", ""),
     ] {
-        for reset in [false, true] {
+        for how in [End::Closed, End::Reset] {
             let site = Site::open().await?;
             let (mut client, mut app) = pooled(&site).await?;
             client.send(site.head(line, framing) + body).await?;
             app.request().await?;
-            end(app, reset)?;
+            app.end(how)?;
             let answer = client.answer().await?;
             ensure!(answer.status() == 502, "{line}: {}", answer.start);
             site.upstream.expect_untouched().with_context(|| format!("{line} {framing:?}"))?;

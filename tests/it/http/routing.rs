@@ -54,8 +54,6 @@ async fn unknown_hosts_and_paths_are_404() -> Result<()> {
         ("editor.apps.localhost", "/"),
         ("editor--acme--acme.apps.localhost", "/"),
         ("a.editor--acme.apps.localhost", "/"),
-        ("editor--.apps.localhost", "/"),
-        ("--acme.apps.localhost", "/"),
         ("localhost", "/"),
         ("localhost", "/nothing"),
         ("localhost", "/app-proxy//"),
@@ -189,8 +187,27 @@ async fn v1_links_go_to_allowed_hosts_only() -> Result<()> {
     client.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await?;
     ensure!(client.answer().await?.status() == 502);
     ensure!(gateway.metric(outside).await? > 0.5);
-    let log = gateway.log_line(|line| line.contains("firefly")).await?;
-    ensure!(!log.contains(V1_TOKEN) && !gateway.log().contains(V1_TOKEN), "{log}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_v1_token_is_never_logged() -> Result<()> {
+    let on = v1("['apps.databricks.localhost']").start().await?;
+    let off = Site::open().await?;
+    for (name, gateway) in [("on", &on), ("off", &off.gateway)] {
+        for rest in ["/apps/databricks/editor/", "/apps/databricks/evil/", "/apps/databricks", "/", "", "?a=b"] {
+            for host in ["localhost", "other.example", HOST] {
+                let mut client = gateway.connect().await?;
+                client.send(format!("GET /app-proxy/{V1_TOKEN}{rest} HTTP/1.1\r\nHost: {host}\r\n\r\n")).await?;
+                let answer = client.answer().await?;
+                let id = answer.field("X-Request-Id").map(str::to_owned);
+                let is_logged = |line: &str| id.as_ref().is_none_or(|id| line.contains(id));
+                let line = gateway.log_line(is_logged).await?;
+                ensure!(!line.contains(V1_TOKEN), "{name}, {host}, {rest:?}: {line}");
+            }
+        }
+        ensure!(!gateway.log().contains(V1_TOKEN), "{name}: {}", gateway.log());
+    }
     Ok(())
 }
 

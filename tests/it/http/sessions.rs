@@ -302,7 +302,10 @@ async fn another_site_cannot_ask_in_the_users_name() -> Result<()> {
             ensure!(answer.status() == 200, "{name}: {answer:?}");
         } else {
             let answer = site.refused(head).await.context(*name)?;
-            ensure!(answer.status() == 403 && answer.text().contains("cross_site"), "{name}: {answer:?}");
+            ensure!(
+                answer.status() == 403 && answer.text().contains("Not allowed from another site"),
+                "{name}: {answer:?}"
+            );
         }
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 use super::Site;
 use crate::harness::gateway::outlast;
-use crate::harness::raw::Wire;
+use crate::harness::raw::{End, Wire};
 use anyhow::{Context as _, Result, ensure};
 use std::time::Duration;
 
@@ -88,14 +88,10 @@ async fn events_keep_a_stream_alive_beyond_the_idle_limit() -> Result<()> {
 #[tokio::test]
 async fn a_client_that_leaves_ends_the_stream_at_the_app() -> Result<()> {
     let site = Site::open().await?;
-    for reset in [false, true] {
+    for how in [End::Closed, End::Reset] {
         let (client, mut app) = stream(&site).await?;
         site.gateway.expect_metric("embedgate_requests_active", 1.0).await?;
-        if reset {
-            client.reset()?
-        } else {
-            drop(client)
-        }
+        client.end(how)?;
         app.expect_end().await.context("the app is not told")?;
         site.gateway.expect_metric("embedgate_requests_active", 0.0).await?;
         site.gateway.expect_metric("embedgate_connections_active", 0.0).await?;
@@ -106,13 +102,9 @@ async fn a_client_that_leaves_ends_the_stream_at_the_app() -> Result<()> {
 #[tokio::test]
 async fn a_client_that_leaves_before_the_answer_ends_the_request_at_the_app() -> Result<()> {
     let site = Site::open().await?;
-    for reset in [false, true] {
+    for how in [End::Closed, End::Reset] {
         let (client, mut app) = site.join().await?;
-        if reset {
-            client.reset()?
-        } else {
-            drop(client)
-        }
+        client.end(how)?;
         app.expect_end().await.context("the app is not told")?;
         site.gateway.expect_metric("embedgate_requests_active", 0.0).await?;
     }

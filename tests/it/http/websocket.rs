@@ -31,11 +31,11 @@ async fn tunnel(site: &Site) -> Result<(Wire, Wire)> {
 /// The header of a frame: its first byte and how long its payload is. The mask, where there is one, is all zeros, so
 /// that the payload reads as it is.
 fn frame_head(first: u8, length: usize, masked: bool) -> Vec<u8> {
-    let mask = if masked { 0x80 } else { 0 };
+    let mask = u8::from(masked) << 7;
     let mut head = match length {
-        0..=125 => vec![first, mask | length as u8],
-        126..=0xffff => [&[first, mask | 126][..], &(length as u16).to_be_bytes()].concat(),
-        _ => [&[first, mask | 127][..], &(length as u64).to_be_bytes()].concat(),
+        0..=125 => vec![first, mask + length as u8],
+        126..=0xffff => [&[first, mask + 126][..], &(length as u16).to_be_bytes()].concat(),
+        _ => [&[first, mask + 127][..], &(length as u64).to_be_bytes()].concat(),
     };
     head.extend(vec![0; if masked { 4 } else { 0 }]);
     head
@@ -57,9 +57,9 @@ async fn messages_echo_through_a_real_client_and_server() -> Result<()> {
     let server = async {
         let mut app = accept_async(site.upstream.accept().await?.into_tcp()?).await?;
         while let Some(frame) = app.next().await {
-            match frame? {
-                frame @ (Frame::Text(_) | Frame::Binary(_)) => app.send(frame).await?,
-                _ => {}
+            let frame = frame?;
+            if frame.is_text() || frame.is_binary() {
+                app.send(frame).await?;
             }
         }
         anyhow::Ok(())
