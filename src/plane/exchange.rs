@@ -66,8 +66,8 @@ enum Sending {
     Refused,
 }
 
-/// Interim answers to one request; more than the two that exist make sense of.
-const MAX_INTERIM: usize = 16;
+/// Interim answers to one request. Apps may send one now and then to say that they are still at it.
+const MAX_INTERIM: usize = 100;
 /// Bytes read at once while a head is expected.
 const HEAD_READ: usize = 16 * 1024;
 

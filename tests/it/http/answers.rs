@@ -77,8 +77,8 @@ async fn an_endless_head_is_502() -> Result<()> {
 }
 
 #[tokio::test]
-async fn interim_answers_that_nobody_reads_are_not_taken_in() -> Result<()> {
-    let site = Site::with(&[("upstreams.first_byte_timeout", "1s")]).await?;
+async fn interim_answers_without_end_are_502_and_not_taken_in() -> Result<()> {
+    let site = Site::open().await?;
     let (mut client, mut app) = site.join().await?;
     let hints = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n".repeat(100);
     let all = 256 << 20;
@@ -90,7 +90,7 @@ async fn interim_answers_that_nobody_reads_are_not_taken_in() -> Result<()> {
             break answer;
         }
     };
-    ensure!(last.status() == 504, "{last:?}");
+    ensure!(last.status() == 502, "{last:?}");
     Ok(())
 }
 
