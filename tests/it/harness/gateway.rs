@@ -18,7 +18,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 /// Apps are at `{app}--{org}.apps.localhost`, everything else at `localhost`.
@@ -27,13 +28,14 @@ pub(crate) const BASE_DOMAIN: &str = "apps.localhost";
 /// The variable that holds the session key.
 const KEY: &str = "TEST_SESSION_KEY";
 
-/// One worker, so that a connection to an upstream is found again by whoever comes next.
+/// One worker, so that a connection to an upstream is found again by whoever comes next. The limits on time are longer
+/// than any test, so that nothing ends by one that a test does not set.
 const CONFIG: &str = r#"
     [server]
     listen = "127.0.0.1:0"
     public_url = "http://localhost"
     workers = 1
-    drain_timeout = "20s"
+    drain_timeout = "10m"
     [admin]
     listen = "127.0.0.1:0"
     [session]
@@ -43,6 +45,11 @@ const CONFIG: &str = r#"
     [upstreams]
     allowed_domains = ["127.0.0.1"]
     allow_private_addresses = true
+    pool_idle_timeout = "10m"
+    [limits]
+    header_timeout = "10m"
+    keep_alive_timeout = "10m"
+    body_idle_timeout = "10m"
     [log]
     format = "json"
 "#;
@@ -166,10 +173,14 @@ impl Gateway {
     /// Makes the gateway leave, as SIGTERM does.
     pub(crate) fn leave(&mut self) -> Result<Leaving> {
         let (running, writer) = self.running.take().context("it has left already")?;
-        Ok(Leaving(spawn_blocking(move || {
+        let (done, ended) = oneshot::channel();
+        std::thread::spawn(move || {
             running.leave();
             drop(writer);
-        })))
+            // A test that failed meanwhile does not wait any more.
+            let _ = done.send(());
+        });
+        Ok(Leaving(ended))
     }
 }
 
@@ -182,7 +193,7 @@ impl Drop for Gateway {
 }
 
 /// A gateway on its way out.
-pub(crate) struct Leaving(JoinHandle<()>);
+pub(crate) struct Leaving(oneshot::Receiver<()>);
 
 impl Leaving {
     /// Waits for the end.
@@ -191,8 +202,8 @@ impl Leaving {
     }
 
     /// Whether it is over.
-    pub(crate) fn is_over(&self) -> bool {
-        self.0.is_finished()
+    pub(crate) fn is_over(&mut self) -> bool {
+        self.0.try_recv().is_ok()
     }
 }
 

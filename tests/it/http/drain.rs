@@ -25,7 +25,7 @@ async fn load_balancers_are_told_before_anything_ends() -> Result<()> {
     let mut site = Site::with(&[("server.drain_delay", "4s")]).await?;
     ensure!(health(&site).await? == 200);
     let (mut client, mut app) = site.join().await?;
-    let leaving = site.gateway.leave()?;
+    let mut leaving = site.gateway.leave()?;
     let told = until(PATIENCE, async || Ok((health(&site).await? == 503).then_some(()))).await?;
     told.context("health does not turn")?;
     ensure!(site.gateway.admin("/readyz").await?.status() == 503);
