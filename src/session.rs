@@ -84,7 +84,9 @@ impl Session {
         if parts.expires <= parts.issued {
             return Err(InvalidSession::Life);
         }
-        let mut text = String::with_capacity(MAX_TEXT);
+        let app = parts.app.unwrap_or("");
+        // To the byte, so that it becomes a box without moving.
+        let mut text = String::with_capacity(parts.org.len() + parts.user.len() + parts.email.len() + app.len());
         let mut ends = [0; 3];
         for (part, end) in [parts.org, parts.user, parts.email].into_iter().zip(&mut ends) {
             text.push_str(part);
@@ -92,7 +94,7 @@ impl Session {
         }
         let email = usize::from(ends[1])..usize::from(ends[2]);
         text[email].make_ascii_lowercase();
-        text.push_str(parts.app.unwrap_or(""));
+        text.push_str(app);
         if text.len() > MAX_TEXT {
             return Err(InvalidSession::TooLong);
         }

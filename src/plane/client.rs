@@ -5,6 +5,7 @@ use super::streams::Registration;
 use super::timer::Timer;
 use super::worker::Worker;
 use crate::net::io::Io;
+use crate::wire::fields::Position;
 use crate::wire::request::{HeadEnd, HeadError};
 use std::future::poll_fn;
 use std::io;
@@ -24,7 +25,33 @@ pub(super) struct Client {
     /// The answer on its way out.
     pub(super) outbox: Outbox,
     pub(super) timer: Timer,
+    pub(super) spare: Spare,
     registration: Registration,
+}
+
+/// Buffers that each request needs and the next one finds again.
+#[derive(Default)]
+pub(super) struct Spare {
+    /// For the request on its way to the upstream.
+    pub(super) outbox: Outbox,
+    /// For what comes from the upstream before the body.
+    pub(super) input: Vec<u8>,
+    /// For the fields of the answer.
+    pub(super) positions: Vec<Position>,
+}
+
+/// A larger buffer is not kept for the next request: idle connections are many.
+const KEEP: usize = 4096;
+
+impl Spare {
+    /// Takes buffers back.
+    pub(super) fn give(&mut self, mut input: Vec<u8>, positions: Vec<Position>) {
+        if input.capacity() <= KEEP {
+            input.clear();
+            self.input = input;
+        }
+        self.positions = positions;
+    }
 }
 
 /// Why no head came.
@@ -52,7 +79,7 @@ const DISCARD_TIME: Duration = Duration::from_secs(2);
 impl Client {
     pub(super) fn new(io: Io, peer: IpAddr, registration: Registration, worker: &Worker) -> Self {
         let timer = Timer::new(worker.plane.settings.header_timeout);
-        Self { io, peer, unread: Vec::new(), outbox: Outbox::default(), timer, registration }
+        Self { io, peer, unread: Vec::new(), outbox: Outbox::default(), timer, spare: Spare::default(), registration }
     }
 
     /// Reads a head into `head` and leaves what follows it in `unread`. `first` says that nothing was served yet on this

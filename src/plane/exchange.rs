@@ -79,10 +79,10 @@ impl<'a> Exchange<'a> {
         let chunked = head.framing == Framing::Chunked;
         Self {
             worker,
-            client,
             io,
-            outbox: Outbox::default(),
-            input: Vec::new(),
+            outbox: std::mem::take(&mut client.spare.outbox),
+            input: std::mem::take(&mut client.spare.input),
+            client,
             upload: Upload { decoder, chunked, state, received: 0, deadline: now + settings.body_idle_timeout },
             takes_interim: head.http11,
             answering: false,
@@ -299,6 +299,8 @@ impl<'a> Exchange<'a> {
             Err(_) => self.client.io.reset_on_close(),
         }
         let clean = download.clean && self.is_sent();
+        self.outbox.clear();
+        self.client.spare.outbox = self.outbox;
         (self.io, delivered.map(|()| clean))
     }
 

@@ -112,7 +112,7 @@ pub(super) async fn forward(
         };
         account.answered = Some(Instant::now());
         let input = std::mem::take(&mut exchange.input);
-        let mut positions = Vec::new();
+        let mut positions = std::mem::take(&mut exchange.client.spare.positions);
         let limits = worker.plane.settings.answer_limits;
         let answer = response::Head::parse(&input[..length], &mut positions, limits, head.method == "HEAD")
             .map_err(|error| Reject::new(Class::UpstreamBroke, format!("the answer's head: {error}")))?;
@@ -138,7 +138,11 @@ pub(super) async fn forward(
         return match (answer.status, upgrade) {
             (101, Some(protocol)) => switch(exchange, &answer, rest, protocol).await,
             (101, None) => Err(Reject::new(Class::UpstreamBroke, "101 without a request to upgrade")),
-            _ => Ok(deliver(worker, exchange, head, &answer, rest, &trip, upgrade.is_none(), account).await),
+            _ => {
+                let forwarded = deliver(worker, exchange, head, &answer, rest, &trip, upgrade.is_none(), account).await;
+                client.spare.give(input, positions);
+                Ok(forwarded)
+            }
         };
     }
 }

@@ -10,6 +10,7 @@ use aes_gcm::aead::{AeadInOut, KeyInit};
 use aes_gcm::{Aes256Gcm, Nonce, Tag};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use smallvec::SmallVec;
 use std::str;
 
 /// What a token is for.
@@ -128,7 +129,7 @@ impl KeyRing {
         let aad = associated_data(&key.id, purpose);
         let tag = key
             .cipher
-            .encrypt_inout_detached(&Nonce::from(nonce), aad.as_bytes(), (&mut sealed[NONCE..]).into())
+            .encrypt_inout_detached(&Nonce::from(nonce), &aad, (&mut sealed[NONCE..]).into())
             .unwrap_or_else(|_| unreachable!("AES-GCM refuses only texts of gigabytes"));
         sealed.extend_from_slice(&tag);
         Ok(Some(format!("{PREFIX}{}.{}", key.id, URL_SAFE_NO_PAD.encode(&sealed))))
@@ -176,8 +177,9 @@ impl KeyRing {
 }
 
 /// Version, key id and purpose.
-fn associated_data(key_id: &str, purpose: Purpose) -> String {
-    format!("embedgate.token.1|{key_id}|{}", purpose.label())
+fn associated_data(key_id: &str, purpose: Purpose) -> SmallVec<[u8; 64]> {
+    let parts = ["embedgate.token.1|", key_id, "|", purpose.label()];
+    parts.iter().flat_map(|part| part.bytes()).collect()
 }
 
 fn decrypt<'a>(cipher: &Aes256Gcm, id: &str, purpose: Purpose, sealed: &'a mut [u8]) -> Result<&'a [u8], OpenError> {
@@ -188,7 +190,7 @@ fn decrypt<'a>(cipher: &Aes256Gcm, id: &str, purpose: Purpose, sealed: &'a mut [
     let mut opens = |purpose: Purpose| {
         // The cipher checks the tag before it touches the text, so another attempt finds it as it was.
         let aad = associated_data(id, purpose);
-        cipher.decrypt_inout_detached(&nonce, aad.as_bytes(), (&mut *text).into(), &tag).is_ok()
+        cipher.decrypt_inout_detached(&nonce, &aad, (&mut *text).into(), &tag).is_ok()
     };
     if opens(purpose) {
         return Ok(text);
