@@ -66,6 +66,9 @@ const LINES: &[Attack] = &[
     ("empty field name", "GET / HTTP/1.1\r\n{A}: a\r\n\r\n", 400),
     ("no colon", "GET / HTTP/1.1\r\n{A}nonsense\r\n\r\n", 400),
     ("name that is no token", "GET / HTTP/1.1\r\n{A}X(Y): a\r\n\r\n", 400),
+    ("two Authorizations", "GET / HTTP/1.1\r\n{A}Authorization: Basic YTpi\r\n\r\n", 400),
+    ("two Authorizations, the session last", "GET / HTTP/1.1\r\n{H}Authorization: Basic YTpi\r\n{S}\r\n", 400),
+    ("the same Authorization twice", "GET / HTTP/1.1\r\n{A}{S}\r\n", 400),
     ("unknown expectation", "POST / HTTP/1.1\r\n{A}Expect: 200-ok\r\nContent-Length: 5\r\n\r\nhello", 417),
 ];
 
