@@ -3,11 +3,13 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line talks to its terminal")]
 
 mod check;
+mod db;
 mod demo;
 mod dev;
 mod healthcheck;
 mod key;
 mod local;
+mod secret;
 mod serve;
 mod token;
 
@@ -41,6 +43,12 @@ enum Command {
     /// Make and look at session tokens
     #[command(subcommand)]
     Token(token::Token),
+    /// Seal secrets for the directory
+    #[command(subcommand)]
+    Secret(secret::SecretCommand),
+    /// Look after the directory in Postgres
+    #[command(subcommand)]
+    Db(db::Db),
     /// Ask a running gateway on this machine whether it is healthy
     #[command(hide = true)]
     Healthcheck(healthcheck::Healthcheck),
@@ -93,6 +101,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Check(check) => check.run(&env),
         Command::Key(key) => key.run(),
         Command::Token(token) => token.run(&env),
+        Command::Secret(secret) => secret.run(&env),
+        Command::Db(db) => db.run(&env),
         Command::Healthcheck(healthcheck) => healthcheck.run(&env),
     };
     match result {

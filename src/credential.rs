@@ -8,6 +8,7 @@ use crate::clock::Clock;
 use crate::live::token::Token;
 use crate::metrics::Metrics;
 use crate::model::reject::{Class, Reject};
+use crate::model::tables::PrincipalKind;
 use crate::model::upstream::ServicePrincipal;
 use crate::net::dial::Dialer;
 use keeper::{Keeper, Link, State};
@@ -87,6 +88,9 @@ impl Minter {
     /// # Errors
     /// [`MintError`] of the last attempt, also for a while after it.
     pub async fn token(&self, principal: &ServicePrincipal) -> Result<Arc<Token>, MintError> {
+        if principal.kind == PrincipalKind::Unusable {
+            return Err(MintError::Refused("its row in the directory cannot be used; the log says why".into()));
+        }
         let mut link = self.link(principal);
         loop {
             if let Some(token) = principal.token.get(self.shared.clock.now()) {

@@ -28,4 +28,5 @@ pub mod net;
 pub mod plane;
 pub mod secret;
 pub mod session;
+pub mod vault;
 pub mod wire;

@@ -1,13 +1,15 @@
 //! `embedgate check`.
 
 use super::{ConfigArg, Wrong};
-use crate::config::{Config, DirectorySource, Env, Mistake, Mistakes};
+use crate::config::{Config, DirectorySource, Env, Mistake, Mistakes, Postgres};
 use crate::directory::file;
+use crate::directory::postgres::{self, url};
 use crate::net::tls;
 use crate::session::keys::{self, Keys};
 use anyhow::Result;
 use clap::Args;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Check configuration, keys and directory.
 #[derive(Debug, Args)]
@@ -26,7 +28,8 @@ impl Check {
         if self.json {
             println!("{:#}", report(&mistakes));
         } else if mistakes.is_empty() {
-            println!("{}: fine, {orgs} organisations", path.display());
+            let orgs = orgs.map(|orgs| format!(", {orgs} organisations")).unwrap_or_default();
+            println!("{}: fine{orgs}", path.display());
         }
         if mistakes.is_empty() {
             return Ok(());
@@ -40,21 +43,25 @@ impl Check {
     }
 }
 
-/// How many organisations there are, and everything that is wrong.
-fn check(path: &Path, env: &Env) -> (usize, Vec<Mistake>) {
+/// How many organisations the directory file has, if that is the source, and everything that is wrong.
+fn check(path: &Path, env: &Env) -> (Option<usize>, Vec<Mistake>) {
     let config = match Config::load(path, env) {
         Ok(config) => config,
-        Err(mistakes) => return (0, mistakes.0),
+        Err(mistakes) => return (None, mistakes.0),
     };
     let mut mistakes = Vec::new();
     let mut add = |key: &str, message: String| {
         mistakes.push(Mistake { file: path.to_owned(), line: None, key: key.to_owned(), message });
     };
-    if let Err(errors) = Keys::load(&config.session.keys, env) {
-        for error in errors {
-            add("session.keys", error.to_string());
+    let vault = match Keys::load(&config.session.keys, env) {
+        Ok(keys) => Arc::clone(keys.vault()),
+        Err(errors) => {
+            for error in errors {
+                add("session.keys", error.to_string());
+            }
+            Arc::default()
         }
-    }
+    };
     if let Some(Err(error)) = config.firefly_v1.as_ref().map(|firefly| keys::read(&firefly.key, env)) {
         add("firefly.encryption_key", error.to_string());
     }
@@ -64,14 +71,23 @@ fn check(path: &Path, env: &Env) -> (usize, Vec<Mistake>) {
     if let Some(Err(error)) = config.server.tls.as_ref().map(|files| tls::server_config(&files.cert, &files.key)) {
         add("server.tls", error.to_string());
     }
-    let DirectorySource::File { path: directory } = &config.directory;
-    match file::load(directory, &config.upstreams.allowed, env) {
-        Ok(tables) => (tables.orgs.len(), mistakes),
+    if let Some(Err(error)) = config.postgres.as_ref().map(|settings| postgres_urls(settings, env)) {
+        add("directory.postgres", error.to_string());
+    }
+    // The database is not asked: what is in it is for its constraints, and `embedgate db status` tells of it.
+    let DirectorySource::File { path: directory } = &config.directory else { return (None, mistakes) };
+    match file::load(directory, &config.upstreams.allowed, env, &vault) {
+        Ok(tables) => (Some(tables.orgs.len()), mistakes),
         Err(more) => {
             mistakes.extend(more.0);
-            (0, mistakes)
+            (None, mistakes)
         }
     }
+}
+
+fn postgres_urls(settings: &Postgres, env: &Env) -> Result<(), postgres::Error> {
+    url::rows(settings, env)?;
+    url::listen(settings, env).map(drop)
 }
 
 fn report(mistakes: &[Mistake]) -> serde_json::Value {
