@@ -6,6 +6,8 @@
 pub(crate) mod apps;
 pub(crate) mod browser;
 pub(crate) mod embedgate;
+pub(crate) mod http;
+pub(crate) mod postgres;
 pub(crate) mod process;
 
 use anyhow::Result;

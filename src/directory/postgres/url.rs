@@ -85,7 +85,12 @@ pub fn rows(settings: &Postgres, env: &Env) -> Result<Target, super::Error> {
 /// [`super::Error::Url`].
 pub fn listen(settings: &Postgres, env: &Env) -> Result<Target, super::Error> {
     let source = settings.listen_url.as_ref().unwrap_or(&settings.url);
-    resolve(listen_key(settings), source, settings.connect_timeout, env)
+    let mut target = resolve(listen_key(settings), source, settings.connect_timeout, env)?;
+    if target.config.get_application_name() == Some(NAME) {
+        // So that it is told apart in `pg_stat_activity`.
+        target.config.application_name(LISTENER_NAME);
+    }
+    Ok(target)
 }
 
 /// The key under which the URL to listen at stands.
@@ -109,6 +114,11 @@ fn text(source: &UrlSource, env: &Env) -> Result<Secret, UrlError> {
         UrlSource::Env(name) => env.get(name).cloned().map(Secret::new).ok_or_else(|| UrlError::Env(name.clone())),
     }
 }
+
+/// How connections are called in `pg_stat_activity`, unless the URL says otherwise.
+const NAME: &str = "embedgate";
+/// The same for the one that listens.
+const LISTENER_NAME: &str = "embedgate listener";
 
 /// Parameters of libpq that mean nothing here.
 const IGNORED: [&str; 6] = ["gssencmode", "sslcompression", "sslsni", "sslcrl", "krbsrvname", "passfile"];
@@ -148,7 +158,7 @@ fn limit(config: &mut tokio_postgres::Config) {
     config.keepalives_interval(Duration::from_secs(10)).keepalives_retries(3);
     config.tcp_user_timeout(Duration::from_secs(30));
     if config.get_application_name().is_none() {
-        config.application_name("embedgate");
+        config.application_name(NAME);
     }
 }
 

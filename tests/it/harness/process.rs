@@ -79,10 +79,15 @@ impl Process {
 
     /// Sends SIGTERM to the process and waits for its end.
     pub(crate) async fn terminate(&mut self, within: Duration) -> Result<ExitStatus> {
+        self.end_by("TERM", within).await
+    }
+
+    /// Sends a signal that ends the process, and waits for its end.
+    pub(crate) async fn end_by(&mut self, name: &str, within: Duration) -> Result<ExitStatus> {
         self.check_running()?;
-        signal("TERM", &self.child.id().to_string())?;
+        signal(name, &self.child.id().to_string())?;
         let Some(status) = until(within, async || Ok(self.child.try_wait()?)).await? else {
-            bail!("{} still runs {within:?} after SIGTERM:\n{}", self.name, self.output());
+            bail!("{} still runs {within:?} after SIG{name}:\n{}", self.name, self.output());
         };
         self.ended = true;
         Ok(status)
