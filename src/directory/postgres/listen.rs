@@ -157,7 +157,7 @@ async fn listen(settings: &Postgres, env: &Env, shared: &Arc<Shared>, failures: 
     let target = url::listen(settings, env)?;
     let (client, mut driver) = connect::direct(&target, settings.connect_timeout).await?;
     let told = Arc::clone(shared);
-    let mut driven = AbortOnDrop(tokio::spawn(async move {
+    let mut task = AbortOnDrop(tokio::spawn(async move {
         loop {
             match poll_fn(|context| driver.poll_message(context)).await {
                 Some(Ok(AsyncMessage::Notification(notice))) if notice.channel() == CHANNEL => {
@@ -181,7 +181,7 @@ async fn listen(settings: &Postgres, env: &Env, shared: &Arc<Shared>, failures: 
     shared.wake.notify_one();
     tracing::info!(at = %target.at(), "listening for changes of the directory");
     tokio::select! {
-        ended = &mut driven.0 => Err(Error::Lost(ended.unwrap_or_else(|error| error.to_string()))),
+        ended = &mut task.0 => Err(Error::Lost(ended.unwrap_or_else(|error| error.to_string()))),
         result = watch(&client, session, settings) => result,
     }
 }
@@ -250,8 +250,8 @@ fn random_unit() -> f64 {
 mod tests {
     use super::*;
 
-    fn org(id: &str, version: u64) -> Option<Change> {
-        Some(Change::Org { id: OrgId::parse(id).unwrap(), version })
+    fn org(id: &str, version: u64) -> Change {
+        Change::Org { id: OrgId::parse(id).unwrap(), version }
     }
 
     #[test]
@@ -260,7 +260,7 @@ mod tests {
         for payload in ["b 3", "a 4", "b 7", "b 5"] {
             heard.notice(payload);
         }
-        assert_eq!([heard.take(), heard.take(), heard.take()], [org("b", 7), org("a", 4), None]);
+        assert_eq!([heard.take(), heard.take(), heard.take()], [Some(org("b", 7)), Some(org("a", 4)), None]);
     }
 
     #[test]

@@ -41,13 +41,11 @@ const TABLE: &str = "create schema if not exists embedgate;
 pub async fn migrate(client: &mut Client) -> Result<Vec<Migration>, Error> {
     let transaction = client.transaction().await?;
     transaction.batch_execute(LOCK).await?;
-    let found = match version(&transaction).await? {
-        Some(found) => found,
-        None => {
-            transaction.batch_execute(TABLE).await?;
-            0
-        }
-    };
+    let there = version(&transaction).await?;
+    if there.is_none() {
+        transaction.batch_execute(TABLE).await?;
+    }
+    let found = there.unwrap_or(0);
     if found > LATEST {
         return Err(Error::Newer { found, known: LATEST });
     }

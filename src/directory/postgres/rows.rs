@@ -111,8 +111,8 @@ struct Reader<'a> {
 type Taken = Result<(), tokio_postgres::Error>;
 
 impl Reader<'_> {
-    fn fault(&mut self, org: &str, row: String, cause: impl ToString) {
-        self.faults.push(Fault { org: org.to_owned(), row, cause: cause.to_string() });
+    fn fault(&mut self, org: &str, row: String, cause: impl Into<String>) {
+        self.faults.push(Fault { org: org.to_owned(), row, cause: cause.into() });
     }
 
     /// Where the organisation of a row stands; none when it could not be used.
@@ -185,15 +185,12 @@ impl Reader<'_> {
                 PrincipalKind::Unusable
             }
         };
-        match (PrincipalId::parse(id), WorkspaceId::parse(workspace)) {
-            (Ok(id), Ok(workspace)) => {
-                let principal = PrincipalRow { id, kind, workspace, users: row.try_get(7)? };
-                self.drafts[at].row.principals.push(principal);
-            }
-            _ => {
-                self.drafts[at].broken = true;
-                self.fault(org, format!("principal {id:?}, and with it the organisation"), "an id is not one");
-            }
+        if let (Ok(id), Ok(workspace)) = (PrincipalId::parse(id), WorkspaceId::parse(workspace)) {
+            let principal = PrincipalRow { id, kind, workspace, users: row.try_get(7)? };
+            self.drafts[at].row.principals.push(principal);
+        } else {
+            self.drafts[at].broken = true;
+            self.fault(org, format!("principal {id:?}, and with it the organisation"), "an id is not one");
         }
         Ok(())
     }

@@ -46,13 +46,16 @@ impl PostgresSource {
 
     fn pool(&mut self) -> Result<&(Pool, String), Error> {
         let settings = &self.settings;
-        let made = match self.pool.take() {
-            Some(made) => made,
-            None => {
-                let target = url::rows(settings, &self.env)?;
-                let (connect, acquire) = (settings.connect_timeout, settings.acquire_timeout);
-                (connect::pool(&target, Limits { size: settings.pool_size, connect, acquire })?, target.at())
-            }
+        let made = if let Some(made) = self.pool.take() {
+            made
+        } else {
+            let target = url::rows(settings, &self.env)?;
+            let limits = Limits {
+                size: settings.pool_size,
+                connect: settings.connect_timeout,
+                acquire: settings.acquire_timeout,
+            };
+            (connect::pool(&target, limits)?, target.at())
         };
         Ok(self.pool.insert(made))
     }

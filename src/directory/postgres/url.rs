@@ -207,9 +207,8 @@ impl Asked {
         let roots = self.roots.filter(|roots| roots != "system").map(PathBuf::from);
         match self.mode.as_deref() {
             Some("disable") => Ok(Tls::Off),
-            Some("require" | "verify-ca" | "verify-full") => Ok(Tls::Verified { roots }),
             Some("prefer" | "allow") | None if is_local && roots.is_none() => Ok(Tls::Off),
-            None => Ok(Tls::Verified { roots }),
+            Some("require" | "verify-ca" | "verify-full") | None => Ok(Tls::Verified { roots }),
             Some(mode @ ("prefer" | "allow")) => Err(UrlError::Opportunistic(mode.to_owned())),
             Some(_) => Err(UrlError::Parameter("sslmode is disable, require, verify-ca or verify-full".to_owned())),
         }

@@ -1,4 +1,4 @@
-//! A real Postgres, and a real PgBouncer before it, each in a temporary folder.
+//! A real Postgres, and a real `PgBouncer` before it, each in a temporary folder.
 
 use super::apps::free_port;
 use super::process::Process;
@@ -85,7 +85,7 @@ impl Postgres {
     }
 }
 
-/// PgBouncer in transaction mode. Dropping it ends it.
+/// `PgBouncer` in transaction mode. Dropping it ends it.
 pub(crate) struct Bouncer {
     process: Process,
     port: u16,

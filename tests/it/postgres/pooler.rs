@@ -1,4 +1,4 @@
-//! PgBouncer in transaction mode, as it often stands before a database.
+//! `PgBouncer` in transaction mode, as it often stands before a database.
 
 use super::database;
 use crate::harness::http::{Named, get};
