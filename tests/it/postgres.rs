@@ -3,6 +3,7 @@
 mod conformance;
 mod faults;
 mod pooler;
+mod tls;
 
 use crate::harness::embedgate::{Embedgate, Ended};
 use crate::harness::http::{Named, get};

@@ -14,6 +14,16 @@ use tokio_postgres::{Client, NoTls};
 /// How long the server may take to end.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 
+/// A root, and a certificate of it for `localhost`.
+const CERTIFICATES: &str = "
+    umask 077
+    curve='-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes'
+    openssl req -x509 $curve -keyout ca.key -out ca.pem -subj /CN=root -days 2
+    openssl req $curve -keyout server.key -out server.csr -subj /CN=localhost
+    echo subjectAltName=DNS:localhost >names
+    openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out server.crt
+";
+
 /// A database server. Dropping it kills it and removes its folder.
 pub(crate) struct Postgres {
     process: Option<Process>,
@@ -70,6 +80,33 @@ impl Postgres {
     /// The URL for a role.
     pub(crate) fn url(&self, role: &str) -> String {
         format!("postgres://{role}@127.0.0.1:{}/postgres", self.port)
+    }
+
+    /// The port.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Switches TLS on, with a certificate for `localhost`, and lets `role` in only with it and a password. Gives the file
+    /// with the root to trust.
+    pub(crate) async fn demand_tls(&self, role: &str) -> Result<PathBuf> {
+        let made =
+            as_other_user(Path::new("sh")).args(["-euc", CERTIFICATES]).current_dir(self.folder.path()).output()?;
+        ensure!(made.status.success(), "openssl: {}", String::from_utf8_lossy(&made.stderr));
+        let rules = format!(
+            "hostssl all {role} 127.0.0.1/32 scram-sha-256\nhost all {role} 127.0.0.1/32 reject\nhost all all 127.0.0.1/32 trust\n"
+        );
+        std::fs::write(self.folder.path().join("data/pg_hba.conf"), rules)?;
+        let file = |name: &str| self.folder.path().join(name).display().to_string();
+        for setting in [
+            format!("ssl_cert_file = '{}'", file("server.crt")),
+            format!("ssl_key_file = '{}'", file("server.key")),
+            "ssl = on".to_owned(),
+        ] {
+            self.sql(&format!("alter system set {setting}")).await?;
+        }
+        self.sql("select pg_reload_conf()").await?;
+        Ok(self.folder.path().join("ca.pem"))
     }
 
     /// A connection as superuser.
