@@ -55,6 +55,11 @@ pub trait Source: Send + 'static {
     /// Whether the source can be asked and has nothing newer than what was loaded last.
     fn is_current(&self) -> bool;
 
+    /// How many of the rows that were read cannot be used. A source that refuses them has none.
+    fn unusable_rows(&self) -> usize {
+        0
+    }
+
     /// What keeps the source from telling of changes.
     fn trouble(&self) -> Option<String> {
         None
@@ -231,6 +236,7 @@ impl<S: Source> Follower<S> {
             Change::All => self.load_all().await,
             Change::Org { id, version } => self.load_org(id, version).await,
         };
+        self.metrics.directory_unusable.set(self.source.unusable_rows() as f64);
         match result {
             Ok(()) => self.confirm(),
             Err(Failure::Source(error)) => self.failed(error.to_string()),
@@ -300,3 +306,6 @@ fn publish(snapshot: Snapshot, directory: &Directory, metrics: &Metrics) {
     metrics.directory_loads.increment(1);
     directory.publish(snapshot);
 }
+
+#[cfg(test)]
+mod tests;

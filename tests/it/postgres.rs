@@ -212,6 +212,27 @@ async fn an_import_is_whole_or_not_at_all() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn commands_tell_wrong_use_from_failure() -> Result<()> {
+    let setup = Setup::new("url = 'postgres://nobody:hush@127.0.0.1:1/none'")?;
+    let code = |arguments: &[&str], input: &str, code: i32, said: &str| -> Result<()> {
+        let ended = setup.run(arguments, input)?;
+        let fits = ended.code == Some(code) && ended.stderr.contains(said) && !ended.stderr.contains("hush");
+        ensure!(fits, "{arguments:?}: {ended:?}");
+        Ok(())
+    };
+    code(&["db", "status"], "", 1, "cannot connect to Postgres at 127.0.0.1:1")?;
+    code(&["db", "import", "none.toml"], "", 2, "none.toml: cannot read the file")?;
+    code(&["secret", "seal", "--org", "a b", "--principal", "p"], "hush", 2, "--org: an id is")?;
+    code(&["secret", "seal", "--org", "a", "--principal", "p"], "\n", 2, "a secret has 1 to")?;
+    code(&["secret", "seal", "--org", "a", "--principal", "p"], "hush\nhush", 2, "line break")?;
+    setup.configure("url = 'postgres://u:hush@db.example.com/d?sslmode=prefer'")?;
+    code(&["serve"], "", 2, "directory.postgres.url: sslmode=prefer may fall back to plain text")?;
+    code(&["check"], "", 2, "1 mistake in")?;
+    setup.configure("pool_size = 2")?;
+    code(&["db", "migrate"], "", 2, "does not say where the database is")
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn wrong_states_cannot_be_stored() -> Result<()> {
     let app = Named::start("app").await?;
     let (postgres, _setup) = database(&app).await?;

@@ -147,6 +147,10 @@ impl Source for PostgresSource {
         self.listener.as_ref().is_some_and(Listener::is_current)
     }
 
+    fn unusable_rows(&self) -> usize {
+        self.faults.values().map(Vec::len).sum()
+    }
+
     fn trouble(&self) -> Option<String> {
         self.listener.as_ref().and_then(Listener::trouble)
     }

@@ -99,6 +99,8 @@ async fn an_unusable_row_harms_its_own_organisation_alone() -> Result<()> {
     };
     gateway.process.wait_for_stderr("principal named", named("acme", "principal")).await?;
     gateway.process.wait_for_stderr("app named", named("third", "evil")).await?;
+    let (_, metrics) = get(gateway.admin, "/metrics", None).await?;
+    ensure!(metrics.contains("embedgate_directory_unusable_rows 2"), "{metrics}");
     // A good secret mends it.
     let sealed = setup.run(&["secret", "seal", "--org", "acme", "--principal", "spn"], "hush\n")?;
     postgres.sql(&format!("update embedgate.principal set token = '{}' where org = 'acme'", sealed.stdout)).await?;
