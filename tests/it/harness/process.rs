@@ -117,7 +117,7 @@ impl Drop for Process {
 }
 
 /// Sends a signal with the shell's own `kill`: the standard library has only SIGKILL, and unsafe code is forbidden.
-fn signal(name: &str, target: &str) -> Result<()> {
+pub(crate) fn signal(name: &str, target: &str) -> Result<()> {
     let sent = Command::new("sh").args(["-c", r#"kill -s "$0" -- "$1""#, name, target]).output()?;
     if !sent.status.success() {
         bail!("cannot send SIG{name} to {target}: {}", String::from_utf8_lossy(&sent.stderr));

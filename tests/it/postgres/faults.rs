@@ -3,6 +3,7 @@
 use super::{Setup, database, organisation};
 use crate::harness::http::{Named, get};
 use crate::harness::postgres::Postgres;
+use crate::harness::process::signal;
 use crate::harness::{PATIENCE, until};
 use anyhow::{Context as _, Result, ensure};
 
@@ -10,16 +11,68 @@ use anyhow::{Context as _, Result, ensure};
 async fn a_lost_notice_is_made_good_by_the_reconnect() -> Result<()> {
     let (one, two) = (Named::start("one").await?, Named::start("two").await?);
     let (postgres, setup) = database(&one).await?;
+    setup.configure(&format!("url = '{}'\nresync_interval = '1h'", postgres.url("embedgate_serve")))?;
     let gateway = setup.ready().await?;
     let token = setup.token("acme")?;
     gateway.expect_app("editor", &token, "one").await?;
-    // A change without its notice, as if the notice had been lost on the way; then the connection is lost as well.
-    let silent = "begin; set local session_replication_role = replica";
-    postgres.sql(&format!("{silent}; update embedgate.app set url = '{}'; commit", two.url())).await?;
+    postgres.sql(&silently(&two)).await?;
     gateway.expect_app("editor", &token, "one").await?;
     let listener =
         "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'embedgate listener'";
     ensure!(postgres.client().await?.query(listener, &[]).await?.len() == 1, "one connection listens");
+    gateway.until_app("editor", &token, |status, body| status == 200 && body == "two").await?;
+    gateway.process.stop().await
+}
+
+/// A change of all apps without a notice, as if that had been lost on the way.
+fn silently(app: &Named) -> String {
+    let begin = "begin; set local session_replication_role = replica";
+    format!("{begin}; update embedgate.app set url = '{}'; commit", app.url())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_notice_is_made_good_by_the_next_full_read() -> Result<()> {
+    let (one, two) = (Named::start("one").await?, Named::start("two").await?);
+    let (postgres, setup) = database(&one).await?;
+    setup.configure(&format!("url = '{}'\nresync_interval = '1s'", postgres.url("embedgate_serve")))?;
+    let gateway = setup.ready().await?;
+    postgres.sql(&silently(&two)).await?;
+    gateway.until_app("editor", &setup.token("acme")?, |status, body| status == 200 && body == "two").await?;
+    gateway.process.stop().await
+}
+
+/// A server process that does nothing more, and keeps its connection open.
+struct Frozen(String);
+
+impl Frozen {
+    fn new(pid: i32) -> Result<Self> {
+        let pid = pid.to_string();
+        signal("STOP", &pid)?;
+        Ok(Self(pid))
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        // It would outlive its server otherwise.
+        let _ = signal("CONT", &self.0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_connection_is_given_up_and_made_anew() -> Result<()> {
+    let (one, two) = (Named::start("one").await?, Named::start("two").await?);
+    let (postgres, setup) = database(&one).await?;
+    setup.configure(&format!("url = '{}'\nresync_interval = '1h'", postgres.url("embedgate_serve")))?;
+    let mut gateway = setup.ready().await?;
+    let token = setup.token("acme")?;
+    gateway.expect_app("editor", &token, "one").await?;
+    let listener = "select pid from pg_stat_activity where application_name = 'embedgate listener'";
+    let _frozen = Frozen::new(postgres.client().await?.query_one(listener, &[]).await?.get(0))?;
+    postgres.sql(&format!("update embedgate.app set url = '{}'", two.url())).await?;
+    gateway.expect_app("editor", &token, "one").await?;
+    let lost = |line: &str| line.contains("no sign of life").then_some(());
+    gateway.process.wait_for_stderr("lost sign of life", lost).await?;
     gateway.until_app("editor", &token, |status, body| status == 200 && body == "two").await?;
     gateway.process.stop().await
 }
