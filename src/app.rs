@@ -112,6 +112,7 @@ impl<S: Source> Start<S> {
     /// [`StartError`]; nothing is left running.
     pub fn run(self) -> Result<Gateway, StartError> {
         let Self { config, env, mut source, keys, log, clock, listeners } = self;
+        forbid_core_dumps();
         let control = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let metrics = Arc::new(Metrics::new().map_err(io::Error::other)?);
         let directory = Arc::new(Directory::default());
@@ -194,6 +195,14 @@ fn firefly(config: &Config, env: &Env) -> Result<Option<Firefly>, StartError> {
 
 /// File descriptors kept for everything but connections of clients and their upstreams.
 const RESERVED_FILES: u64 = 64;
+
+/// Session keys and tokens are in memory: they must not be written to a disk when the process crashes.
+fn forbid_core_dumps() {
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    if let Err(error) = setrlimit(Resource::Core, none) {
+        tracing::warn!(%error, "core dumps could not be switched off");
+    }
+}
 
 /// The limit on connections: what was configured, else half of the file descriptors, as each may need one upstream.
 fn max_connections(configured: usize) -> usize {

@@ -210,6 +210,8 @@ pub struct Upstreams {
     pub idle_timeout: Duration,
     /// How long an unused connection is kept.
     pub pool_idle_timeout: Duration,
+    /// How long nothing may move on a WebSocket before its client is pinged; zero for never.
+    pub ping_interval: Duration,
     /// Unused connections kept per node and worker.
     pub pool_max_idle: usize,
     /// Protocols a client may upgrade to, in lower case.
@@ -290,6 +292,18 @@ impl Config {
     /// # Errors
     /// Everything that is wrong, not only the first thing.
     pub fn parse(text: &str, path: &Path, env: &Env) -> Result<Self, Mistakes> {
-        parse::config(text, path, env)
+        let (config, checked) = parse::config(text, path, env);
+        checked.map(|()| config)
+    }
+
+    /// Reads and checks a file for somebody who wants to see what else is wrong: the values, with defaults in the place
+    /// of wrong ones, and the mistakes. Nothing may run on such values.
+    ///
+    /// # Errors
+    /// When there is no file to read.
+    pub fn examine(path: &Path, env: &Env) -> Result<(Self, Vec<Mistake>), Mistakes> {
+        let text = std::fs::read_to_string(path).map_err(|error| Mistakes::unreadable(path, &error))?;
+        let (config, checked) = parse::config(&text, path, env);
+        Ok((config, checked.err().map(|mistakes| mistakes.0).unwrap_or_default()))
     }
 }

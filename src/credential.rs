@@ -10,13 +10,15 @@ use crate::metrics::Metrics;
 use crate::model::reject::{Class, Reject};
 use crate::model::tables::PrincipalKind;
 use crate::model::upstream::ServicePrincipal;
+use crate::model::url::BaseUrl;
 use crate::net::dial::Dialer;
 use keeper::{Keeper, Link, State};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 /// Why there is no token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -45,7 +47,9 @@ impl From<MintError> for Reject {
 }
 
 /// Calls to issuers under way at once, over all principals: after a restart every organisation asks at the same moment.
-const MAX_MINTS: usize = 64;
+const MAX_MINTS: usize = 256;
+/// Calls to one issuer under way at once, so that one which hangs does not take the turns of the others.
+const MAX_MINTS_PER_ISSUER: usize = 8;
 /// A rejected token leads to a new one at most once in this time, or an app that answers 401 by itself would be a storm.
 const FORCE_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -56,6 +60,21 @@ pub struct Settings {
     pub timeout: Duration,
     /// Tokens are refreshed ahead as long as their last use is not longer ago.
     pub refresh_idle: Duration,
+}
+
+impl Shared {
+    /// The turns at an issuer.
+    fn turns(&self, issuer: &BaseUrl) -> Arc<Semaphore> {
+        // Poisoning would mean a panic between two map operations; the map is whole either way.
+        let mut issuers = self.issuers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(turns) = issuers.get(issuer).and_then(Weak::upgrade) {
+            return turns;
+        }
+        issuers.retain(|_, turns| turns.strong_count() > 0);
+        let turns = Arc::new(Semaphore::new(MAX_MINTS_PER_ISSUER));
+        issuers.insert(issuer.clone(), Arc::downgrade(&turns));
+        turns
+    }
 }
 
 /// Gets tokens and keeps them fresh. Its work runs on the control runtime, apart from the requests.
@@ -70,6 +89,8 @@ struct Shared {
     metrics: Arc<Metrics>,
     settings: Settings,
     permits: Semaphore,
+    /// Turns at each issuer; those nobody holds are forgotten.
+    issuers: Mutex<HashMap<BaseUrl, Weak<Semaphore>>>,
     /// The keeper of each principal in use, by its token cell.
     keepers: Mutex<HashMap<u64, Link>>,
 }
@@ -79,11 +100,12 @@ impl Minter {
     #[must_use]
     pub fn new(dialer: Dialer, clock: Clock, metrics: Arc<Metrics>, settings: Settings, runtime: Handle) -> Self {
         let permits = Semaphore::new(MAX_MINTS);
-        let shared = Shared { dialer, clock, metrics, settings, permits, keepers: Mutex::default() };
+        let (issuers, keepers) = (Mutex::default(), Mutex::default());
+        let shared = Shared { dialer, clock, metrics, settings, permits, issuers, keepers };
         Self { shared: Arc::new(shared), runtime }
     }
 
-    /// The principal's token; waits for the issuer only when there is none.
+    /// The principal's token; waits for the issuer only when there is none, and no longer than two calls may take.
     ///
     /// # Errors
     /// [`MintError`] of the last attempt, also for a while after it.
@@ -91,6 +113,14 @@ impl Minter {
         if principal.kind == PrincipalKind::Unusable {
             return Err(MintError::Refused("its row in the directory cannot be used; the log says why".into()));
         }
+        let limit = self.shared.settings.timeout * 2;
+        timeout(limit, self.wait_for_token(principal)).await.unwrap_or_else(|_| {
+            let cause = format!("no turn at {} within {limit:?}", principal.issuer);
+            Err(MintError::Unavailable { cause, retry_after: None })
+        })
+    }
+
+    async fn wait_for_token(&self, principal: &ServicePrincipal) -> Result<Arc<Token>, MintError> {
         let mut link = self.link(principal);
         loop {
             if let Some(token) = principal.token.get(self.shared.clock.now()) {
@@ -105,14 +135,15 @@ impl Minter {
                 Err(_) => link = self.link(principal),
             }
             // `Ready` without a usable token means the token just expired: wait for the change the wish brings.
-            if principal.token.get(self.shared.clock.now()).is_none() {
-                let _ = link.state.changed().await;
+            let expired = principal.token.get(self.shared.clock.now()).is_none();
+            if expired && link.state.changed().await.is_err() {
+                link = self.link(principal);
             }
         }
     }
 
-    /// A token other than `stale`, which the upstream did not accept. `None` when one was got only a moment ago and
-    /// another try would not help.
+    /// A token other than `stale`, which the upstream did not accept; one call to the issuer for all that ask at the same
+    /// time. `None` when `stale` was got only a moment ago and another try would not help.
     ///
     /// # Errors
     /// [`MintError`] when the issuer gives none.
@@ -127,11 +158,14 @@ impl Minter {
             return Ok(Some(token));
         }
         let mut link = self.link(principal);
-        if !link.may_force(FORCE_INTERVAL) {
-            return Ok(None);
-        }
         link.state.mark_unchanged();
-        link.force.notify_one();
+        // After a failure the issuer is left alone, and a request does not wait for that to end.
+        if let State::Failed(error) = &*link.state.borrow() {
+            return Err(error.clone());
+        }
+        if !link.force(FORCE_INTERVAL) {
+            return Ok(fresh());
+        }
         loop {
             if link.state.changed().await.is_err() {
                 return Ok(fresh());

@@ -2,4 +2,5 @@
 
 pub mod dial;
 pub mod io;
+mod resolve;
 pub mod tls;

@@ -68,6 +68,8 @@ pub struct Settings {
     pub first_byte_timeout: Duration,
     /// How long an answer may stand still.
     pub idle_timeout: Duration,
+    /// How long nothing may move on a WebSocket before its client is pinged; zero for never.
+    pub ping_interval: Duration,
     /// How long a connection to an upstream is kept for the next request.
     pub pool_idle_timeout: Duration,
     /// How many of those are kept for a node by each worker.
@@ -111,6 +113,7 @@ impl Settings {
             tls_handshake_timeout: limits.tls_handshake_timeout,
             first_byte_timeout: upstreams.first_byte_timeout,
             idle_timeout: upstreams.idle_timeout,
+            ping_interval: upstreams.ping_interval,
             pool_idle_timeout: upstreams.pool_idle_timeout,
             pool_max_idle: upstreams.pool_max_idle,
             upgrades: upstreams.upgrades.clone(),

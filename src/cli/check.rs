@@ -1,6 +1,6 @@
 //! `embedgate check`.
 
-use super::{ConfigArg, Wrong};
+use super::{ConfigArg, Wrong, print};
 use crate::config::{Config, DirectorySource, Env, Mistake, Mistakes, Postgres};
 use crate::directory::file;
 use crate::directory::postgres::{self, url};
@@ -26,10 +26,11 @@ impl Check {
         let path = self.config.path(env);
         let (orgs, mistakes) = check(&path, env);
         if self.json {
-            println!("{:#}", report(&mistakes));
+            print(format_args!("{:#}", report(&mistakes)))?;
         } else if mistakes.is_empty() {
-            let orgs = orgs.map(|orgs| format!(", {orgs} organisations")).unwrap_or_default();
-            println!("{}: fine{orgs}", path.display());
+            let plural = if orgs == Some(1) { "organisation" } else { "organisations" };
+            let orgs = orgs.map(|orgs| format!(", {orgs} {plural}")).unwrap_or_default();
+            print(format_args!("{}: fine{orgs}", path.display()))?;
         }
         if mistakes.is_empty() {
             return Ok(());
@@ -37,7 +38,7 @@ impl Check {
         let count = mistakes.len();
         let plural = if count == 1 { "mistake" } else { "mistakes" };
         if !self.json {
-            println!("{}", Mistakes(mistakes));
+            print(Mistakes(mistakes))?;
         }
         Err(Wrong(format!("{count} {plural} in {}", path.display())).into())
     }
@@ -45,37 +46,21 @@ impl Check {
 
 /// How many organisations the directory file has, if that is the source, and everything that is wrong.
 fn check(path: &Path, env: &Env) -> (Option<usize>, Vec<Mistake>) {
-    let config = match Config::load(path, env) {
-        Ok(config) => config,
+    let (config, mut mistakes) = match Config::examine(path, env) {
+        Ok(examined) => examined,
         Err(mistakes) => return (None, mistakes.0),
     };
-    let mut mistakes = Vec::new();
-    let mut add = |key: &str, message: String| {
-        mistakes.push(Mistake { file: path.to_owned(), line: None, key: key.to_owned(), message });
-    };
-    let vault = match Keys::load(&config.session.keys, env) {
-        Ok(keys) => Arc::clone(keys.vault()),
-        Err(errors) => {
-            for error in errors {
-                add("session.keys", error.to_string());
-            }
-            Arc::default()
-        }
-    };
-    if let Some(Err(error)) = config.firefly_v1.as_ref().map(|firefly| keys::read(&firefly.key, env)) {
-        add("firefly.encryption_key", error.to_string());
-    }
-    if let Err(error) = tls::client_config(config.upstreams.ca_file.as_deref()) {
-        add("upstreams.ca_file", error.to_string());
-    }
-    if let Some(Err(error)) = config.server.tls.as_ref().map(|files| tls::server_config(&files.cert, &files.key)) {
-        add("server.tls", error.to_string());
-    }
-    if let Some(Err(error)) = config.postgres.as_ref().map(|settings| postgres_urls(settings, env)) {
-        add("directory.postgres", error.to_string());
-    }
+    // What follows from a mistake in one section is no mistake of its own. Without a key, it may be in any section.
+    let wrong: Vec<String> = mistakes.iter().map(|mistake| mistake.key.clone()).collect();
+    let is_good = |section: &str| !wrong.iter().any(|key| key.is_empty() || key.starts_with(section));
+    mistakes.extend(outside(&config, path, env, is_good));
     // The database is not asked: what is in it is for its constraints, and `embedgate db status` tells of it.
     let DirectorySource::File { path: directory } = &config.directory else { return (None, mistakes) };
+    if !is_good("directory") || !is_good("upstreams") {
+        return (None, mistakes);
+    }
+    // A key that cannot be had has been reported; then nothing opens.
+    let vault = Keys::load(&config.session.keys, env).map(|keys| Arc::clone(keys.vault())).unwrap_or_default();
     match file::load(directory, &config.upstreams.allowed, env, &vault) {
         Ok(tables) => (Some(tables.orgs.len()), mistakes),
         Err(more) => {
@@ -88,6 +73,42 @@ fn check(path: &Path, env: &Env) -> (Option<usize>, Vec<Mistake>) {
 fn postgres_urls(settings: &Postgres, env: &Env) -> Result<(), postgres::Error> {
     url::rows(settings, env)?;
     url::listen(settings, env).map(drop)
+}
+
+/// What is wrong with the keys and certificates that the good sections name.
+fn outside(config: &Config, path: &Path, env: &Env, is_good: impl Fn(&str) -> bool) -> Vec<Mistake> {
+    let mut mistakes = Vec::new();
+    let mut add = |key: &str, message: String| {
+        mistakes.push(Mistake { file: path.to_owned(), line: None, key: key.to_owned(), message });
+    };
+    if is_good("session.keys")
+        && let Err(errors) = Keys::load(&config.session.keys, env)
+    {
+        for error in errors {
+            add("session.keys", error.to_string());
+        }
+    }
+    if is_good("firefly")
+        && let Some(Err(error)) = config.firefly_v1.as_ref().map(|firefly| keys::read(&firefly.key, env))
+    {
+        add("firefly.encryption_key", error.to_string());
+    }
+    if is_good("upstreams")
+        && let Err(error) = tls::client_config(config.upstreams.ca_file.as_deref())
+    {
+        add("upstreams.ca_file", error.to_string());
+    }
+    if is_good("server.tls")
+        && let Some(Err(error)) = config.server.tls.as_ref().map(|files| tls::server_config(&files.cert, &files.key))
+    {
+        add("server.tls", error.to_string());
+    }
+    if is_good("directory")
+        && let Some(Err(error)) = config.postgres.as_ref().map(|settings| postgres_urls(settings, env))
+    {
+        add("directory.postgres", error.to_string());
+    }
+    mistakes
 }
 
 fn report(mistakes: &[Mistake]) -> serde_json::Value {

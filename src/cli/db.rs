@@ -1,6 +1,6 @@
 //! `embedgate db`.
 
-use super::{ConfigArg, Wrong, token};
+use super::{ConfigArg, Wrong, print, token};
 use crate::config::{Config, Env};
 use crate::directory::file;
 use crate::directory::postgres::import::{Counts, import};
@@ -84,10 +84,9 @@ impl Migrate {
         let mut client = connect(&config, env).await?;
         let applied = migrate::migrate(&mut client).await.map_err(wrong)?;
         for step in &applied {
-            println!("applied {} {}", step.version, step.name);
+            print(format_args!("applied {} {}", step.version, step.name))?;
         }
-        println!("the schema has version {}", migrate::LATEST);
-        Ok(())
+        print(format_args!("the schema has version {}", migrate::LATEST))
     }
 }
 
@@ -97,9 +96,9 @@ impl StatusArgs {
         let client = connect(&config, env).await?;
         let status = migrate::status(&client).await.map_err(wrong)?;
         if self.json {
-            println!("{:#}", report(&status));
+            print(format_args!("{:#}", report(&status)))?;
         } else {
-            print(&status);
+            show(&status)?;
         }
         Ok(migrate::check(status.version)?)
     }
@@ -115,13 +114,14 @@ fn report(status: &Status) -> serde_json::Value {
     })
 }
 
-fn print(status: &Status) {
+fn show(status: &Status) -> Result<()> {
     let version = status.version.map_or_else(|| "none".to_owned(), |version| version.to_string());
-    println!("schema         {version}, needed {}", migrate::LATEST);
-    println!("organisations  {}", status.organisations);
+    print(format_args!("schema         {version}, needed {}", migrate::LATEST))?;
+    print(format_args!("organisations  {}", status.organisations))?;
     for (key, count) in &status.sealed {
-        println!("secrets        {count} sealed with key {key}");
+        print(format_args!("secrets        {count} sealed with key {key}"))?;
     }
+    Ok(())
 }
 
 impl Import {
@@ -131,8 +131,7 @@ impl Import {
         let tables = file::load(&self.file, &config.upstreams.allowed, env, keys.vault()).map_err(Wrong::from)?;
         let mut client = connect(&config, env).await?;
         let counts = import(&mut client, &tables, keys.vault()).await.map_err(wrong);
-        println!("{}", shown(counts.context("nothing was imported")?));
-        Ok(())
+        print(shown(counts.context("nothing was imported")?))
     }
 }
 

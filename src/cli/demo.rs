@@ -1,6 +1,6 @@
 //! `embedgate demo`: everything on this machine, nothing to configure.
 
-use super::{key, local};
+use super::{key, local, print};
 use crate::demo::{self, DemoOrg, WAREHOUSE_ID};
 use crate::secret::Secret;
 use anyhow::{Context, Result};
@@ -40,15 +40,15 @@ impl Demo {
         let stubs = behind.block_on(demo::start(&orgs)).context("cannot start the sample app")?;
         let directory = directory(&orgs, &stubs);
         let gateway = local::Local::start(listeners, &directory, &["127.0.0.1"])?;
-        println!("embedgate demo: a sample app and a SQL warehouse, with the gateway in front\n");
+        print("embedgate demo: a sample app and a SQL warehouse, with the gateway in front\n")?;
         for visitor in &VISITORS {
             let token = gateway.token(visitor.org, visitor.user, visitor.email)?;
-            println!("{} as {}", visitor.name, visitor.email);
-            println!("  open    {}", gateway.link(visitor.org, APP, &token));
-            println!("  sql     {}\n", sql(&gateway.public_url(), &token));
+            print(format_args!("{} as {}", visitor.name, visitor.email))?;
+            print(format_args!("  open    {}", gateway.link(visitor.org, APP, &token)))?;
+            print(format_args!("  sql     {}\n", sql(&gateway.public_url(), &token)))?;
         }
-        println!("  admin   http://{}/metrics", gateway.gateway.admin_address());
-        println!("\nEach link opens the app as that user; the app never sees the session. Ctrl-C ends it.");
+        print(format_args!("  admin   http://{}/metrics", gateway.gateway.admin_address()))?;
+        print("\nEach link opens the app as that user; the app never sees the session. Ctrl-C ends it.")?;
         let result = gateway.run();
         behind.shutdown_background();
         result

@@ -1,6 +1,6 @@
 //! `embedgate dev`: the gateway before an app that runs on this machine.
 
-use super::{Wrong, local};
+use super::{Wrong, local, print};
 use crate::model::url::BaseUrl;
 use anyhow::Result;
 use clap::Args;
@@ -47,11 +47,17 @@ impl Dev {
         );
         let gateway = local::Local::start(local::bind(self.listen)?, &directory, &[url.host()])?;
         let token = gateway.token(ORG, USER, &self.email)?;
-        println!("embedgate is in front of {url}\n");
-        println!("  open    {}", gateway.link(ORG, APP, &token));
-        println!("  curl    curl -s {}/app-proxy/{APP}/ -H 'Authorization: Bearer {token}'", gateway.public_url());
-        println!("  admin   http://{}/metrics", gateway.gateway.admin_address());
-        println!("\nThe app is told that you are {USER} <{}> of organisation {ORG}. Ctrl-C ends it.", self.email);
+        print(format_args!("embedgate is in front of {url}\n"))?;
+        print(format_args!("  open    {}", gateway.link(ORG, APP, &token)))?;
+        print(format_args!(
+            "  curl    curl -s {}/app-proxy/{APP}/ -H 'Authorization: Bearer {token}'",
+            gateway.public_url()
+        ))?;
+        print(format_args!("  admin   http://{}/metrics", gateway.gateway.admin_address()))?;
+        print(format_args!(
+            "\nThe app is told that you are {USER} <{}> of organisation {ORG}. Ctrl-C ends it.",
+            self.email
+        ))?;
         gateway.run()
     }
 }

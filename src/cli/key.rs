@@ -1,5 +1,6 @@
 //! `embedgate key`.
 
+use super::print;
 use anyhow::Result;
 use clap::Subcommand;
 use std::fmt::Write;
@@ -14,9 +15,8 @@ pub(super) enum Key {
 impl Key {
     pub(super) fn run(&self) -> Result<()> {
         match self {
-            Self::Generate => println!("{}", generate()?),
+            Self::Generate => print(generate()?),
         }
-        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! `embedgate secret`.
 
-use super::{ConfigArg, Wrong, token};
+use super::{ConfigArg, Wrong, print, token};
 use crate::config::Env;
 use crate::model::ids::{OrgId, PrincipalId};
 use crate::secret::Secret;
@@ -49,8 +49,7 @@ impl Seal {
             SealError::Random(_) => anyhow::Error::new(error),
             SealError::NoKey | SealError::Length => Wrong(error.to_string()).into(),
         });
-        println!("{}", sealed?);
-        Ok(())
+        print(sealed?)
     }
 }
 

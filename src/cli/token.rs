@@ -1,6 +1,6 @@
 //! `embedgate token`.
 
-use super::{ConfigArg, Wrong, key};
+use super::{ConfigArg, Wrong, key, print};
 use crate::clock::Clock;
 use crate::config::{Env, duration};
 use crate::session::keys::Keys;
@@ -79,8 +79,7 @@ impl Mint {
         let life = self.ttl.unwrap_or(config.session.ttl);
         let session = session(&self.org, &self.user, &self.email, self.app.as_deref(), life)?;
         let token = keys(&config, env)?.ring().seal(Purpose::Session, &session)?;
-        println!("{}", token.context("session.keys names no key to seal with")?);
-        Ok(())
+        print(token.context("session.keys names no key to seal with")?)
     }
 }
 
@@ -107,7 +106,7 @@ impl Inspect {
         if let Err(error) = &accepted {
             report["error"] = error.to_string().into();
         }
-        println!("{report:#}");
+        print(format_args!("{report:#}"))?;
         accepted.map(drop).map_err(|error| anyhow!("the token would be refused: {error}"))
     }
 }

@@ -63,6 +63,7 @@ pub(super) mod keys {
         "connect_timeout",
         "first_byte_timeout",
         "idle_timeout",
+        "ping_interval",
         "pool_idle_timeout",
         "pool_max_idle",
         "upgrades",
@@ -84,13 +85,13 @@ pub(super) mod keys {
     pub(crate) const KEY_SOURCE: &[&str] = &["file", "env"];
 }
 
-/// Reads a text and checks it as a whole.
-pub(super) fn config(text: &str, path: &Path, env: &Env) -> Result<Config, Mistakes> {
+/// Reads a text and checks it as a whole. The values are good only if there are no mistakes.
+pub(super) fn config(text: &str, path: &Path, env: &Env) -> (Config, Result<(), Mistakes>) {
     let mut report = Report::new(path);
     let mut tree = tree::parse_file(text, &mut report);
     env::apply(&mut tree, env, &report);
     let config = all(&Section::root(&tree, &report, keys::ROOT), env);
-    report.finish().map(|()| config)
+    (config, report.finish())
 }
 
 fn all(root: &Section<'_>, env: &Env) -> Config {
@@ -293,6 +294,7 @@ fn upstreams(section: &Section<'_>) -> Upstreams {
         connect_timeout: section.seconds("connect_timeout", 5),
         first_byte_timeout: section.seconds("first_byte_timeout", 180),
         idle_timeout: section.seconds("idle_timeout", 300),
+        ping_interval: section.or("ping_interval", Duration::from_secs(25), Item::duration_or_zero),
         pool_idle_timeout: section.seconds("pool_idle_timeout", 30),
         pool_max_idle: section.or("pool_max_idle", 64, |item| item.integer(0..=100_000)),
         upgrades: upgrades.unwrap_or_else(|| vec!["websocket".to_owned()]),
@@ -325,7 +327,7 @@ fn limits(section: &Section<'_>) -> Limits {
     Limits {
         max_connections: section.or("max_connections", 0, |item| item.integer(0..=10_000_000)),
         header_bytes: section.or("header_bytes", 32_768, |item| item.integer(4_096..=1_048_576)),
-        header_count: section.or("header_count", 100, |item| item.integer(16..=1_000)),
+        header_count: section.or("header_count", 100, |item| item.integer(16..=256)),
         header_timeout: section.seconds("header_timeout", 10),
         keep_alive_timeout: section.seconds("keep_alive_timeout", 75),
         body_idle_timeout: section.seconds("body_idle_timeout", 60),

@@ -7,8 +7,8 @@ use crate::model::tables::PrincipalKind;
 use crate::model::upstream::ServicePrincipal;
 use crate::model::url::BaseUrl;
 use crate::secret::Secret;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, Weak};
+use futures_util::FutureExt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
@@ -31,19 +31,42 @@ pub(super) enum State {
 pub(super) struct Link {
     pub(super) state: watch::Receiver<State>,
     pub(super) wish: Arc<Notify>,
-    pub(super) force: Arc<Notify>,
-    started: Instant,
-    /// Milliseconds after `started` before which no other forced call is made.
-    forced: Arc<AtomicU64>,
+    forced: Arc<Forced>,
+}
+
+/// How requests ask for another token although there is one.
+#[derive(Default)]
+struct Forced {
+    asked: Notify,
+    call: Mutex<ForcedCall>,
+}
+
+#[derive(Default)]
+struct ForcedCall {
+    /// Before this no other is made.
+    not_before: Option<Instant>,
+    /// Whether one was asked for that has not ended.
+    under_way: bool,
+}
+
+impl Forced {
+    fn call(&self) -> MutexGuard<'_, ForcedCall> {
+        // Poisoning would mean a panic between two assignments; both values are whole either way.
+        self.call.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Link {
-    /// Whether a call may be forced now; at most once in `interval`.
-    pub(super) fn may_force(&self, interval: Duration) -> bool {
-        let now = self.started.elapsed().as_millis() as u64;
-        let next = now + interval.as_millis() as u64;
-        let due = |not_before| if now >= not_before { Some(next) } else { None };
-        self.forced.fetch_update(Ordering::AcqRel, Ordering::Acquire, due).is_ok()
+    /// Asks for a call although there is a token, at most once in `interval`. Whether such a call is under way now, so
+    /// that it is worth to wait for its outcome.
+    pub(super) fn force(&self, interval: Duration) -> bool {
+        let mut call = self.forced.call();
+        let now = Instant::now();
+        if call.not_before.is_none_or(|due| now >= due) {
+            *call = ForcedCall { not_before: Some(now + interval), under_way: true };
+            self.forced.asked.notify_one();
+        }
+        call.under_way
     }
 }
 
@@ -58,7 +81,7 @@ pub(super) struct Keeper {
     cell: Weak<TokenCell>,
     state: watch::Sender<State>,
     wish: Arc<Notify>,
-    force: Arc<Notify>,
+    forced: Arc<Forced>,
     failures: u32,
 }
 
@@ -80,7 +103,7 @@ const MAX_LEAD: Duration = Duration::from_secs(20 * 60);
 impl Keeper {
     pub(super) fn new(principal: &ServicePrincipal, shared: Arc<Shared>, key: u64) -> (Self, Link) {
         let (state, states) = watch::channel(State::Minting);
-        let (wish, force) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (wish, forced) = (Arc::new(Notify::new()), Arc::<Forced>::default());
         let keeper = Self {
             shared,
             key,
@@ -91,10 +114,10 @@ impl Keeper {
             cell: Arc::downgrade(&principal.token),
             state,
             wish: Arc::clone(&wish),
-            force: Arc::clone(&force),
+            forced: Arc::clone(&forced),
             failures: 0,
         };
-        (keeper, Link { state: states, wish, force, started: Instant::now(), forced: Arc::default() })
+        (keeper, Link { state: states, wish, forced })
     }
 
     /// Mints, waits until the next time, and again; until nobody needs the token any more.
@@ -119,7 +142,9 @@ impl Keeper {
         if !self.is_usable() {
             self.state.send_replace(State::Minting);
         }
-        // The semaphore is never closed.
+        // The semaphores are never closed.
+        let turns = self.shared.turns(&self.issuer);
+        let _turn = turns.acquire().await;
         let _permit = self.shared.permits.acquire().await;
         let limit = self.shared.settings.timeout;
         let call = oauth::client_credentials(&self.shared.dialer, &self.issuer, client_id, client_secret);
@@ -141,7 +166,7 @@ impl Keeper {
     /// Waits with a good token until it is time for the next.
     async fn rest(&mut self, life: Duration) -> Woken {
         self.failures = 0;
-        self.state.send_replace(State::Ready);
+        self.settle(State::Ready);
         let lead = (life / 2).min(MAX_LEAD);
         // Spread, so that principals first used together are not refreshed together.
         let pause = life.saturating_sub(lead.mul_f64(1.0 - 0.1 * random_unit()));
@@ -149,7 +174,7 @@ impl Keeper {
         loop {
             tokio::select! {
                 () = tokio::time::sleep_until(until) => break,
-                () = self.force.notified() => return Woken::Mint,
+                () = self.forced.asked.notified() => return Woken::Mint,
                 () = self.wish.notified() => {
                     // Wishes of requests that came before the token did.
                     if self.is_usable() { continue }
@@ -166,7 +191,7 @@ impl Keeper {
         tracing::warn!(org = %self.org, principal = %self.id, %error, attempt = self.failures, "no token for principal");
         let pause = self.pause_after(&error);
         let usable = self.is_usable();
-        self.state.send_replace(State::Failed(error));
+        self.settle(State::Failed(error));
         sleep(pause).await;
         if usable {
             return if self.is_in_use() { Woken::Mint } else { Woken::Stop };
@@ -175,13 +200,21 @@ impl Keeper {
         let asked = async {
             tokio::select! {
                 () = self.wish.notified() => {}
-                () = self.force.notified() => {}
+                () = self.forced.asked.notified() => {}
             }
         };
         match timeout(FORGET_FAILURE, asked).await {
             Ok(()) if self.cell.strong_count() > 0 => Woken::Mint,
             _ => Woken::Stop,
         }
+    }
+
+    /// Tells the outcome of a call. It is the outcome of a forced one, too, that was asked for meanwhile.
+    fn settle(&self, state: State) {
+        let mut call = self.forced.call();
+        call.under_way = false;
+        let _ = self.forced.asked.notified().now_or_never();
+        self.state.send_replace(state);
     }
 
     fn count(&mut self, error: &MintError) {

@@ -69,6 +69,9 @@ pub trait Source: Send + 'static {
 /// How often a file is looked at. Mounted secrets and config maps change by renaming, which no watch of a file sees.
 const POLL: Duration = Duration::from_secs(1);
 
+/// After so many looks everything is read again, for what the file only names.
+const RESYNC_LOOKS: u32 = 60;
+
 /// The source that reads a directory file.
 pub struct FileSource {
     path: PathBuf,
@@ -76,6 +79,8 @@ pub struct FileSource {
     env: Env,
     vault: Arc<Vault>,
     seen: Option<Stamp>,
+    loaded: Option<Tables>,
+    looks: u32,
 }
 
 /// What tells that a file is another than before.
@@ -91,7 +96,13 @@ impl FileSource {
     /// A source that reads `path`.
     #[must_use]
     pub fn new(path: PathBuf, policy: AllowedHosts, env: Env, vault: Arc<Vault>) -> Self {
-        Self { path, policy, env, vault, seen: None }
+        Self { path, policy, env, vault, seen: None, loaded: None, looks: 0 }
+    }
+
+    /// Whether the same file gives other rows: secrets have files of their own.
+    fn reads_otherwise(&self) -> bool {
+        file::load(&self.path, &self.policy, &self.env, &self.vault)
+            .is_ok_and(|tables| Some(&tables) != self.loaded.as_ref())
     }
 
     fn stamp(&self) -> Option<Stamp> {
@@ -111,13 +122,16 @@ impl Source for FileSource {
     async fn load(&mut self) -> Result<Tables, Mistakes> {
         // The stamp first: a change during the read shows as another change.
         self.seen = self.stamp();
-        file::load(&self.path, &self.policy, &self.env, &self.vault)
+        let tables = file::load(&self.path, &self.policy, &self.env, &self.vault)?;
+        self.loaded = Some(tables.clone());
+        Ok(tables)
     }
 
     async fn changed(&mut self) -> Change {
         loop {
             sleep(POLL).await;
-            if self.stamp() != self.seen {
+            self.looks = self.looks.wrapping_add(1);
+            if self.stamp() != self.seen || (self.looks.is_multiple_of(RESYNC_LOOKS) && self.reads_otherwise()) {
                 return Change::All;
             }
         }

@@ -2,14 +2,15 @@
 //! changes its mind between check and use (DNS rebinding) gains nothing.
 
 use super::io::{self as stream, Io};
+use super::resolve::Resolver;
 use crate::model::url::{BaseUrl, Scheme};
 use rustls::ClientConfig;
 use rustls_pki_types::{IpAddr as TlsIpAddr, ServerName};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, TlsStream};
 
 /// Why no connection came about.
@@ -46,6 +47,7 @@ pub enum DialError {
 #[derive(Clone)]
 pub struct Dialer {
     tls: TlsConnector,
+    resolver: Arc<Resolver>,
     private: bool,
     timeout: Duration,
 }
@@ -55,7 +57,7 @@ impl Dialer {
     /// not on the public internet.
     #[must_use]
     pub fn new(tls: Arc<ClientConfig>, private: bool, timeout: Duration) -> Self {
-        Self { tls: TlsConnector::from(tls), private, timeout }
+        Self { tls: TlsConnector::from(tls), resolver: Arc::default(), private, timeout }
     }
 
     /// Connects to the host of `url`.
@@ -82,7 +84,7 @@ impl Dialer {
 
     async fn tcp(&self, url: &BaseUrl) -> Result<TcpStream, DialError> {
         let mut refused = None;
-        for address in resolve(url).await? {
+        for address in self.resolver.addresses(url).await? {
             if !self.private && !is_public(address.ip()) {
                 let host = url.host().to_owned();
                 refused.get_or_insert(DialError::Prohibited { host, address: address.ip() });
@@ -98,19 +100,6 @@ impl Dialer {
             DialError::Resolve { host: url.host().to_owned(), cause }
         }))
     }
-}
-
-async fn resolve(url: &BaseUrl) -> Result<Vec<SocketAddr>, DialError> {
-    if let Some(ip) = url.ip() {
-        return Ok(vec![SocketAddr::new(ip, url.port())]);
-    }
-    if url.is_loopback() {
-        // Names below localhost never go to a resolver (RFC 6761 6.3).
-        let both = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
-        return Ok(both.map(|ip| SocketAddr::new(ip, url.port())).to_vec());
-    }
-    let found = lookup_host((url.host(), url.port())).await;
-    found.map(Iterator::collect).map_err(|cause| DialError::Resolve { host: url.host().to_owned(), cause })
 }
 
 fn server_name(url: &BaseUrl) -> io::Result<ServerName<'static>> {
@@ -154,11 +143,10 @@ fn is_public_v6(ip: Ipv6Addr) -> bool {
         [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
             v4(high, low)
         }
-        // Unspecified, loopback and the old compatible form; local NAT64 (RFC 8215); Teredo (RFC 4380), which carries an
-        // IPv4 address in disguise; documentation.
-        [0, 0, 0, 0, 0, 0, ..] | [0x64, 0xff9b, 1, ..] | [0x2001, 0 | 0xdb8, ..] => false,
-        // Unique local, link-local, site-local, multicast.
-        [first, ..] => first & 0xfe00 != 0xfc00 && first & 0xff80 != 0xfe80 && first & 0xff00 != 0xff00,
+        // Teredo (RFC 4380), which carries an IPv4 address in disguise; documentation (RFC 3849, RFC 9637).
+        [0x2001, 0 | 0xdb8, ..] | [0x3fff, 0..=0x0fff, ..] => false,
+        // Of the rest only what is assigned as global unicast (RFC 4291 2.4).
+        [first, ..] => first & 0xe000 == 0x2000,
     }
 }
 
@@ -203,6 +191,9 @@ mod tests {
             "64:ff9b:1::1",
             "2002:7f00:1::",
             "2001:db8::1",
+            "3fff::1",
+            "5f00::1",
+            "::ffff:0:127.0.0.1",
             "2001::1",
             "::7f00:1",
         ] {

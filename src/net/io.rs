@@ -37,6 +37,12 @@ impl Io {
         let _ = SockRef::from(self.tcp()).set_linger(Some(Duration::ZERO));
     }
 
+    /// Makes the close an ordinary one again.
+    pub fn close_in_order(&self) {
+        // Best effort: where it cannot be set the peer may take a complete message for a broken one, never the reverse.
+        let _ = SockRef::from(self.tcp()).set_linger(None);
+    }
+
     fn tcp(&self) -> &TcpStream {
         match self {
             Self::Plain(tcp) => tcp,

@@ -33,6 +33,8 @@ pub(super) enum Cut {
     UpstreamFraming,
     /// The gateway is going away.
     Drain,
+    /// The session ended while a tunnel was open.
+    SessionEnd,
 }
 
 impl Cut {
@@ -47,6 +49,7 @@ impl Cut {
             Self::UpstreamReset => write!(out, "upstream reset"),
             Self::UpstreamFraming => write!(out, "gateway: malformed answer"),
             Self::Drain => write!(out, "gateway: drain"),
+            Self::SessionEnd => write!(out, "gateway: session ended"),
         };
     }
 }

@@ -42,15 +42,16 @@ pub(super) enum NoHead {
 
 /// Bytes read before a head is looked at; most heads fit.
 const HEAD_READ: usize = 16 * 1024;
+/// How long a fresh connection may take to ask when the worker drains.
+const LAST_CALL: Duration = Duration::from_secs(1);
 /// How much of an unread body is thrown away so that the client can read its answer.
 const MAX_DISCARD: usize = 256 * 1024;
 /// How long that may take.
 const DISCARD_TIME: Duration = Duration::from_secs(2);
 
 impl Client {
-    pub(super) fn new(io: Io, peer: IpAddr, worker: &Worker) -> Self {
+    pub(super) fn new(io: Io, peer: IpAddr, registration: Registration, worker: &Worker) -> Self {
         let timer = Timer::new(worker.plane.settings.header_timeout);
-        let registration = worker.streams.register();
         Self { io, peer, unread: Vec::new(), outbox: Outbox::default(), timer, registration }
     }
 
@@ -59,7 +60,12 @@ impl Client {
     pub(super) async fn read_head(&mut self, worker: &Worker, head: &mut Vec<u8>, first: bool) -> Result<(), NoHead> {
         head.clear();
         std::mem::swap(head, &mut self.unread);
-        let mut reading = Reading { end: HeadEnd::default(), deadline: first_deadline(worker, first) };
+        let mut reading = Reading {
+            end: HeadEnd::default(),
+            deadline: first_deadline(worker, first || !head.is_empty()),
+            first,
+            opened: Instant::now(),
+        };
         poll_fn(|cx| self.poll_head(cx, worker, head, &mut reading)).await
     }
 
@@ -114,9 +120,18 @@ impl Client {
     }
 
     /// A connection between requests ends when the worker drains or the keep-alive time is over.
-    fn poll_impatience(&mut self, cx: &mut Context<'_>, head: &[u8], reading: &Reading) -> Poll<Result<(), NoHead>> {
+    fn poll_impatience(
+        &mut self,
+        cx: &mut Context<'_>,
+        head: &[u8],
+        reading: &mut Reading,
+    ) -> Poll<Result<(), NoHead>> {
         if head.is_empty() && self.registration.poll_drain(cx).is_ready() {
-            return Poll::Ready(Err(NoHead::Quiet));
+            if !reading.first {
+                return Poll::Ready(Err(NoHead::Quiet));
+            }
+            // Who has connected but not asked yet was promised nothing less than who did a moment earlier.
+            reading.deadline = reading.deadline.min(reading.opened + LAST_CALL);
         }
         ready!(self.timer.poll(cx, reading.deadline));
         Poll::Ready(Err(if head.is_empty() { NoHead::Quiet } else { NoHead::Slow }))
@@ -175,4 +190,7 @@ fn first_deadline(worker: &Worker, first: bool) -> Instant {
 struct Reading {
     end: HeadEnd,
     deadline: Instant,
+    /// Whether nothing was served yet on the connection.
+    first: bool,
+    opened: Instant,
 }

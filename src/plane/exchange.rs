@@ -19,6 +19,8 @@ use tokio::time::Instant;
 pub(super) enum Failure {
     ClientGone,
     ClientSlow,
+    /// The answer did not begin in time.
+    NoAnswer,
     ClientFraming(&'static str),
     TooLarge,
     UpstreamSlow,
@@ -40,7 +42,9 @@ pub(super) struct Exchange<'a> {
     upload: Upload,
     /// Whether the client understands interim answers.
     takes_interim: bool,
-    /// When patience ends; moved on by progress.
+    /// Whether the answer is on its way to the client.
+    answering: bool,
+    /// When patience with the upstream's answer ends; moved on by progress.
     deadline: Instant,
 }
 
@@ -50,6 +54,8 @@ struct Upload {
     chunked: bool,
     state: Sending,
     received: u64,
+    /// When patience with the body ends; moved on by progress.
+    deadline: Instant,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -60,6 +66,8 @@ enum Sending {
     Refused,
 }
 
+/// Interim answers to one request. Apps may send one now and then to say that they are still at it.
+const MAX_INTERIM: usize = 100;
 /// Bytes read at once while a head is expected.
 const HEAD_READ: usize = 16 * 1024;
 
@@ -67,17 +75,18 @@ impl<'a> Exchange<'a> {
     pub(super) fn new(worker: &'a Worker, client: &'a mut Client, io: Io, head: &Head<'_>) -> Self {
         let decoder = Decoder::new(head.framing);
         let state = if decoder.is_done() { Sending::Done } else { Sending::Body };
-        let settings = &worker.plane.settings;
-        let patience = if state == Sending::Done { settings.first_byte_timeout } else { settings.body_idle_timeout };
+        let (settings, now) = (&worker.plane.settings, Instant::now());
+        let chunked = head.framing == Framing::Chunked;
         Self {
             worker,
             client,
             io,
             outbox: Outbox::default(),
             input: Vec::new(),
-            upload: Upload { decoder, chunked: head.framing == Framing::Chunked, state, received: 0 },
+            upload: Upload { decoder, chunked, state, received: 0, deadline: now + settings.body_idle_timeout },
             takes_interim: head.http11,
-            deadline: Instant::now() + patience,
+            answering: false,
+            deadline: now + settings.first_byte_timeout,
         }
     }
 
@@ -96,13 +105,14 @@ impl<'a> Exchange<'a> {
     /// # Errors
     /// [`Failure`]; nothing but interim answers has been sent to the client.
     pub(super) async fn answer(&mut self) -> Result<usize, Failure> {
-        loop {
-            let mut end = HeadEnd::default();
+        for _ in 0..=MAX_INTERIM {
+            let mut end = HeadEnd::of_answer();
             let length = poll_fn(|cx| self.poll_answer(cx, &mut end)).await?;
             if !self.pass_interim(length)? {
                 return Ok(length);
             }
         }
+        Err(Failure::UpstreamFraming("too many interim answers"))
     }
 
     /// Passes an interim answer (RFC 9110 15.2) on; false when the answer is final.
@@ -115,8 +125,11 @@ impl<'a> Exchange<'a> {
         }
         let head = response::Head::parse(&self.input[..length], &mut positions, limits, false)
             .map_err(|_| Failure::UpstreamFraming("an interim answer is malformed"))?;
+        if !head.is_interim() {
+            return Ok(false);
+        }
         if self.takes_interim {
-            let to_client = ToClient { head: &head, framing: Framing::Empty, connection: None };
+            let to_client = ToClient { head: &head, ours: false, framing: Framing::Empty, connection: None };
             to_client.write(self.client.outbox.buffer());
         }
         self.input.drain(..length);
@@ -124,8 +137,14 @@ impl<'a> Exchange<'a> {
     }
 
     fn poll_answer(&mut self, cx: &mut Context<'_>, end: &mut HeadEnd) -> Poll<Result<usize, Failure>> {
-        if let Poll::Ready(Err(_)) = self.client.outbox.poll_flush(cx, &mut self.client.io) {
-            return Poll::Ready(Err(Failure::ClientGone));
+        // An interim answer must be gone before more is read, or an app could fill the memory with them.
+        match self.client.outbox.poll_flush(cx, &mut self.client.io) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(_)) => return Poll::Ready(Err(Failure::ClientGone)),
+            Poll::Pending => {
+                ready!(self.client.timer.poll(cx, self.deadline));
+                return Poll::Ready(Err(Failure::ClientSlow));
+            }
         }
         let sent = match self.poll_upload(cx) {
             Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
@@ -154,16 +173,28 @@ impl<'a> Exchange<'a> {
                 Poll::Pending => break,
             }
         }
-        ready!(self.client.timer.poll(cx, self.deadline));
-        let waits_for_client = !sent && self.outbox.is_empty();
-        Poll::Ready(Err(if waits_for_client { Failure::ClientSlow } else { Failure::UpstreamSlow }))
+        let deadline = if sent { self.deadline } else { self.upload.deadline };
+        ready!(self.client.timer.poll(cx, deadline));
+        Poll::Ready(Err(match (sent, self.outbox.is_empty()) {
+            (true, _) => Failure::NoAnswer,
+            (false, true) => Failure::ClientSlow,
+            (false, false) => Failure::UpstreamSlow,
+        }))
     }
 
     /// Moves the request's body; ready when it is sent or the upstream takes no more.
     fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
         loop {
-            if ready!(self.outbox.poll_flush(cx, &mut self.io)).is_err() {
-                self.refused();
+            let kept = self.outbox.len();
+            match self.outbox.poll_flush(cx, &mut self.io) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => self.refused(),
+                Poll::Pending => {
+                    if self.outbox.len() < kept {
+                        self.upload.deadline = self.body_deadline();
+                    }
+                    return Poll::Pending;
+                }
             }
             if self.upload.state != Sending::Body {
                 return Poll::Ready(Ok(()));
@@ -181,11 +212,15 @@ impl<'a> Exchange<'a> {
                 let used = self.send_body(cx, &unread)?;
                 self.client.unread.extend_from_slice(&unread[used..]);
             }
-            let settings = &self.worker.plane.settings;
-            let sent = self.upload.state != Sending::Body;
-            self.deadline =
-                Instant::now() + if sent { settings.first_byte_timeout } else { settings.body_idle_timeout };
+            self.upload.deadline = self.body_deadline();
+            if self.upload.state != Sending::Body && !self.answering {
+                self.deadline = Instant::now() + self.worker.plane.settings.first_byte_timeout;
+            }
         }
+    }
+
+    fn body_deadline(&self) -> Instant {
+        Instant::now() + self.worker.plane.settings.body_idle_timeout
     }
 
     /// The upstream does not read on. What it has to say may be on its way all the same.
@@ -242,7 +277,13 @@ impl<'a> Exchange<'a> {
             clean: true,
             sent: 0,
         };
+        self.answering = true;
         self.deadline = Instant::now() + self.worker.plane.settings.idle_timeout;
+        let by_close = to == Framing::UntilClose;
+        if by_close {
+            // Only the close tells this body's end, and whatever ends this future early, a drain too, closes.
+            self.client.io.reset_on_close();
+        }
         let mut rest = rest;
         let delivered = poll_fn(|cx| {
             let polled = self.poll_download(cx, &mut download, std::mem::take(&mut rest));
@@ -252,8 +293,10 @@ impl<'a> Exchange<'a> {
         .await;
         account.received += self.upload.received;
         account.sent += download.sent;
-        if delivered.is_err() {
-            self.client.io.reset_on_close();
+        match delivered {
+            Ok(()) if by_close => self.client.io.close_in_order(),
+            Ok(()) => {}
+            Err(_) => self.client.io.reset_on_close(),
         }
         let clean = download.clean && self.is_sent();
         (self.io, delivered.map(|()| clean))

@@ -119,11 +119,19 @@ pub(super) async fn forward(
         if answer.is_interim() {
             return Err(Reject::new(Class::Internal, "an interim answer was taken for a final one"));
         }
-        if !renewed && is_refused(&answer, &trip) && renew(worker, head, &mut trip).await {
-            worker.plane.metrics.retries.increment(1);
-            renewed = true;
-            fresh = false;
-            continue;
+        if let Some(refused) = refused(&answer, &trip) {
+            // An app that redirects a change may have made it: only reading is repeated.
+            let may_repeat = refused == Refused::Unauthorized || head.is_safe();
+            if !renewed && may_repeat && renew(worker, head, &mut trip).await {
+                worker.plane.metrics.retries.increment(1);
+                renewed = true;
+                fresh = false;
+                continue;
+            }
+            if refused == Refused::ToSignIn {
+                let cause = "the app leads to the workspace's sign-in, which is for people and not for principals";
+                return Err(Reject::new(Class::CredentialRefused, cause));
+            }
         }
         account.status = answer.status;
         let rest = &input[length..];
@@ -190,16 +198,33 @@ fn write_head(
     to_upstream.write(exchange.outbox.buffer());
 }
 
-/// Whether the upstream did not take the credential: by status, or as Databricks Apps do, by leading to the sign-in.
-fn is_refused(answer: &response::Head<'_>, trip: &Trip) -> bool {
-    let Credential::Principal(principal, Some(_)) = &trip.credential else { return false };
+/// How an upstream says that it does not take the credential.
+#[derive(PartialEq, Eq)]
+enum Refused {
+    /// With 401, which means something to clients as well.
+    Unauthorized,
+    /// As Databricks Apps do, by leading to the sign-in, where no client of ours could go.
+    ToSignIn,
+}
+
+/// Whether the upstream did not take the credential.
+fn refused(answer: &response::Head<'_>, trip: &Trip) -> Option<Refused> {
+    let Credential::Principal(principal, Some(_)) = &trip.credential else { return None };
+    if !matches!(principal.kind, crate::model::tables::PrincipalKind::Databricks { .. }) {
+        return None;
+    }
     let location = answer.fields.first(crate::wire::fields::Name::Location).unwrap_or_default();
     let to_sign_in = || {
-        let issuer = principal.issuer.to_string();
-        location.starts_with(issuer.as_bytes()) || memchr::memmem::find(location, b"/oidc/").is_some()
+        // Behind the issuer's origin its path begins, or it is the beginning of another host.
+        let below = location.strip_prefix(principal.issuer.to_string().as_bytes());
+        let to_issuer = below.is_some_and(|rest| matches!(rest.first(), None | Some(b'/' | b'?' | b'#')));
+        to_issuer || location.starts_with(b"/oidc/")
     };
-    let minted = matches!(principal.kind, crate::model::tables::PrincipalKind::Databricks { .. });
-    minted && (answer.status == 401 || ((300..400).contains(&answer.status) && to_sign_in()))
+    match answer.status {
+        401 => Some(Refused::Unauthorized),
+        300..=399 if to_sign_in() => Some(Refused::ToSignIn),
+        _ => None,
+    }
 }
 
 /// Gets another token, if the request can be sent again. Otherwise the next request will have it.
@@ -244,7 +269,7 @@ async fn deliver(
         (false, _) => Some("close"),
     };
     let out = exchange.client.outbox.buffer();
-    ToClient { head: answer, framing, connection }.write(out);
+    ToClient { head: answer, ours: trip.authorization().is_some(), framing, connection }.write(out);
     let (upstream, delivered) = exchange.deliver(answer.framing, framing, rest, account).await;
     match delivered {
         Ok(clean) => {
@@ -268,7 +293,7 @@ async fn switch(
     protocol: &str,
 ) -> Result<Forwarded, Reject> {
     let out = exchange.client.outbox.buffer();
-    ToClient { head: answer, framing: Framing::Empty, connection: Some("Upgrade") }.write(out);
+    ToClient { head: answer, ours: true, framing: Framing::Empty, connection: Some("Upgrade") }.write(out);
     let limit = exchange.worker.plane.settings.idle_timeout;
     match exchange.client.flush(limit).await {
         Ok(()) => Ok(Forwarded::Upgraded {
@@ -290,7 +315,8 @@ fn fail(worker: &Worker, failure: Failure, account: &mut Account) -> Result<Forw
         Failure::ClientSlow => (Class::ClientTimeout, "the body stopped coming"),
         Failure::ClientFraming(what) => (Class::Malformed, what),
         Failure::TooLarge => (Class::BodyTooLarge, "the body is larger than limits.body_bytes"),
-        Failure::UpstreamSlow => (Class::UpstreamTimeout, "no answer within upstreams.first_byte_timeout"),
+        Failure::NoAnswer => (Class::UpstreamTimeout, "no answer within upstreams.first_byte_timeout"),
+        Failure::UpstreamSlow => (Class::UpstreamTimeout, "the upstream stopped taking the body"),
         Failure::UpstreamClosed => (Class::UpstreamBroke, "upstream closed before response"),
         Failure::UpstreamReset => (Class::UpstreamBroke, "upstream reset before response"),
         Failure::UpstreamFraming(what) => (Class::UpstreamBroke, what),
@@ -308,6 +334,7 @@ fn cut(worker: &Worker, failure: Failure) -> Cut {
         Failure::ClientGone => Cut::Client,
         Failure::ClientSlow => Cut::ClientIdle(settings.body_idle_timeout),
         Failure::ClientFraming(_) | Failure::TooLarge => Cut::ClientFraming,
+        Failure::NoAnswer => Cut::UpstreamIdle(settings.first_byte_timeout),
         Failure::UpstreamSlow => Cut::UpstreamIdle(settings.idle_timeout),
         Failure::UpstreamClosed => Cut::UpstreamClosed,
         Failure::UpstreamReset => Cut::UpstreamReset,

@@ -3,10 +3,12 @@
 
 use super::account::RequestId;
 use super::guard::Origin;
+use crate::model::ids::MAX_ID_LEN;
 use crate::model::upstream::Node;
 use crate::model::url::Scheme;
 use crate::session::Session;
-use crate::session::carrier::{is_our_cookie, names, strip_cookies};
+use crate::session::carrier::{is_our_cookie, names, session_in, strip_cookies};
+use crate::session::seal::PREFIX;
 use crate::wire::body::Framing;
 use crate::wire::fields::{Field, Fields, Name, list};
 use crate::wire::{request, response};
@@ -74,7 +76,8 @@ impl ToUpstream<'_> {
             | Name::XForwardedFor
             | Name::XForwardedProto
             | Name::XRequestId => {}
-            Name::Authorization if self.drop_authorization => {}
+            // The session never goes on, even where the request came by a cookie.
+            Name::Authorization if self.drop_authorization || session_in(field.value).is_some() => {}
             Name::Referer if self.drop_referer || leads_to_session(field.value) => {}
             Name::Origin if matches!(self.origin, Origin::Own | Origin::Frontend) => self.own_origin(out),
             Name::Cookie => cookies(field, out),
@@ -135,7 +138,17 @@ impl ToUpstream<'_> {
 
 /// Whether the address of a page has a session in it.
 fn leads_to_session(referer: &[u8]) -> bool {
-    [&b"~1."[..], b"/.embedgate/"].iter().any(|part| memchr::memmem::find(referer, part).is_some())
+    holds_token(referer) || memchr::memmem::find(referer, b"/.embedgate/").is_some()
+}
+
+/// Whether an address holds a sealed token: one of ours, or one of FireFly's, which are longer than any id.
+fn holds_token(address: &[u8]) -> bool {
+    let apps = b"/app-proxy/";
+    let long = |at: usize| {
+        let rest = &address[at + apps.len()..];
+        rest.iter().position(|b| *b == b'/').unwrap_or(rest.len()) > MAX_ID_LEN
+    };
+    memchr::memmem::find(address, PREFIX.as_bytes()).is_some() || memchr::memmem::find(address, apps).is_some_and(long)
 }
 
 fn cookies(field: Field<'_>, out: &mut Vec<u8>) {
@@ -148,6 +161,27 @@ fn cookies(field: Field<'_>, out: &mut Vec<u8>) {
     } else {
         out.extend_from_slice(b"\r\n");
     }
+}
+
+/// Passes on a cookie that the app sets, for the app's own host: our names are refused, as is a cookie without a name,
+/// which browsers send back as whatever its value looks like. `Domain` would reach other tenants' hosts.
+fn set_cookie(field: Field<'_>, out: &mut Vec<u8>) {
+    if names(field.value).next().is_none_or(|name| name.is_empty() || is_our_cookie(name)) {
+        return;
+    }
+    out.extend_from_slice(field.name);
+    out.extend_from_slice(b": ");
+    for (count, part) in field.value.split(|b| *b == b';').enumerate() {
+        let name = part.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii();
+        if count > 0 && name.eq_ignore_ascii_case(b"domain") {
+            continue;
+        }
+        if count > 0 {
+            out.push(b';');
+        }
+        out.extend_from_slice(part);
+    }
+    out.extend_from_slice(b"\r\n");
 }
 
 /// The fields that `Connection` names besides the usual options: they concern one hop only (RFC 9110 7.6.1).
@@ -174,6 +208,8 @@ impl<'a> Named<'a> {
 /// What an answer's head becomes on the way to the client.
 pub(super) struct ToClient<'a> {
     pub(super) head: &'a response::Head<'a>,
+    /// Whether the credential upstream is ours, and so a challenge is not for the client.
+    pub(super) ours: bool,
     /// How the body is framed for the client.
     pub(super) framing: Framing,
     /// What to say of the connection; none for interim answers.
@@ -193,7 +229,8 @@ impl ToClient<'_> {
             match field.kind {
                 Name::Connection | Name::HopByHop | Name::Te | Name::ContentLength | Name::TransferEncoding => {}
                 Name::Upgrade if self.head.status != 101 => {}
-                Name::SetCookie if names(field.value).next().is_some_and(is_our_cookie) => {}
+                Name::SetCookie => set_cookie(field, out),
+                Name::WwwAuthenticate if self.ours => {}
                 _ if named.contains(field.name) => {}
                 _ => line(out, field.name, field.value),
             }

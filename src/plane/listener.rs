@@ -3,6 +3,7 @@
 use super::Plane;
 use super::client::{Client, NoHead};
 use super::request::{Next, refuse_unread, serve};
+use super::streams::Registration;
 use super::tunnel::Tunnel;
 use super::worker::Worker;
 use crate::model::reject::Class;
@@ -25,6 +26,10 @@ use tokio_rustls::TlsStream;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 4096;
+/// Connections over the limit that are told so at once; the others are closed without a word.
+const POLITE_REFUSALS: usize = 64;
+/// Threads for looking up names, which the system's resolver blocks.
+const RESOLVER_THREADS: usize = 32;
 /// How long accepting pauses when the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often log batches are handed over and idle upstream connections looked at.
@@ -37,20 +42,22 @@ const SWEEP_TICKS: u32 = 20;
 /// # Errors
 /// When the address cannot be bound.
 pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<std::net::TcpListener>> {
-    let first = bind_one(address)?;
+    // Shared only among several workers: otherwise another gateway on the same port would get half of the connections.
+    let shared = workers > 1;
+    let first = bind_one(address, shared)?;
     // Port 0 becomes a port with the first socket; the others join it there.
     let bound = first.local_addr()?;
     let mut listeners = vec![first];
     for _ in 1..workers {
-        listeners.push(bind_one(bound)?);
+        listeners.push(bind_one(bound, shared)?);
     }
     Ok(listeners)
 }
 
-fn bind_one(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+fn bind_one(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
+    socket.set_reuse_port(shared)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
@@ -68,9 +75,16 @@ pub fn spawn(
     number: usize,
 ) -> io::Result<thread::JoinHandle<io::Result<()>>> {
     thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(RESOLVER_THREADS)
+            .build()?;
         let local = LocalSet::new();
-        local.block_on(&runtime, run(plane, listener, drain))
+        let ran = local.block_on(&runtime, run(plane, listener, drain));
+        drop(local);
+        // A lookup that hangs must not keep the process.
+        runtime.shutdown_background();
+        ran
     })
 }
 
@@ -84,9 +98,12 @@ async fn run(plane: Arc<Plane>, listener: std::net::TcpListener, mut drain: watc
             _ = drain.wait_for(|drain| *drain) => break,
         }
     }
-    // Who has connected already is served; closing the listener with them in its queue would reset them.
-    while let Some(accepted) = listener.accept().now_or_never() {
-        take(&worker, accepted).await;
+    // Who has connected already is served; closing the listener with them in its queue would reset them. The runtime may
+    // not know of them yet, so the kernel is asked.
+    let listener = listener.into_std()?;
+    while let Ok((tcp, peer)) = listener.accept() {
+        tcp.set_nonblocking(true)?;
+        take(&worker, Ok((TcpStream::from_std(tcp)?, peer))).await;
     }
     drop(listener);
     worker.streams.drain();
@@ -123,7 +140,9 @@ async fn upkeep(worker: Rc<Worker>) {
 async fn take(worker: &Rc<Worker>, accepted: io::Result<(TcpStream, SocketAddr)>) {
     match accepted {
         Ok((tcp, peer)) => {
-            tokio::task::spawn_local(guarded(Rc::clone(worker), tcp, peer.ip()));
+            // Registered before it runs, so that a drain waits for it.
+            let registration = worker.streams.register();
+            tokio::task::spawn_local(guarded(Rc::clone(worker), tcp, peer.ip(), registration));
         }
         // Such errors concern one connection that is gone already.
         Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -138,11 +157,11 @@ async fn take(worker: &Rc<Worker>, accepted: io::Result<(TcpStream, SocketAddr)>
 struct Counted(Arc<Plane>);
 
 impl Counted {
-    /// Counts a connection; says whether it is one too many.
-    fn new(plane: &Arc<Plane>) -> (Self, bool) {
+    /// Counts a connection; says how many there were before.
+    fn new(plane: &Arc<Plane>) -> (Self, usize) {
         let before = plane.connections.fetch_add(1, Ordering::Relaxed);
         plane.metrics.connections_active.increment(1.0);
-        (Self(Arc::clone(plane)), before >= plane.settings.max_connections)
+        (Self(Arc::clone(plane)), before)
     }
 }
 
@@ -154,15 +173,21 @@ impl Drop for Counted {
 }
 
 /// Runs a connection; a panic ends it alone.
-async fn guarded(worker: Rc<Worker>, tcp: TcpStream, peer: IpAddr) {
-    let (counted, full) = Counted::new(&worker.plane);
+async fn guarded(worker: Rc<Worker>, tcp: TcpStream, peer: IpAddr, registration: Registration) {
+    let (counted, before) = Counted::new(&worker.plane);
     let metrics = Arc::clone(&worker.plane.metrics);
+    let limit = worker.plane.settings.max_connections;
+    let full = before >= limit;
     if full {
         metrics.connections_refused.increment(1);
     } else {
         metrics.connections.increment(1);
     }
-    let run = AssertUnwindSafe(connection(&worker, tcp, peer, full)).catch_unwind();
+    // To refuse politely costs a moment and a descriptor, which only a few may have.
+    if full && (worker.plane.tls.is_some() || before >= limit + POLITE_REFUSALS) {
+        return;
+    }
+    let run = AssertUnwindSafe(connection(&worker, tcp, peer, registration, full)).catch_unwind();
     match run.await {
         Ok(None) => {}
         Ok(Some(tunnel)) => {
@@ -178,11 +203,17 @@ async fn guarded(worker: Rc<Worker>, tcp: TcpStream, peer: IpAddr) {
     }
 }
 
-async fn connection(worker: &Rc<Worker>, tcp: TcpStream, peer: IpAddr, full: bool) -> Option<Tunnel> {
+async fn connection(
+    worker: &Rc<Worker>,
+    tcp: TcpStream,
+    peer: IpAddr,
+    registration: Registration,
+    full: bool,
+) -> Option<Tunnel> {
     tune(&tcp);
     let io = handshake(worker, tcp).await?;
     // A v4 client of a v6 socket is the v4 client.
-    let mut client = Client::new(io, peer.to_canonical(), worker);
+    let mut client = Client::new(io, peer.to_canonical(), registration, worker);
     if full {
         refuse_unread(worker, &mut client, Class::Overloaded, "limits.max_connections is reached".into()).await;
         client.close(worker).await;

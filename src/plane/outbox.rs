@@ -24,6 +24,11 @@ impl Outbox {
         self.sent == self.bytes.len()
     }
 
+    /// How many bytes have not been taken.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len() - self.sent
+    }
+
     /// The buffer, for writing more into it; what it holds goes out with the next flush.
     pub(super) fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.bytes

@@ -2,7 +2,7 @@
 //! the credential is set per request and never kept here.
 
 use crate::net::io::Io;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::task::Poll;
@@ -17,20 +17,27 @@ struct Idle {
 /// The pool of one worker.
 pub(super) struct Pool {
     nodes: RefCell<HashMap<u64, Vec<Idle>, foldhash::fast::RandomState>>,
+    /// Connections of all nodes together.
+    count: Cell<usize>,
     max_idle: usize,
     idle_timeout: Duration,
 }
 
+/// Idle connections of a worker to all nodes together: with thousands of nodes they would take the file descriptors that
+/// clients need.
+const MAX_IDLE: usize = 1024;
+
 impl Pool {
     /// A pool that keeps at most `max_idle` connections to a node, each for at most `idle_timeout`.
     pub(super) fn new(max_idle: usize, idle_timeout: Duration) -> Self {
-        Self { nodes: RefCell::default(), max_idle, idle_timeout }
+        Self { nodes: RefCell::default(), count: Cell::new(0), max_idle, idle_timeout }
     }
 
     /// The connection to a node that was used last and is still good: warm caches first, and the others may time out.
     pub(super) async fn take(&self, node: u64) -> Option<Io> {
         loop {
             let idle = self.nodes.borrow_mut().get_mut(&node)?.pop()?;
+            self.count.set(self.count.get() - 1);
             if idle.since.elapsed() < self.idle_timeout
                 && let Some(io) = still_quiet(idle.io).await
             {
@@ -41,9 +48,13 @@ impl Pool {
 
     /// Takes back a connection on which an exchange ended cleanly.
     pub(super) fn put(&self, node: u64, io: Io) {
+        if self.count.get() >= MAX_IDLE {
+            return;
+        }
         let mut nodes = self.nodes.borrow_mut();
         let idle = nodes.entry(node).or_default();
         if idle.len() < self.max_idle {
+            self.count.set(self.count.get() + 1);
             idle.push(Idle { io, since: Instant::now() });
         }
     }
@@ -55,6 +66,7 @@ impl Pool {
             idle.retain(|idle| idle.since.elapsed() < self.idle_timeout);
         }
         nodes.retain(|_, idle| !idle.is_empty());
+        self.count.set(nodes.values().map(Vec::len).sum());
     }
 }
 

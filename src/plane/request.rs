@@ -8,7 +8,7 @@ use super::decide::{Decision, decide};
 use super::forward::{Forwarded, Trip, forward};
 use super::own;
 use super::respond::{Answer, refusal};
-use super::route::{Target, locate};
+use super::route::{Target, locate, loggable};
 use super::worker::Worker;
 use crate::live::node::NodeLive;
 use crate::metrics::RouteKind;
@@ -50,8 +50,7 @@ const ROUNDS: usize = 3;
 /// Serves one request.
 pub(super) async fn serve(worker: &Rc<Worker>, client: &mut Client, head: &Head<'_>) -> Next {
     let located = locate(&worker.plane.settings.hosts, head);
-    let path = if matches!(located, Ok(Target::FireflyV1 { .. })) { "/app-proxy/..." } else { head.path() };
-    let mut account = Account::open(worker, head, path, client.peer);
+    let mut account = Account::open(worker, head, &loggable(head.path()), client.peer);
     let served = match located {
         Ok(target) => {
             account.kind = target.kind();

@@ -3,6 +3,7 @@
 use crate::metrics::RouteKind;
 use crate::model::reject::{Class, Reject};
 use crate::model::url::{is_loopback_name, split_authority};
+use crate::session::seal::PREFIX;
 use crate::wire::request::Head;
 use std::borrow::Cow;
 
@@ -100,7 +101,20 @@ pub fn locate<'a>(hosts: &Hosts, head: &Head<'a>) -> Result<Target<'a>, Reject> 
     if let Some(rest) = path.strip_prefix(APPS) {
         return by_path(hosts, rest);
     }
-    sql(path)
+    sql(head)
+}
+
+/// What of a path may be written down: tokens in it are left out, those of v1 links as well as sessions that somebody put
+/// where they do not belong, and whether or not the path is anything here.
+pub(super) fn loggable(path: &str) -> Cow<'_, str> {
+    let linked = path.strip_prefix(APPS).and_then(|rest| rest.split('/').next());
+    // What is too long for an app's id is taken for a v1 token.
+    let linked = linked.filter(|segment| segment.len() > MAX_APP_ID);
+    if linked.is_none() && !path.contains(PREFIX) {
+        return Cow::Borrowed(path);
+    }
+    let shown = |segment| if Some(segment) == linked || segment.contains(PREFIX) { "..." } else { segment };
+    Cow::Owned(path.split('/').map(shown).collect::<Vec<_>>().join("/"))
 }
 
 fn lower(host: &str) -> Cow<'_, str> {
@@ -151,11 +165,15 @@ fn firefly_v1(rest: &str) -> Result<Target<'_>, Reject> {
 
 /// The paths of Databricks' SQL APIs. They decide what may be called in the organisation's workspace, so a path that the
 /// workspace could read differently is refused.
-fn sql(path: &str) -> Result<Target<'_>, Reject> {
+fn sql<'a>(head: &Head<'a>) -> Result<Target<'a>, Reject> {
+    let path = head.path();
     let unknown = || Reject::new(Class::NotFound, "the path is nothing here");
     let (warehouse, is_sql) = if let Some(rest) = path.strip_prefix("/api/2.0/sql/statements") {
         (None, rest.is_empty() || rest.starts_with('/'))
     } else if let Some(rest) = path.strip_prefix("/api/2.0/sql/warehouses/") {
+        if !matches!(head.method, "GET" | "HEAD") {
+            return Err(Reject::new(Class::Forbidden, "warehouses may be looked at, not changed"));
+        }
         (Some(rest), true)
     } else {
         let rest = path.strip_prefix("/sql/1.0/warehouses/").or_else(|| path.strip_prefix("/sql/1.0/endpoints/"));

@@ -9,6 +9,7 @@ use super::streams::Registration;
 use super::timer::Timer;
 use super::worker::Worker;
 use crate::net::io::Io;
+use crate::session::Session;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -21,8 +22,20 @@ use tokio::time::Instant;
 const FAREWELL: Duration = Duration::from_secs(10);
 /// Far enough to mean never, near enough for the timer wheel.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
-/// Status code for "service restart" (IANA WebSocket close codes).
-const SERVICE_RESTART: u16 = 1012;
+/// What a client is told when its WebSocket ends (RFC 6455 7.4 and IANA's registry).
+#[derive(Clone, Copy)]
+struct Farewell {
+    code: u16,
+    reason: &'static str,
+}
+
+/// A ping without payload, as servers send it.
+const PING: &[u8] = &[0x89, 0];
+
+/// "Service restart": the client may come again at once.
+const RESTART: Farewell = Farewell { code: 1012, reason: "the gateway restarts" };
+/// "Policy violation": the client needs another session first.
+const SESSION_ENDED: Farewell = Farewell { code: 1008, reason: "the session has ended" };
 /// Status code for "going away" (RFC 6455 7.4.1).
 const GOING_AWAY: u16 = 1001;
 
@@ -33,8 +46,19 @@ pub(super) struct Tunnel {
     /// Whether the protocol is WebSocket, in which we may say goodbye.
     websocket: bool,
     timer: Timer,
+    /// When the tunnel ends whatever happens.
     deadline: Instant,
+    /// When the session it was opened with ends.
+    session_end: Instant,
+    /// When a peer that takes nothing has had its time, and how many bytes wait for it.
+    stalled: Instant,
+    waiting: usize,
+    /// When bytes last moved, how many had then, and whether a ping has gone out since.
+    active: Instant,
+    moved: u64,
+    pinged: bool,
     drain: Drain,
+    farewell: Farewell,
     account: Account,
     registration: Registration,
 }
@@ -78,6 +102,9 @@ impl Tunnel {
     /// A tunnel between a client that asked for it and the upstream that agreed.
     pub(super) fn new(worker: &Rc<Worker>, client: Client, upgraded: Upgraded) -> Self {
         let Upgraded { upstream, first, websocket, account } = upgraded;
+        let (now, clock) = (Instant::now(), worker.plane.clock.now());
+        let left = |session: &Session| Duration::from_secs(session.expires.saturating_sub(clock));
+        let life = account.session.as_ref().map_or(NEVER, left);
         // What came with a head goes to the other side first.
         let mut client_side = Side::new(client.io, &first);
         let mut upstream_side = Side::new(upstream, &client.unread);
@@ -88,8 +115,15 @@ impl Tunnel {
             upstream: upstream_side,
             websocket,
             timer: Timer::new(NEVER),
-            deadline: Instant::now() + NEVER,
+            deadline: now + NEVER,
+            session_end: now + life,
+            stalled: now + NEVER,
+            waiting: 0,
+            active: now,
+            moved: 0,
+            pinged: false,
             drain: Drain::No,
+            farewell: RESTART,
             account,
             registration: worker.streams.register(),
         }
@@ -107,6 +141,7 @@ impl Tunnel {
     fn poll(&mut self, cx: &mut Context<'_>, worker: &Worker) -> Poll<Option<Cut>> {
         if self.drain == Drain::No && self.registration.poll_drain(cx).is_ready() {
             self.drain = if self.websocket { Drain::Wanted } else { Drain::Told };
+            self.farewell = RESTART;
         }
         if self.drain == Drain::Wanted {
             self.say_goodbye();
@@ -131,17 +166,81 @@ impl Tunnel {
         if (up.is_ready() || down.is_ready()) && self.deadline > Instant::now() + FAREWELL {
             self.deadline = Instant::now() + FAREWELL;
         }
-        self.timer.poll(cx, self.deadline).map(|()| match self.drain {
-            Drain::No => None,
-            _ => Some(Cut::Drain),
-        })
+        self.poll_deadlines(cx, worker)
+    }
+
+    /// Ends what has had its time: the session, a peer that takes nothing, silence, or the farewell.
+    fn poll_deadlines(&mut self, cx: &mut Context<'_>, worker: &Worker) -> Poll<Option<Cut>> {
+        let (now, settings) = (Instant::now(), &worker.plane.settings);
+        let limit = settings.idle_timeout;
+        self.note_progress(now, limit);
+        if self.drain == Drain::No && now >= self.session_end {
+            self.account.cut(Cut::SessionEnd);
+            self.drain = if self.websocket { Drain::Wanted } else { Drain::Told };
+            self.farewell = SESSION_ENDED;
+            self.deadline = now + FAREWELL;
+            cx.waker().wake_by_ref();
+        }
+        if now >= self.stalled {
+            let slow = if self.client.outbox.is_empty() { Cut::UpstreamIdle(limit) } else { Cut::ClientIdle(limit) };
+            return Poll::Ready(Some(slow));
+        }
+        if now >= self.active + limit {
+            return Poll::Ready(Some(Cut::UpstreamIdle(limit)));
+        }
+        if now >= self.deadline {
+            return Poll::Ready(if self.drain == Drain::No { None } else { Some(Cut::Drain) });
+        }
+        let mut next = self.deadline.min(self.stalled).min(self.active + limit);
+        if self.drain == Drain::No {
+            next = next.min(self.session_end);
+        }
+        if let Some(due) = self.ping(cx, now, settings.ping_interval) {
+            next = next.min(due);
+        }
+        if self.timer.poll(cx, next).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
+    fn note_progress(&mut self, now: Instant, limit: Duration) {
+        let moved = self.account.received + self.account.sent;
+        if moved != self.moved {
+            self.moved = moved;
+            self.active = now;
+            self.pinged = false;
+        }
+        let waiting = self.client.outbox.len() + self.upstream.outbox.len();
+        if waiting != self.waiting {
+            self.waiting = waiting;
+            self.stalled = now + if waiting == 0 { NEVER } else { limit };
+        }
+    }
+
+    /// Pings the client of a WebSocket on which nothing moves (RFC 6455 5.5.2): load balancers cut silent connections, and
+    /// a client that is gone does not answer. Its pong goes on to the app, which may get one unasked (5.5.3). Says when the
+    /// next ping is due.
+    fn ping(&mut self, cx: &mut Context<'_>, now: Instant, interval: Duration) -> Option<Instant> {
+        if !self.websocket || interval.is_zero() || self.pinged || !self.upstream.may_be_told() {
+            return None;
+        }
+        let due = self.active + interval;
+        if self.drain == Drain::No && now >= due {
+            self.pinged = true;
+            self.client.outbox.buffer().extend_from_slice(PING);
+            cx.waker().wake_by_ref();
+            return None;
+        }
+        Some(due)
     }
 
     /// Puts close frames in where frames may go in; once both sides have one, waits a while for their answers.
     fn say_goodbye(&mut self) {
+        let Farewell { code, reason } = self.farewell;
         let mask = Some(self.account.mask());
-        tell(&mut self.upstream, &mut self.client, SERVICE_RESTART, None);
-        tell(&mut self.client, &mut self.upstream, GOING_AWAY, mask);
+        tell(&mut self.upstream, &mut self.client, &close_frame(code, reason, None));
+        tell(&mut self.client, &mut self.upstream, &close_frame(GOING_AWAY, reason, mask));
         let settled = |side: &Side| side.told || side.ended || side.follower.is_over();
         if settled(&self.upstream) && settled(&self.client) {
             self.drain = Drain::Told;
@@ -151,9 +250,9 @@ impl Tunnel {
 }
 
 /// Closes the stream that comes from `from` towards `to`, if it is between two frames now.
-fn tell(from: &mut Side, to: &mut Side, code: u16, mask: Option<[u8; 4]>) {
+fn tell(from: &mut Side, to: &mut Side, close: &[u8]) {
     if from.may_be_told() {
-        to.outbox.buffer().extend_from_slice(&close_frame(code, "the gateway restarts", mask));
+        to.outbox.buffer().extend_from_slice(close);
         from.told = true;
         from.follower = Follower::default();
     }

@@ -91,6 +91,13 @@ impl Worker {
     }
 }
 
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // The lines of requests that were cut off last.
+        self.flush_log();
+    }
+}
+
 /// An open tunnel in the metrics.
 pub(super) struct OpenTunnel(Arc<Plane>);
 

@@ -82,18 +82,25 @@ pub fn find(
     if let Some(token) = bearer(fields) {
         return Ok((ring.open(Purpose::Session, token, now)?, Via::Bearer));
     }
-    let own = app.map(|app| from_cookies(fields, names, Some(app), ring, now));
-    let session = match own {
-        Some(Err(NoSession::Missing)) | None => from_cookies(fields, names, None, ring, now)?,
-        Some(own) => own?,
+    let of = |app| from_cookies(fields, names, app, ring, now);
+    let session = match app.map(|app| of(Some(app))) {
+        Some(Ok(own)) => own,
+        Some(Err(why @ (NoSession::Ambiguous | NoSession::TooMany))) => return Err(why),
+        // A left-over of an ended session must not stand before one that opens.
+        Some(Err(NoSession::Missing)) | None => of(None)?,
+        Some(Err(why)) => of(None).map_err(|_| why)?,
     };
     Ok((session, Via::Cookie))
 }
 
 /// The token of `Authorization: Bearer`, when it is one of ours; another bearer is the app's own affair.
 fn bearer(fields: Fields<'_>) -> Option<&[u8]> {
-    let value = fields.first(Name::Authorization)?;
-    let (scheme, token) = value.split_at_checked(7)?;
+    session_in(fields.first(Name::Authorization)?)
+}
+
+/// The session that an Authorization field holds, whether it opens or not.
+pub fn session_in(authorization: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = authorization.split_at_checked(7)?;
     let token = token.trim_ascii_start();
     (scheme.eq_ignore_ascii_case(b"bearer ") && token.starts_with(PREFIX.as_bytes())).then_some(token)
 }

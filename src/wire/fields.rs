@@ -51,6 +51,8 @@ pub enum Name {
     SetCookie,
     /// Where a redirect leads.
     Location,
+    /// Asks the client for a credential.
+    WwwAuthenticate,
 }
 
 /// Longest name that can be special.
@@ -105,6 +107,7 @@ impl Name {
             b"x-request-id" => Self::XRequestId,
             b"set-cookie" => Self::SetCookie,
             b"location" => Self::Location,
+            b"www-authenticate" => Self::WwwAuthenticate,
             b"forwarded"
             | b"x-real-ip"
             | b"x-original-url"

@@ -51,6 +51,13 @@ pub struct HeadEnd {
 }
 
 impl HeadEnd {
+    /// For the head of an answer, before which no empty lines may stand: who skips them and who does not would read
+    /// different answers.
+    #[must_use]
+    pub fn of_answer() -> Self {
+        Self { started: true, ..Self::default() }
+    }
+
     /// The length of the head once `buffer`, which holds what was passed before and more, contains all of it.
     ///
     /// # Errors
@@ -110,7 +117,10 @@ impl<'a> Head<'a> {
             return Err(HeadError::Method);
         }
         let (target, authority) = split_target(target, host(fields, http11)?)?;
-        let options = ConnectionOptions::of(fields);
+        let options = ConnectionOptions::of(fields)?;
+        if fields.single(Name::Authorization).is_err() {
+            return Err(Malformed("more than one Authorization field"));
+        }
         let framing = request_framing(fields, http11)?;
         let upgrade = upgrade(fields, options, http11)?;
         if upgrade.is_some() && framing != Framing::Empty {
@@ -156,8 +166,8 @@ fn parse_lines<'a>(
     let mut request = httparse::Request::new(&mut []);
     let room = limits.fields.min(MAX_FIELDS);
     match request.parse_with_uninit_headers(head, &mut slots[..room]) {
-        Ok(httparse::Status::Complete(_)) => {}
-        Ok(httparse::Status::Partial) => return Err(Malformed("the head ends too early")),
+        Ok(httparse::Status::Complete(length)) if length == head.len() => {}
+        Ok(_) => return Err(Malformed("the head ends too early")),
         Err(httparse::Error::TooManyHeaders) => return Err(HeadError::TooManyFields),
         Err(httparse::Error::HeaderName) => return Err(Malformed("a field name is not a token")),
         Err(httparse::Error::HeaderValue) => return Err(Malformed("a field value holds a control character")),
@@ -217,15 +227,21 @@ pub(super) struct ConnectionOptions {
     pub(super) upgrade: bool,
 }
 
+/// More connection options than anybody needs. Each field of the head is compared with each of them.
+const MAX_CONNECTION_OPTIONS: usize = 32;
+
 impl ConnectionOptions {
-    pub(super) fn of(fields: Fields<'_>) -> Self {
+    pub(super) fn of(fields: Fields<'_>) -> Result<Self, HeadError> {
         let mut options = Self::default();
-        for option in fields.all(Name::Connection).flat_map(list) {
+        for (count, option) in fields.all(Name::Connection).flat_map(list).enumerate() {
+            if count == MAX_CONNECTION_OPTIONS {
+                return Err(Malformed("too many connection options"));
+            }
             options.close |= option.eq_ignore_ascii_case(b"close");
             options.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
             options.upgrade |= option.eq_ignore_ascii_case(b"upgrade");
         }
-        options
+        Ok(options)
     }
 }
 

@@ -33,13 +33,17 @@ impl<'a> Head<'a> {
         limits: Limits,
         to_head: bool,
     ) -> Result<Self, HeadError> {
+        // The parser would skip empty lines, which nobody may send before an answer.
+        if !head.starts_with(b"HTTP/") {
+            return Err(Malformed("the head does not begin with the version"));
+        }
         let mut slots = [const { MaybeUninit::uninit() }; MAX_FIELDS];
         let mut response = httparse::Response::new(&mut []);
         let parser = httparse::ParserConfig::default();
         let room = limits.fields.min(MAX_FIELDS);
         match parser.parse_response_with_uninit_headers(&mut response, head, &mut slots[..room]) {
-            Ok(httparse::Status::Complete(_)) => {}
-            Ok(httparse::Status::Partial) => return Err(Malformed("the head ends too early")),
+            Ok(httparse::Status::Complete(length)) if length == head.len() => {}
+            Ok(_) => return Err(Malformed("the head ends too early")),
             Err(httparse::Error::TooManyHeaders) => return Err(HeadError::TooManyFields),
             Err(_) => return Err(Malformed("the head is not HTTP")),
         }
@@ -52,7 +56,7 @@ impl<'a> Head<'a> {
             return Err(Malformed("the status code is below 100"));
         }
         let fields = Fields::new(head, positions);
-        let options = ConnectionOptions::of(fields);
+        let options = ConnectionOptions::of(fields)?;
         let framing = response_framing(fields, status, minor == 1, to_head)?;
         let keep_alive = !options.close && (minor == 1 || options.keep_alive) && framing != Framing::UntilClose;
         Ok(Self { status, reason: response.reason.unwrap_or(""), framing, keep_alive, fields })
@@ -121,6 +125,7 @@ mod tests {
             "HTTP/1.1 200 OK\r\nA: b\0\r\n\r\n",
             "HTTP/1.1 99 OK\r\n\r\n",
             "garbage\r\n\r\n",
+            "\r\nHTTP/1.1 200 OK\r\n\r\n",
         ] {
             assert!(parse(bad, false).is_err(), "{bad:?}");
         }

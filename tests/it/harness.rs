@@ -4,11 +4,16 @@
 //! and a deadline that passes is an error which says what was seen instead.
 
 pub(crate) mod apps;
+pub(crate) mod ask;
 pub(crate) mod browser;
 pub(crate) mod embedgate;
+pub(crate) mod gateway;
 pub(crate) mod http;
+pub(crate) mod installation;
+pub(crate) mod issuer;
 pub(crate) mod postgres;
 pub(crate) mod process;
+pub(crate) mod raw;
 
 use anyhow::Result;
 use std::time::Duration;

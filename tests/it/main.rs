@@ -1,5 +1,14 @@
 //! Integration tests: the real program, with real apps behind it and a real browser before it.
 
+mod admin;
 mod browser;
+mod cli;
+mod credential;
+mod deploy;
+mod directory;
+mod docker;
 mod harness;
+mod http;
+mod layers;
 mod postgres;
+mod secrets;

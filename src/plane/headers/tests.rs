@@ -100,6 +100,17 @@ fn our_cookie_and_its_traces_stay_here() {
 }
 
 #[test]
+fn sealed_tokens_are_known_by_sight() {
+    let long = format!("https://gate/app-proxy/{}/aws/x/", "A".repeat(76));
+    for address in ["/~1.k1.abc/", "/x?token=~1.k1.abc", &long, &long[12..]] {
+        assert!(holds_token(address.as_bytes()), "{address}");
+    }
+    for address in ["/", "/app-proxy/editor/", "/app-proxy/editor", "https://gate/app-proxy/editor/a/b?c"] {
+        assert!(!holds_token(address.as_bytes()), "{address}");
+    }
+}
+
+#[test]
 fn origin_is_the_apps_own_and_the_path_is_cut() {
     let text = "GET /app-proxy/e?x=1 HTTP/1.1\r\nHost: gate\r\nOrigin: https://gate\r\nReferer: https://gate/p\r\n\r\n";
     let head = to_upstream(text, |to| {
@@ -144,7 +155,7 @@ fn to_client(text: &str, framing: Framing) -> String {
     let mut positions = Vec::new();
     let head = response::Head::parse(text.as_bytes(), &mut positions, LIMITS, false).unwrap();
     let mut out = Vec::new();
-    ToClient { head: &head, framing, connection: Some("close") }.write(&mut out);
+    ToClient { head: &head, ours: true, framing, connection: Some("close") }.write(&mut out);
     String::from_utf8(out).unwrap()
 }
 
@@ -152,10 +163,11 @@ fn to_client(text: &str, framing: Framing) -> String {
 fn answers_pass_without_what_concerns_the_hop_or_us() {
     let head = to_client(
         "HTTP/1.1 203 Fine By Me\r\nX-a: 1\r\nConnection: X-Hop\r\nX-Hop: 1\r\nKeep-Alive: x\r\nSet-Cookie: a=b; Path=/\r\n\
-         Set-Cookie: embedgate=stolen\r\nSet-Cookie: __Host-embedgate-e=x; Path=/\r\nContent-Length: 3\r\n\r\n",
+         Set-Cookie: embedgate=stolen\r\nSet-Cookie: =embedgate=stolen\r\nSet-Cookie: wide=1; domain=.apps.example.com; Secure\r\n\
+         WWW-Authenticate: Basic\r\nSet-Cookie: __Host-embedgate-e=x; Path=/\r\nContent-Length: 3\r\n\r\n",
         Framing::Length(3),
     );
-    let expected = "HTTP/1.1 203 Fine By Me\r\nX-a: 1\r\nSet-Cookie: a=b; Path=/\r\nContent-Length: 3\r\nConnection: close\r\n\r\n";
+    let expected = "HTTP/1.1 203 Fine By Me\r\nX-a: 1\r\nSet-Cookie: a=b; Path=/\r\nSet-Cookie: wide=1; Secure\r\nContent-Length: 3\r\nConnection: close\r\n\r\n";
     assert_eq!(head, expected);
     let not_modified = to_client("HTTP/1.1 304 x\r\nContent-Length: 99\r\n\r\n", Framing::Empty);
     assert_eq!(values(&not_modified, "content-length"), ["99"]);

@@ -11,7 +11,11 @@ fn hosts() -> Hosts {
 }
 
 fn locate_in(hosts: &Hosts, host: &str, path: &str) -> Result<String, Class> {
-    let text = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+    ask(hosts, "GET", host, path)
+}
+
+fn ask(hosts: &Hosts, method: &str, host: &str, path: &str) -> Result<String, Class> {
+    let text = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
     let mut positions = Vec::new();
     let head = Head::parse(text.as_bytes(), &mut positions, Limits { bytes: 9999, fields: 9 }).unwrap();
     locate(hosts, &head).map(|target| format!("{target:?}")).map_err(|reject| reject.class)
@@ -90,8 +94,32 @@ fn sql_paths_have_one_reading() {
 }
 
 #[test]
+fn warehouses_are_looked_at_and_not_changed() {
+    for method in ["DELETE", "POST", "PUT", "PATCH"] {
+        let changed = ask(&hosts(), method, "gate.example.com", "/api/2.0/sql/warehouses/a1");
+        assert_eq!(changed, Err(Class::Forbidden), "{method}");
+    }
+    assert_eq!(at("gate.example.com", "/api/2.0/sql/warehouses/a1"), Ok(r#"Sql { warehouse: Some("a1") }"#.into()));
+}
+
+#[test]
 fn own_endpoints_are_on_every_host() {
     for host in ["gate.example.com", "editor--acme.apps.example.com", "10.0.0.1"] {
         assert_eq!(at(host, "/.embedgate/healthz"), Ok(r#"Own("healthz")"#.into()));
+    }
+}
+
+#[test]
+fn tokens_in_paths_are_not_written_down() {
+    let long = "A".repeat(MAX_APP_ID + 1);
+    for (path, shown) in [
+        ("/app-proxy/editor/a/b".to_owned(), "/app-proxy/editor/a/b"),
+        (format!("/app-proxy/{long}/databricksapps/aws/app/x"), "/app-proxy/.../databricksapps/aws/app/x"),
+        (format!("/app-proxy/{long}"), "/app-proxy/..."),
+        (format!("/static/{long}.js"), &format!("/static/{long}.js")),
+        ("/~1.k1.abc".to_owned(), "/..."),
+        ("/a/token=~1.k1.abc/b".to_owned(), "/a/.../b"),
+    ] {
+        assert_eq!(loggable(&path), shown);
     }
 }

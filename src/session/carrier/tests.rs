@@ -45,6 +45,8 @@ fn an_apps_own_cookie_goes_before_the_one_for_all() {
     assert_eq!(look(&both, false, Some("editor")), Ok(by_cookie("own")));
     assert_eq!(look(&both, false, Some("viz")), Ok(by_cookie("all")));
     assert!(look("Cookie: embedgate-editor=bad", false, Some("editor")).is_err());
+    let stale = format!("Cookie: embedgate={all}; embedgate-editor=old");
+    assert_eq!(look(&stale, false, Some("editor")), Ok(by_cookie("all")));
 }
 
 #[test]

@@ -112,6 +112,19 @@ fn the_end_is_found_however_the_bytes_arrive() {
 }
 
 #[test]
+fn an_answer_has_no_empty_lines_before_it() {
+    let mut end = HeadEnd::of_answer();
+    assert_eq!(end.find(b"\r\nHTTP/1.1 200 OK\r\n\r\n", 4096), Ok(Some(2)));
+}
+
+#[test]
+fn what_may_stand_once_stands_once() {
+    assert!(get("Authorization: Basic x\r\nAuthorization: Bearer y\r\n").is_err());
+    let options = "a,".repeat(33);
+    assert!(get(&format!("Connection: {options}\r\n")).is_err());
+}
+
+#[test]
 fn upgrades_need_connection_and_no_body() {
     let parse = |lines: &str| {
         let text = format!("GET / HTTP/1.1\r\nHost: x\r\n{lines}\r\n");

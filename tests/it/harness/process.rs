@@ -93,6 +93,31 @@ impl Process {
         Ok(status)
     }
 
+    /// Sends a signal to the process, by its name without `SIG`.
+    pub(crate) fn signal(&self, name: &str) -> Result<()> {
+        signal(name, &self.child.id().to_string())
+    }
+
+    /// Waits until the process has ended by itself and everything it said has been read.
+    pub(crate) async fn wait(&mut self, within: Duration) -> Result<ExitStatus> {
+        let ended = until(within, async || {
+            let silent = self.readers.iter().all(JoinHandle::is_finished);
+            Ok(self.child.try_wait()?.filter(|_| silent))
+        });
+        let Some(status) = ended.await? else {
+            bail!("{} still runs after {within:?}:\n{}", self.name, self.output());
+        };
+        self.ended = true;
+        Ok(status)
+    }
+
+    /// The lines that the process has written to one of its outputs so far.
+    pub(crate) fn text(&self, stream: Stream) -> String {
+        let lines = self.lines();
+        let lines = lines.iter().filter(|(of, _)| *of == stream);
+        lines.flat_map(|(_, line)| [line.as_str(), "\n"]).collect()
+    }
+
     /// Everything the process has said so far, for error messages.
     pub(crate) fn output(&self) -> String {
         self.lines().iter().map(|(stream, line)| format!("  {stream:?}: {line}")).collect::<Vec<_>>().join("\n")
