@@ -40,7 +40,7 @@ fn config(example: &str) -> Result<Config> {
 fn the_examples_directory_fits_its_configuration() -> Result<()> {
     let example = example()?;
     let config = config(&example)?;
-    let DirectorySource::File { path } = &config.directory;
+    let DirectorySource::File { path } = &config.directory else { panic!("the map holds a file") };
     ensure!(path == Path::new("/config/directory.toml"), "the directory is at {}", path.display());
     let secrets = tempfile::tempdir()?;
     fs::write(secrets.path().join("acme-client-secret"), "dose-secret")?;
