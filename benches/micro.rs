@@ -53,7 +53,14 @@ fn tables(orgs: usize) -> Tables {
         }
     }
     let policy = AllowedHosts { domains: vec!["127.0.0.1".into()], private: true };
-    embedgate::directory::file::parse(&text, Path::new("bench"), &policy, &embedgate::config::Env::new()).unwrap()
+    embedgate::directory::file::parse(
+        &text,
+        Path::new("bench"),
+        &policy,
+        &embedgate::config::Env::new(),
+        &embedgate::vault::Vault::default(),
+    )
+    .unwrap()
 }
 
 fn steps(c: &mut Criterion) {

@@ -74,7 +74,8 @@ impl Admin {
         if self.plane.is_leaving() {
             text(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n".into())
         } else if self.plane.directory.snapshot().is_none() {
-            text(StatusCode::SERVICE_UNAVAILABLE, TEXT, "the directory has not been loaded yet\n".into())
+            let why = self.plane.directory.trouble().map(|trouble| format!(": {trouble}")).unwrap_or_default();
+            text(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("the directory has not been loaded yet{why}\n"))
         } else {
             text(StatusCode::OK, TEXT, "ready\n".into())
         }

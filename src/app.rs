@@ -66,6 +66,14 @@ fn lines<T: fmt::Display>(errors: &[T]) -> String {
     errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
+/// Reads the session keys.
+///
+/// # Errors
+/// [`StartError::Keys`] names every key that cannot be had.
+pub fn load_keys(config: &Config, env: &Env) -> Result<Arc<Keys>, StartError> {
+    Keys::load(&config.session.keys, env).map(Arc::new).map_err(StartError::Keys)
+}
+
 /// A running gateway.
 pub struct Gateway {
     plane: Arc<Plane>,
@@ -87,6 +95,8 @@ pub struct Start<S> {
     pub env: Env,
     /// Where the directory comes from.
     pub source: S,
+    /// The session keys; the directory's secrets are sealed with them too.
+    pub keys: Arc<Keys>,
     /// Where log lines go.
     pub log: Sink,
     /// Wall clock.
@@ -101,22 +111,24 @@ impl<S: Source> Start<S> {
     /// # Errors
     /// [`StartError`]; nothing is left running.
     pub fn run(self) -> Result<Gateway, StartError> {
-        let Self { config, env, mut source, log, clock, listeners } = self;
+        let Self { config, env, mut source, keys, log, clock, listeners } = self;
         forbid_core_dumps();
         let control = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let metrics = Arc::new(Metrics::new().map_err(io::Error::other)?);
         let directory = Arc::new(Directory::default());
-        let first = control.block_on(sync::start(&mut source, &directory, &metrics));
-        first.map_err(|error| StartError::Directory(error.to_string()))?;
+        if !S::REMOTE {
+            let first = control.block_on(sync::start(&mut source, &directory, &metrics));
+            first.map_err(|error| StartError::Directory(error.to_string()))?;
+        }
         let listeners = if listeners.is_empty() { bind(&config)? } else { listeners };
         let address = listeners[0].local_addr()?;
-        let plane = build(&config, &env, &directory, &metrics, log, &clock, control.handle())?;
+        let plane = build(&config, &env, &directory, &metrics, keys, log, &clock, control.handle())?;
         let plane = Arc::new(plane);
         let (drain, draining) = watch::channel(false);
         let reload = Arc::new(Notify::new());
         let admin = control.block_on(start_admin(&config, &plane))?;
         control.spawn(sync::follow(source, directory, metrics, Arc::clone(&reload)));
-        control.spawn(upkeep(Arc::clone(&plane)));
+        control.spawn(upkeep(Arc::clone(&plane), Arc::clone(&reload)));
         let spawn = |(number, socket)| listener::spawn(Arc::clone(&plane), socket, draining.clone(), number);
         let workers = listeners.into_iter().enumerate().map(spawn).collect::<io::Result<Vec<_>>>()?;
         let drain_delay = config.server.drain_delay;
@@ -140,6 +152,7 @@ fn build(
     env: &Env,
     directory: &Arc<Directory>,
     metrics: &Arc<Metrics>,
+    keys: Arc<Keys>,
     log: Sink,
     clock: &Clock,
     control: &Handle,
@@ -160,7 +173,7 @@ fn build(
     Ok(Plane {
         settings: Settings::new(config, max_connections(config.limits.max_connections)),
         directory: Arc::clone(directory),
-        keys: Arc::new(Keys::load(&config.session.keys, env).map_err(StartError::Keys)?),
+        keys,
         minter,
         dialer,
         metrics: Arc::clone(metrics),
@@ -217,7 +230,7 @@ async fn start_admin(config: &Config, plane: &Arc<Plane>) -> Result<SocketAddr, 
 /// How often key and certificate files are read again and histograms emptied into their buckets.
 const UPKEEP: Duration = Duration::from_secs(2);
 
-async fn upkeep(plane: Arc<Plane>) {
+async fn upkeep(plane: Arc<Plane>, reload: Arc<Notify>) {
     let exporter = plane.metrics.exporter();
     let mut ticks = interval(UPKEEP);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -231,6 +244,8 @@ async fn upkeep(plane: Arc<Plane>) {
                 complained = false;
                 if changed {
                     tracing::info!("session keys changed");
+                    // Secrets that did not open may open now, and the other way round.
+                    reload.notify_one();
                 }
             }
             Err(errors) if !complained => {

@@ -2,11 +2,13 @@
 //! standard error.
 
 mod check;
+mod db;
 mod demo;
 mod dev;
 mod healthcheck;
 mod key;
 mod local;
+mod secret;
 mod serve;
 mod token;
 
@@ -43,6 +45,12 @@ enum Command {
     /// Make and look at session tokens
     #[command(subcommand)]
     Token(token::Token),
+    /// Seal secrets for the directory
+    #[command(subcommand)]
+    Secret(secret::SecretCommand),
+    /// Look after the directory in Postgres
+    #[command(subcommand)]
+    Db(db::Db),
     /// Ask a running gateway on this machine whether it is healthy
     #[command(hide = true)]
     Healthcheck(healthcheck::Healthcheck),
@@ -100,6 +108,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Check(check) => check.run(&env),
         Command::Key(key) => key.run(),
         Command::Token(token) => token.run(&env),
+        Command::Secret(secret) => secret.run(&env),
+        Command::Db(db) => db.run(&env),
         Command::Healthcheck(healthcheck) => healthcheck.run(&env),
     };
     match result {

@@ -17,6 +17,7 @@ pub use ipnet::IpNet;
 pub use mistake::{Mistake, Mistakes};
 
 use crate::model::url::{AllowedHosts, BaseUrl};
+use crate::secret::Secret;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -30,6 +31,8 @@ pub struct Config {
     pub admin: Admin,
     /// Who owns what.
     pub directory: DirectorySource,
+    /// The database, whether the directory is read from it or not: `embedgate db` works on it either way.
+    pub postgres: Option<Postgres>,
     /// Sealed sessions and who may start them.
     pub session: Session,
     /// The pages that may embed apps.
@@ -91,6 +94,38 @@ pub enum DirectorySource {
         /// The file. It is not read here.
         path: PathBuf,
     },
+    /// A Postgres database.
+    Postgres(Postgres),
+}
+
+/// The database of the directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Postgres {
+    /// Where rows are read. May be a pooler that hands connections out per transaction.
+    pub url: UrlSource,
+    /// Where changes are listened for: a connection of one's own to the primary. Absent means `url`.
+    pub listen_url: Option<UrlSource>,
+    /// Connections at most, besides the one that listens.
+    pub pool_size: usize,
+    /// For a connection to be made, TLS and authentication included.
+    pub connect_timeout: Duration,
+    /// For a connection of the pool to be free.
+    pub acquire_timeout: Duration,
+    /// For one statement.
+    pub statement_timeout: Duration,
+    /// Everything is read again this often, whatever was heard.
+    pub resync_interval: Duration,
+}
+
+/// Where the URL of a database is kept. It is parsed where it is used, so that a changed file counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UrlSource {
+    /// In the configuration; a secret, because a password may stand in it.
+    Text(Secret),
+    /// In a file. It is not read here.
+    File(PathBuf),
+    /// In an environment variable.
+    Env(String),
 }
 
 /// Sealed sessions.

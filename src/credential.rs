@@ -8,6 +8,7 @@ use crate::clock::Clock;
 use crate::live::token::Token;
 use crate::metrics::Metrics;
 use crate::model::reject::{Class, Reject};
+use crate::model::tables::PrincipalKind;
 use crate::model::upstream::ServicePrincipal;
 use crate::model::url::BaseUrl;
 use crate::net::dial::Dialer;
@@ -109,6 +110,9 @@ impl Minter {
     /// # Errors
     /// [`MintError`] of the last attempt, also for a while after it.
     pub async fn token(&self, principal: &ServicePrincipal) -> Result<Arc<Token>, MintError> {
+        if principal.kind == PrincipalKind::Unusable {
+            return Err(MintError::Refused("its row in the directory cannot be used; the log says why".into()));
+        }
         let limit = self.shared.settings.timeout * 2;
         timeout(limit, self.wait_for_token(principal)).await.unwrap_or_else(|_| {
             let cause = format!("no turn at {} within {limit:?}", principal.issuer);

@@ -9,7 +9,7 @@
 //! they meet in the snapshot, which is replaced by one swap, and in the counters and cells of [`live`].
 //!
 //! Who may import whom, top to bottom: `cli`, `app`, then `plane` and `admin`, then `session`, `directory` and `credential`,
-//! then `model`, then `live`; `wire`, `net`, `config` and the small leaves serve all. A test reads the sources and holds
+//! then `model`, then `live`; `wire`, `net`, `config`, [`vault`] and the small leaves serve all. A test reads the sources and holds
 //! this true.
 
 pub mod admin;
@@ -28,4 +28,5 @@ pub mod net;
 pub mod plane;
 pub mod secret;
 pub mod session;
+pub mod vault;
 pub mod wire;

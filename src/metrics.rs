@@ -86,6 +86,8 @@ pub struct Metrics {
     pub directory_age: Gauge,
     /// Organisations in the directory.
     pub directory_orgs: Gauge,
+    /// Rows of the directory that cannot be used.
+    pub directory_unusable: Gauge,
     /// Directory loads that were taken over.
     pub directory_loads: Counter,
     /// Directory loads that were refused.
@@ -131,6 +133,7 @@ impl Metrics {
             mints_unreachable: labelled("embedgate_token_mints_total", "result", "unreachable"),
             directory_age: gauge("embedgate_directory_age_seconds"),
             directory_orgs: gauge("embedgate_directory_organisations"),
+            directory_unusable: gauge("embedgate_directory_unusable_rows"),
             directory_loads: labelled("embedgate_directory_loads_total", "result", "ok"),
             directory_failures: labelled("embedgate_directory_loads_total", "result", "refused"),
             log_dropped: counter("embedgate_log_lines_dropped_total"),
@@ -196,6 +199,7 @@ fn describe(recorder: &PrometheusRecorder) {
         ("embedgate_connections_active", "Open connections of clients."),
         ("embedgate_directory_age_seconds", "Seconds since the directory was known to be current."),
         ("embedgate_directory_organisations", "Organisations in the directory."),
+        ("embedgate_directory_unusable_rows", "Rows of the directory that cannot be used; the log names them."),
     ];
     let counters = [
         ("embedgate_requests_total", "Finished requests by kind of route and status code."),

@@ -1,13 +1,15 @@
 //! `embedgate check`.
 
 use super::{ConfigArg, Wrong, print};
-use crate::config::{Config, DirectorySource, Env, Mistake, Mistakes};
+use crate::config::{Config, DirectorySource, Env, Mistake, Mistakes, Postgres};
 use crate::directory::file;
+use crate::directory::postgres::{self, url};
 use crate::net::tls;
 use crate::session::keys::{self, Keys};
 use anyhow::Result;
 use clap::Args;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Check configuration, keys and directory.
 #[derive(Debug, Args)]
@@ -26,8 +28,9 @@ impl Check {
         if self.json {
             print(format_args!("{:#}", report(&mistakes)))?;
         } else if mistakes.is_empty() {
-            let plural = if orgs == 1 { "organisation" } else { "organisations" };
-            print(format_args!("{}: fine, {orgs} {plural}", path.display()))?;
+            let plural = if orgs == Some(1) { "organisation" } else { "organisations" };
+            let orgs = orgs.map(|orgs| format!(", {orgs} {plural}")).unwrap_or_default();
+            print(format_args!("{}: fine{orgs}", path.display()))?;
         }
         if mistakes.is_empty() {
             return Ok(());
@@ -41,27 +44,35 @@ impl Check {
     }
 }
 
-/// How many organisations there are, and everything that is wrong.
-fn check(path: &Path, env: &Env) -> (usize, Vec<Mistake>) {
+/// How many organisations the directory file has, if that is the source, and everything that is wrong.
+fn check(path: &Path, env: &Env) -> (Option<usize>, Vec<Mistake>) {
     let (config, mut mistakes) = match Config::examine(path, env) {
         Ok(examined) => examined,
-        Err(mistakes) => return (0, mistakes.0),
+        Err(mistakes) => return (None, mistakes.0),
     };
     // What follows from a mistake in one section is no mistake of its own. Without a key, it may be in any section.
     let wrong: Vec<String> = mistakes.iter().map(|mistake| mistake.key.clone()).collect();
     let is_good = |section: &str| !wrong.iter().any(|key| key.is_empty() || key.starts_with(section));
     mistakes.extend(outside(&config, path, env, is_good));
-    let DirectorySource::File { path: directory } = &config.directory;
+    // The database is not asked: what is in it is for its constraints, and `embedgate db status` tells of it.
+    let DirectorySource::File { path: directory } = &config.directory else { return (None, mistakes) };
     if !is_good("directory") || !is_good("upstreams") {
-        return (0, mistakes);
+        return (None, mistakes);
     }
-    match file::load(directory, &config.upstreams.allowed, env) {
-        Ok(tables) => (tables.orgs.len(), mistakes),
+    // A key that cannot be had has been reported; then nothing opens.
+    let vault = Keys::load(&config.session.keys, env).map(|keys| Arc::clone(keys.vault())).unwrap_or_default();
+    match file::load(directory, &config.upstreams.allowed, env, &vault) {
+        Ok(tables) => (Some(tables.orgs.len()), mistakes),
         Err(more) => {
             mistakes.extend(more.0);
-            (0, mistakes)
+            (None, mistakes)
         }
     }
+}
+
+fn postgres_urls(settings: &Postgres, env: &Env) -> Result<(), postgres::Error> {
+    url::rows(settings, env)?;
+    url::listen(settings, env).map(drop)
 }
 
 /// What is wrong with the keys and certificates that the good sections name.
@@ -91,6 +102,11 @@ fn outside(config: &Config, path: &Path, env: &Env, is_good: impl Fn(&str) -> bo
         && let Some(Err(error)) = config.server.tls.as_ref().map(|files| tls::server_config(&files.cert, &files.key))
     {
         add("server.tls", error.to_string());
+    }
+    if is_good("directory")
+        && let Some(Err(error)) = config.postgres.as_ref().map(|settings| postgres_urls(settings, env))
+    {
+        add("directory.postgres", error.to_string());
     }
     mistakes
 }

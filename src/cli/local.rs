@@ -1,7 +1,7 @@
 //! What `demo` and `dev` share: a gateway on this machine that needs no files.
 
 use super::{key, serve, token};
-use crate::app::{Gateway, Start};
+use crate::app::{self, Gateway, Start};
 use crate::clock::Clock;
 use crate::config::{Config, Env, Log, LogFormat};
 use crate::directory::file;
@@ -44,10 +44,12 @@ impl Local {
         let text = settings(address, hosts);
         let mut config = Config::parse(&text, nowhere, &env).context("the built-in configuration")?;
         config.log = Log { format: LogFormat::Text, level: "info".into(), access: true };
-        let tables = file::parse(directory, nowhere, &config.upstreams.allowed, &env).context("the directory")?;
+        let keys = app::load_keys(&config, &env)?;
+        let tables =
+            file::parse(directory, nowhere, &config.upstreams.allowed, &env, keys.vault()).context("the directory")?;
         let log = serve::start_log(&config.log)?;
         let (clock, sink, source) = (Clock::default(), log.sink(), FixedSource(tables));
-        let start = Start { config, env, source, log: sink, clock, listeners };
+        let start = Start { config, env, source, keys, log: sink, clock, listeners };
         let gateway = start.run().map_err(serve::start_error)?;
         Ok(Self { gateway, log, port: address.port() })
     }

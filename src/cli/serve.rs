@@ -1,13 +1,16 @@
 //! `embedgate serve`.
 
 use super::{ConfigArg, Wrong};
-use crate::app::{Gateway, Start, StartError};
+use crate::app::{self, Gateway, Start, StartError};
 use crate::clock::Clock;
-use crate::config::{DirectorySource, Env, Log};
-use crate::directory::sync::FileSource;
+use crate::config::{Config, DirectorySource, Env, Log};
+use crate::directory::postgres::PostgresSource;
+use crate::directory::sync::{FileSource, Source};
 use crate::log::{self, Writer};
+use crate::session::keys::Keys;
 use anyhow::{Context, Result};
 use clap::Args;
+use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Run the gateway.
@@ -24,10 +27,20 @@ impl Serve {
     pub(super) fn run(&self, env: Env) -> Result<()> {
         let config = self.config.load(&env)?;
         let writer = start_log(&config.log)?;
-        let DirectorySource::File { path } = config.directory.clone();
-        let source = FileSource::new(path, config.upstreams.allowed.clone(), env.clone());
-        let (log, clock) = (writer.sink(), Clock::default());
-        let gateway = Start { config, env, source, log, clock, listeners: Vec::new() }.run().map_err(start_error)?;
+        let keys = app::load_keys(&config, &env).map_err(start_error)?;
+        let (policy, vault) = (config.upstreams.allowed.clone(), Arc::clone(keys.vault()));
+        let gateway = match config.directory.clone() {
+            DirectorySource::File { path } => {
+                let source = FileSource::new(path, policy, env.clone(), vault);
+                start(config, env, keys, source, &writer)
+            }
+            DirectorySource::Postgres(settings) => {
+                let source = PostgresSource::new(settings, policy, env.clone(), vault);
+                let source = source.map_err(|error| StartError::Directory(error.to_string()));
+                source.and_then(|source| start(config, env, keys, source, &writer))
+            }
+        };
+        let gateway = gateway.map_err(start_error)?;
         tracing::info!(
             listen = %gateway.address(),
             admin = %gateway.admin_address(),
@@ -36,6 +49,17 @@ impl Serve {
         );
         run_until_told(gateway)
     }
+}
+
+fn start<S: Source>(
+    config: Config,
+    env: Env,
+    keys: Arc<Keys>,
+    source: S,
+    writer: &Writer,
+) -> Result<Gateway, StartError> {
+    let (log, clock) = (writer.sink(), Clock::default());
+    Start { config, env, source, keys, log, clock, listeners: Vec::new() }.run()
 }
 
 /// Starts the log and makes `tracing` write to it.

@@ -66,7 +66,7 @@ pub(super) fn session(org: &str, user: &str, email: &str, app: Option<&str>, lif
     Ok(Session::new(Parts { id, issued, expires, org, user, email, app }).map_err(|error| Wrong(error.to_string()))?)
 }
 
-fn keys(config: &crate::config::Config, env: &Env) -> Result<Keys> {
+pub(super) fn keys(config: &crate::config::Config, env: &Env) -> Result<Keys> {
     let lines = |errors: Vec<_>| {
         errors.iter().map(|e: &crate::session::keys::KeyLoadError| e.to_string()).collect::<Vec<_>>().join("\n")
     };

@@ -1,10 +1,13 @@
 //! From the tree of a configuration file to the checked [`Config`]: one function per section, then what concerns several.
 
+mod postgres;
+
 use super::mistake::Report;
 use super::reader::{Item, Section};
 use super::{
     Admin, Config, Credentials, DirectorySource, Embedding, Env, FireflyV1, IpNet, JWT_ALGORITHMS, Jwt, KeyRef,
-    KeySource, Limits, Log, LogFormat, MAX_KEY_ID_LEN, Mistakes, Routing, Server, Session, Tls, Upstreams, env, tree,
+    KeySource, Limits, Log, LogFormat, MAX_KEY_ID_LEN, Mistakes, Postgres, Routing, Server, Session, Tls, Upstreams,
+    env, tree,
 };
 use crate::model::ids::is_valid_id;
 use crate::model::url::{AllowedHosts, BaseUrl, is_host, is_loopback_name};
@@ -34,6 +37,20 @@ pub(super) mod keys {
     pub(crate) const TLS: &[&str] = &["cert", "key"];
     pub(crate) const ADMIN: &[&str] = &["listen"];
     pub(crate) const DIRECTORY: &[&str] = &["source", "path", "postgres"];
+    pub(crate) const POSTGRES: &[&str] = &[
+        "url",
+        "url_file",
+        "url_env",
+        "listen_url",
+        "listen_url_file",
+        "listen_url_env",
+        "replicas",
+        "pool_size",
+        "connect_timeout",
+        "acquire_timeout",
+        "statement_timeout",
+        "resync_interval",
+    ];
     pub(crate) const SESSION: &[&str] = &["keys", "ttl", "idle_timeout", "jwt"];
     pub(crate) const SESSION_KEY: &[&str] = &["id", "file", "env"];
     pub(crate) const JWT: &[&str] = &["issuer", "audience", "jwks_url", "algorithms"];
@@ -80,10 +97,13 @@ pub(super) fn config(text: &str, path: &Path, env: &Env) -> (Config, Result<(), 
 fn all(root: &Section<'_>, env: &Env) -> Config {
     let server = server(&root.section("server", keys::SERVER));
     let upstreams = upstreams(&root.section("upstreams", keys::UPSTREAMS));
+    let directory = root.section("directory", keys::DIRECTORY);
+    let postgres = postgres::postgres(&directory, env);
     Config {
         admin: admin(&root.section("admin", keys::ADMIN), server.listen),
         server,
-        directory: directory(&root.section("directory", keys::DIRECTORY)),
+        directory: self::directory(&directory, postgres.as_ref()),
+        postgres,
         session: session(&root.section("session", keys::SESSION), &upstreams.allowed, env),
         embedding: Embedding {
             frontend_origins: root.section("embedding", keys::EMBEDDING).list("frontend_origins", origin),
@@ -138,20 +158,21 @@ fn collide(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() != 0 && one.port() == other.port() && (a == b || covers(a, b) || covers(b, a))
 }
 
-fn directory(section: &Section<'_>) -> DirectorySource {
-    const NO_POSTGRES: &str = "the postgres source is not part of this version; use \"file\"";
-    let postgres = section.or("source", false, |item| {
-        let postgres = item.one_of(&[("file", false), ("postgres", true)]);
-        if postgres == Some(true) {
-            item.wrong(NO_POSTGRES);
+fn directory(section: &Section<'_>, postgres: Option<&Postgres>) -> DirectorySource {
+    let from_postgres = section.or("source", false, |item| item.one_of(&[("file", false), ("postgres", true)]));
+    let path =
+        section.get("path").and_then(|item| item.path()).unwrap_or_else(|| section.folder().join("directory.toml"));
+    match postgres {
+        Some(postgres) if from_postgres => DirectorySource::Postgres(postgres.clone()),
+        None if from_postgres => {
+            if section.get("postgres").is_none() {
+                section
+                    .lacks("source = \"postgres\" needs a section [directory.postgres] with url = \"postgres://...\"");
+            }
+            DirectorySource::File { path }
         }
-        postgres
-    });
-    if let Some(item) = section.get("postgres") {
-        item.wrong(if postgres { NO_POSTGRES.to_owned() } else { format!("{NO_POSTGRES} and remove this section") });
+        _ => DirectorySource::File { path },
     }
-    let path = section.get("path").and_then(|item| item.path());
-    DirectorySource::File { path: path.unwrap_or_else(|| section.folder().join("directory.toml")) }
 }
 
 fn session(section: &Section<'_>, allowed: &AllowedHosts, env: &Env) -> Session {

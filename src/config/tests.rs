@@ -82,6 +82,8 @@ fn the_example_shows_every_key() {
         ("server", keys::SERVER),
         ("server.tls", keys::TLS),
         ("admin", keys::ADMIN),
+        ("directory", keys::DIRECTORY),
+        ("directory.postgres", keys::POSTGRES),
         ("session", keys::SESSION),
         ("session.jwt", keys::JWT),
         ("embedding", keys::EMBEDDING),
@@ -92,10 +94,16 @@ fn the_example_shows_every_key() {
         ("log", keys::LOG),
         ("firefly", keys::FIREFLY),
     ] {
-        let missing: Vec<_> = known.iter().filter(|key| !within(name).contains_key(**key)).collect();
+        let missing: Vec<_> =
+            known.iter().filter(|key| !within(name).contains_key(**key) && !is_other_place(key)).collect();
         assert!(missing.is_empty(), "[{name}] lacks {missing:?}");
     }
     assert!(keys::ROOT.iter().all(|key| root.contains_key(*key)));
+}
+
+/// Whether the key is another way to write one that is shown.
+fn is_other_place(key: &str) -> bool {
+    ["url_file", "url_env", "listen_url_file", "listen_url_env"].contains(&key)
 }
 
 #[test]
@@ -240,12 +248,55 @@ fn session_keys_have_one_place_and_a_short_id_of_their_own() {
 }
 
 #[test]
-fn postgres_is_refused_by_name() {
-    const NO: &str = "the postgres source is not part of this version; use \"file\"";
-    let both = mistakes("[directory]\nsource = 'postgres'\n[directory.postgres]\nurl = 'postgres://u:p@h/d'\n", &[]);
-    assert_eq!(both, [format!("3 directory.source: {NO}"), format!("4 directory.postgres: {NO}")]);
-    let unused = mistakes("[directory.postgres]\nurl = 'x'\n", &[]);
-    assert_eq!(unused, [format!("2 directory.postgres: {NO} and remove this section")]);
+fn the_example_shows_the_defaults_of_postgres() {
+    let shown = parse(&example_in_full(), &[]).unwrap();
+    let url =
+        |host: &str| UrlSource::Text(Secret::new(format!("postgres://embedgate_serve@{host}.example.com/embedgate")));
+    let least = accepted("directory.postgres = { url = 'postgres://embedgate_serve@db.example.com/embedgate' }");
+    let expected = Postgres { listen_url: Some(url("db-primary")), ..least.postgres.unwrap() };
+    assert_eq!((&expected.url, shown.postgres), (&url("db"), Some(expected.clone())));
+    assert!(matches!(shown.directory, DirectorySource::File { .. }));
+}
+
+#[test]
+fn the_url_of_postgres_stands_in_one_place() {
+    let from =
+        |text: &str| accepted(&format!("[directory]\nsource = 'postgres'\n[directory.postgres]\n{text}")).directory;
+    let DirectorySource::Postgres(postgres) = from("url_file = 'f'\npool_size = 2\n") else { panic!("a file") };
+    assert_eq!((postgres.url, postgres.pool_size), (UrlSource::File("etc/f".into()), 2));
+    let more = [("DB", "postgres://u:hush@h/d"), ("BAD", "hush")];
+    let all = "[directory]\nsource = 'postgres'\n[directory.postgres]\n";
+    for (text, expected) in [
+        (
+            "",
+            "4 directory.postgres: does not say where the database is; write url = \"postgres://user@host/database\", or url_file or url_env for one with a password",
+        ),
+        (
+            "url = 'hush@h/d'",
+            "5 directory.postgres.url: is not a Postgres URL; write one such as \"postgres://user@host:5432/database\"",
+        ),
+        ("url_env = 'BAD'", "5 directory.postgres.url_env: the environment variable \"BAD\" holds no Postgres URL"),
+        ("url_env = 'NONE'", "5 directory.postgres.url_env: the environment variable \"NONE\" is not set"),
+        (
+            "url_env = 'DB'\nurl = 'postgres://h'",
+            "5 directory.postgres.url_env: the URL stands in more than one place; keep one of url, url_file and url_env",
+        ),
+        (
+            "url_env = 'DB'\nreplicas = ['x']",
+            "6 directory.postgres.replicas: read replicas are not part of this version; remove them, or write replicas = []",
+        ),
+        (
+            "url_env = 'DB'\nresync_interval = '1ms'",
+            "6 directory.postgres.resync_interval: reads everything more often than once a second; write 1s or more",
+        ),
+    ] {
+        assert_eq!(mistakes(&format!("{all}{text}"), &more), [expected], "{text}");
+    }
+    let none = mistakes("[directory]\nsource = 'postgres'\n", &[]);
+    assert_eq!(
+        none,
+        ["2 directory: source = \"postgres\" needs a section [directory.postgres] with url = \"postgres://...\""]
+    );
 }
 
 #[test]

@@ -10,6 +10,7 @@ use crate::config::{Env, Mistakes, tree};
 use crate::model::ids::{ClusterId, InvalidId, OrgId, UpstreamId, WorkspaceId};
 use crate::model::tables::{ClusterRole, ClusterRow, ClusterState, OrgRow, Segment, Tables, UpstreamRow, WorkspaceRow};
 use crate::model::url::{AllowedHosts, BaseUrl, Forbidden};
+use crate::vault::Vault;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -27,6 +28,8 @@ struct Context<'a> {
     policy: &'a AllowedHosts,
     /// The variables that hold secrets.
     env: &'a Env,
+    /// Opens sealed ones.
+    vault: &'a Vault,
 }
 
 /// Reads and checks a directory file, and the files and variables in which it says secrets are kept. A file without any
@@ -34,19 +37,19 @@ struct Context<'a> {
 ///
 /// # Errors
 /// Everything that is wrong, not only the first thing. No secret is ever part of it.
-pub fn load(path: &Path, policy: &AllowedHosts, env: &Env) -> Result<Tables, Mistakes> {
+pub fn load(path: &Path, policy: &AllowedHosts, env: &Env, vault: &Vault) -> Result<Tables, Mistakes> {
     let text = std::fs::read_to_string(path).map_err(|error| Mistakes::unreadable(path, &error))?;
-    parse(&text, path, policy, env)
+    parse(&text, path, policy, env, vault)
 }
 
 /// Checks a text as if it stood in the file `path`, which need not exist.
 ///
 /// # Errors
 /// As [`load`].
-pub fn parse(text: &str, path: &Path, policy: &AllowedHosts, env: &Env) -> Result<Tables, Mistakes> {
+pub fn parse(text: &str, path: &Path, policy: &AllowedHosts, env: &Env, vault: &Vault) -> Result<Tables, Mistakes> {
     let mut report = Report::new(path);
     let tree = tree::parse_file(text, &mut report);
-    let context = Context { policy, env };
+    let context = Context { policy, env, vault };
     let mut ids = Ids::new("organisation", "the directory");
     let orgs = Section::root(&tree, &report, ROOT).sections("org", ORG);
     let orgs = orgs.iter().filter_map(|section| org(section, &mut ids, context)).collect();
@@ -60,12 +63,12 @@ fn org(section: &Section<'_>, ids: &mut Ids, context: Context<'_>) -> Option<Org
     let segments = [("internal", Segment::Internal), ("preview", Segment::Preview), ("stable", Segment::Stable)];
     let segment = section.or("segment", Segment::default(), |item| item.one_of(&segments));
     let workspaces = Workspaces::read(section, context);
-    let principals = principal::read(section, &workspaces, context);
+    let principals = principal::read(section, id.as_ref(), &workspaces, context);
     let apps = upstreams(section, "app", APP, &workspaces, context);
     let warehouses = upstreams(section, "warehouse", WAREHOUSE, &workspaces, context);
     let id = id?;
     let name = name.unwrap_or_else(|| id.to_string());
-    Some(OrgRow { name, id, segment, workspaces: workspaces.rows, principals, apps, warehouses })
+    Some(OrgRow { name, id, segment, version: 0, workspaces: workspaces.rows, principals, apps, warehouses })
 }
 
 /// The workspaces of an organisation. Those with mistakes in them are remembered by name, so that a reference to one is

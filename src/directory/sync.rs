@@ -1,32 +1,69 @@
-//! Keeps the snapshot current: load, build, publish, wait for a change, again. A load that fails leaves what is there.
+//! Keeps the snapshot current: wait for a change, load what changed, build, publish, again. A load that fails leaves what
+//! is there.
 
 use super::Directory;
 use super::file;
 use crate::config::{Env, Mistakes};
 use crate::metrics::Metrics;
+use crate::model::ids::OrgId;
 use crate::model::snapshot::Snapshot;
-use crate::model::tables::Tables;
+use crate::model::tables::{OrgRow, Tables};
 use crate::model::url::AllowedHosts;
+use crate::vault::Vault;
+use std::fmt::Display;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+/// What may have changed. A hint: what did, if anything, shows the next load.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Anything.
+    All,
+    /// One organisation: changed, new or gone.
+    Org {
+        /// Which.
+        id: OrgId,
+        /// A read that gives a lower version came too early.
+        version: u64,
+    },
+}
 
 /// Where rows come from.
 pub trait Source: Send + 'static {
     /// Why rows cannot be had.
-    type Error: std::fmt::Display + Send;
+    type Error: Display + Send;
+
+    /// Whether another machine is asked, which may be away: then the gateway starts without it, is not ready until the
+    /// first load, and tries again after a failure.
+    const REMOTE: bool = false;
 
     /// Reads everything.
     fn load(&mut self) -> impl Future<Output = Result<Tables, Self::Error>> + Send;
 
-    /// Waits until something may have changed. A hint: what changed, if anything, shows the next load.
-    fn changed(&mut self) -> impl Future<Output = ()> + Send;
+    /// Reads one organisation; none when there is no such any more.
+    fn load_org(&mut self, id: &OrgId) -> impl Future<Output = Result<Option<OrgRow>, Self::Error>> + Send {
+        async move { Ok(self.load().await?.orgs.into_iter().find(|row| row.id == *id)) }
+    }
+
+    /// Waits until something may have changed. Nothing is lost when the wait is given up.
+    fn changed(&mut self) -> impl Future<Output = Change> + Send;
 
     /// Whether the source can be asked and has nothing newer than what was loaded last.
     fn is_current(&self) -> bool;
+
+    /// How many of the rows that were read cannot be used. A source that refuses them has none.
+    fn unusable_rows(&self) -> usize {
+        0
+    }
+
+    /// What keeps the source from telling of changes.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
 }
 
 /// How often a file is looked at. Mounted secrets and config maps change by renaming, which no watch of a file sees.
@@ -40,6 +77,7 @@ pub struct FileSource {
     path: PathBuf,
     policy: AllowedHosts,
     env: Env,
+    vault: Arc<Vault>,
     seen: Option<Stamp>,
     loaded: Option<Tables>,
     looks: u32,
@@ -57,13 +95,14 @@ struct Stamp {
 impl FileSource {
     /// A source that reads `path`.
     #[must_use]
-    pub fn new(path: PathBuf, policy: AllowedHosts, env: Env) -> Self {
-        Self { path, policy, env, seen: None, loaded: None, looks: 0 }
+    pub fn new(path: PathBuf, policy: AllowedHosts, env: Env, vault: Arc<Vault>) -> Self {
+        Self { path, policy, env, vault, seen: None, loaded: None, looks: 0 }
     }
 
     /// Whether the same file gives other rows: secrets have files of their own.
     fn reads_otherwise(&self) -> bool {
-        file::load(&self.path, &self.policy, &self.env).is_ok_and(|tables| Some(&tables) != self.loaded.as_ref())
+        file::load(&self.path, &self.policy, &self.env, &self.vault)
+            .is_ok_and(|tables| Some(&tables) != self.loaded.as_ref())
     }
 
     fn stamp(&self) -> Option<Stamp> {
@@ -83,17 +122,17 @@ impl Source for FileSource {
     async fn load(&mut self) -> Result<Tables, Mistakes> {
         // The stamp first: a change during the read shows as another change.
         self.seen = self.stamp();
-        let tables = file::load(&self.path, &self.policy, &self.env)?;
+        let tables = file::load(&self.path, &self.policy, &self.env, &self.vault)?;
         self.loaded = Some(tables.clone());
         Ok(tables)
     }
 
-    async fn changed(&mut self) {
+    async fn changed(&mut self) -> Change {
         loop {
             sleep(POLL).await;
             self.looks = self.looks.wrapping_add(1);
             if self.stamp() != self.seen || (self.looks.is_multiple_of(RESYNC_LOOKS) && self.reads_otherwise()) {
-                return;
+                return Change::All;
             }
         }
     }
@@ -113,8 +152,8 @@ impl Source for FixedSource {
         Ok(self.0.clone())
     }
 
-    async fn changed(&mut self) {
-        std::future::pending::<()>().await;
+    async fn changed(&mut self) -> Change {
+        std::future::pending().await
     }
 
     fn is_current(&self) -> bool {
@@ -128,56 +167,159 @@ impl Source for FixedSource {
 /// What the source says.
 pub async fn start<S: Source>(source: &mut S, directory: &Directory, metrics: &Metrics) -> Result<(), S::Error> {
     let tables = source.load().await?;
-    publish(tables, directory, metrics);
+    publish_all(tables, directory, metrics);
     Ok(())
 }
 
 /// How often the age of the directory is told when nothing changes.
 const CONFIRM: Duration = Duration::from_secs(5);
+/// How often it is told what keeps the first load from being made.
+const LOOK: Duration = Duration::from_millis(250);
+/// A load takes no longer than this.
+const LOAD_LIMIT: Duration = Duration::from_secs(120);
+/// The pauses after failed loads of a remote source: doubled from the first to the last.
+const FIRST_RETRY: Duration = Duration::from_millis(200);
+const LAST_RETRY: Duration = Duration::from_secs(5);
 
 /// Follows the source for ever. `reload` asks for a load now.
-pub async fn follow<S: Source>(mut source: S, directory: Arc<Directory>, metrics: Arc<Metrics>, reload: Arc<Notify>) {
-    let mut failed = false;
+pub async fn follow<S: Source>(source: S, directory: Arc<Directory>, metrics: Arc<Metrics>, reload: Arc<Notify>) {
+    let mut follower = Follower { source, directory, metrics, failures: 0, retry: None };
     loop {
-        tokio::select! {
-            () = source.changed() => {}
-            () = reload.notified() => {}
-            () = sleep(CONFIRM) => {
-                if !failed && source.is_current() {
-                    directory.confirm();
-                }
-                continue;
-            }
-        }
-        match timeout(LOAD_LIMIT, source.load()).await {
-            Ok(Ok(tables)) => {
-                failed = false;
-                publish(tables, &directory, &metrics);
-            }
-            Ok(Err(error)) => {
-                failed = true;
-                metrics.directory_failures.increment(1);
-                tracing::error!(%error, "the directory was refused; the one before goes on serving");
-            }
-            Err(_) => {
-                failed = true;
-                metrics.directory_failures.increment(1);
-                tracing::error!(limit = ?LOAD_LIMIT, "the directory could not be loaded in time; the one before goes on serving");
-            }
+        if let Some(change) = follower.next(&reload).await {
+            follower.apply(change).await;
+        } else {
+            follower.tick();
         }
     }
 }
 
-/// A load takes no longer than this.
-const LOAD_LIMIT: Duration = Duration::from_secs(120);
+struct Follower<S> {
+    source: S,
+    directory: Arc<Directory>,
+    metrics: Arc<Metrics>,
+    /// Failed loads since the last one of everything that succeeded.
+    failures: u32,
+    /// When everything is loaded again after a failure.
+    retry: Option<Instant>,
+}
 
-fn publish(tables: Tables, directory: &Directory, metrics: &Metrics) {
-    let snapshot = match directory.snapshot() {
-        Some(previous) => Snapshot::build(tables, Some(&previous)),
-        None => Snapshot::build(tables, None),
-    };
+/// Why a load came to nothing.
+enum Failure<E> {
+    Source(E),
+    Late,
+    /// What was read is older than what is known to be there.
+    Stale,
+}
+
+impl<S: Source> Follower<S> {
+    /// The next change; none when it is time to look after the directory's age.
+    async fn next(&mut self, reload: &Notify) -> Option<Change> {
+        let pause = if self.directory.snapshot().is_some() { CONFIRM } else { LOOK };
+        let retry = self.retry;
+        let again = async {
+            match retry {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            change = self.source.changed() => Some(change),
+            () = reload.notified() => Some(Change::All),
+            () = again => Some(Change::All),
+            () = sleep(pause) => None,
+        }
+    }
+
+    fn tick(&self) {
+        self.directory.sweep();
+        if self.failures == 0 {
+            self.directory.set_trouble(self.source.trouble());
+        }
+        self.confirm();
+    }
+
+    /// Tells that the snapshot is current, if it is.
+    fn confirm(&self) {
+        if self.failures == 0 && self.source.is_current() && self.directory.snapshot().is_some() {
+            self.directory.confirm();
+        }
+    }
+
+    async fn apply(&mut self, change: Change) {
+        let result = match change {
+            Change::All => self.load_all().await,
+            Change::Org { id, version } => self.load_org(id, version).await,
+        };
+        self.metrics.directory_unusable.set(self.source.unusable_rows() as f64);
+        match result {
+            Ok(()) => self.confirm(),
+            Err(Failure::Source(error)) => self.failed(error.to_string()),
+            Err(Failure::Late) => self.failed(format!("not loaded within {LOAD_LIMIT:?}")),
+            Err(Failure::Stale) => self.failed("what was read is older than what is known".to_owned()),
+        }
+    }
+
+    /// Loads everything, whatever the versions: after a failover they may have gone back.
+    async fn load_all(&mut self) -> Result<(), Failure<S::Error>> {
+        let tables = timeout(LOAD_LIMIT, self.source.load()).await.map_err(|_| Failure::Late)?;
+        publish_all(tables.map_err(Failure::Source)?, &self.directory, &self.metrics);
+        (self.failures, self.retry) = (0, None);
+        self.directory.set_trouble(None);
+        Ok(())
+    }
+
+    async fn load_org(&mut self, id: OrgId, version: u64) -> Result<(), Failure<S::Error>> {
+        let Some(known) = self.directory.snapshot().map(|now| now.org(id.as_str()).map_or(0, |org| org.version)) else {
+            return self.load_all().await;
+        };
+        if version != 0 && version <= known {
+            return Ok(());
+        }
+        let row = timeout(LOAD_LIMIT, self.source.load_org(&id)).await.map_err(|_| Failure::Late)?;
+        let row = row.map_err(Failure::Source)?;
+        if row.as_ref().is_some_and(|row| row.version < known.max(version)) {
+            return Err(Failure::Stale);
+        }
+        publish_org(&id, row, &self.directory, &self.metrics);
+        Ok(())
+    }
+
+    fn failed(&mut self, error: String) {
+        self.failures = self.failures.saturating_add(1);
+        self.metrics.directory_failures.increment(1);
+        tracing::error!(%error, "the directory was refused; the one before goes on serving");
+        if S::REMOTE {
+            let pause = FIRST_RETRY.saturating_mul(1 << self.failures.min(10)).min(LAST_RETRY);
+            self.retry = Some(Instant::now() + pause);
+        }
+        self.directory.set_trouble(Some(error));
+    }
+}
+
+fn publish_all(tables: Tables, directory: &Directory, metrics: &Metrics) {
+    let snapshot = Snapshot::build(tables, directory.snapshot().as_deref());
     tracing::info!(organisations = snapshot.len(), "directory loaded");
+    publish(snapshot, directory, metrics);
+    directory.confirm();
+}
+
+fn publish_org(id: &OrgId, row: Option<OrgRow>, directory: &Directory, metrics: &Metrics) {
+    let Some(now) = directory.snapshot() else { return };
+    tracing::debug!(org = %id, version = row.as_ref().map(|row| row.version), "organisation loaded");
+    let next = match row {
+        Some(row) => now.with_org(row),
+        None => now.without_org(id.as_str()),
+    };
+    // Let go before it is replaced, so that it can be freed at once.
+    drop(now);
+    publish(next, directory, metrics);
+}
+
+fn publish(snapshot: Snapshot, directory: &Directory, metrics: &Metrics) {
     metrics.directory_orgs.set(snapshot.len() as f64);
     metrics.directory_loads.increment(1);
     directory.publish(snapshot);
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,6 +24,8 @@ pub struct Org {
     pub name: String,
     /// Release segment.
     pub segment: Segment,
+    /// Rises with every change, where the source counts them; else 0.
+    pub version: u64,
     workspaces: HashMap<WorkspaceId, Arc<Workspace>>,
     apps: HashMap<UpstreamId, Arc<Upstream>>,
     warehouses: HashMap<UpstreamId, Arc<Upstream>>,
@@ -97,6 +99,34 @@ impl Snapshot {
         Self { shards: shards.into_iter().map(Arc::new).collect(), orgs }
     }
 
+    /// The same with one organisation put in place of the one with its id, or added. Only its shard is copied.
+    #[must_use]
+    pub fn with_org(&self, row: OrgRow) -> Self {
+        let old = self.org(row.id.as_str());
+        let orgs = self.orgs + usize::from(old.is_none());
+        let org = Arc::new(Builder::new(old.map(Arc::as_ref), row.id.clone()).build(row));
+        self.with_shard(shard_of(org.id.as_str()), orgs, |shard| {
+            shard.insert(org.id.clone(), org);
+        })
+    }
+
+    /// The same without this organisation.
+    #[must_use]
+    pub fn without_org(&self, id: &str) -> Self {
+        let orgs = self.orgs - usize::from(self.org(id).is_some());
+        self.with_shard(shard_of(id), orgs, |shard| {
+            shard.remove(id);
+        })
+    }
+
+    fn with_shard(&self, at: usize, orgs: usize, change: impl FnOnce(&mut Shard)) -> Self {
+        let mut shards = self.shards.clone();
+        let mut shard = Shard::clone(&shards[at]);
+        change(&mut shard);
+        shards[at] = Arc::new(shard);
+        Self { shards, orgs }
+    }
+
     /// The organisation with this id.
     #[must_use]
     pub fn org(&self, id: &str) -> Option<&Arc<Org>> {
@@ -146,7 +176,8 @@ impl Builder {
         }
         let apps = self.upstreams(row.apps, &workspaces);
         let warehouses = self.upstreams(row.warehouses, &workspaces);
-        Org { id: row.id, name: row.name, segment: row.segment, workspaces, apps, warehouses, home }
+        let (id, name, segment, version) = (row.id, row.name, row.segment, row.version);
+        Org { id, name, segment, version, workspaces, apps, warehouses, home }
     }
 
     fn node(&mut self, url: BaseUrl) -> Arc<Node> {

@@ -34,6 +34,8 @@ pub struct OrgRow {
     pub name: String,
     /// Release segment.
     pub segment: Segment,
+    /// Rises with every change, where the source counts them; else 0.
+    pub version: u64,
     /// Unique ids within the organisation.
     pub workspaces: Vec<WorkspaceRow>,
     /// Unique ids within the organisation.
@@ -83,6 +85,9 @@ pub enum PrincipalKind {
     },
     /// Nothing is sent.
     None,
+    /// In a way that cannot be read, such as by a secret sealed with a key that is gone. Whoever it is for is refused and
+    /// never falls to another principal.
+    Unusable,
 }
 
 /// An app or a warehouse: something requests are sent to.

@@ -49,6 +49,24 @@ pub fn client_config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, TlsErr
     Ok(Arc::new(config))
 }
 
+/// How the gateway speaks TLS to a database: with the roots of a file, and only those, or else with the public ones.
+///
+/// # Errors
+/// [`TlsError`] when the file cannot be read or holds no certificate.
+pub fn database_config(roots: Option<&Path>) -> Result<ClientConfig, TlsError> {
+    let mut trusted = RootCertStore::empty();
+    match roots {
+        Some(path) => {
+            for certificate in certificates(path)? {
+                trusted.add(certificate)?;
+            }
+        }
+        None => trusted.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+    }
+    let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+    Ok(builder.with_root_certificates(trusted).with_no_client_auth())
+}
+
 /// How the gateway speaks TLS to clients.
 ///
 /// # Errors

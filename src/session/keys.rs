@@ -2,6 +2,7 @@
 
 use super::seal::{KeyError, KeyRing, parse_key};
 use crate::config::{Env, KeyRef, KeySource};
+use crate::vault::Vault;
 use arc_swap::{ArcSwap, Guard};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -55,6 +56,7 @@ pub struct Keys {
     refs: Vec<KeyRef>,
     env: Env,
     ring: ArcSwap<KeyRing>,
+    vault: Arc<Vault>,
     loaded: Mutex<Vec<[u8; 32]>>,
 }
 
@@ -66,12 +68,19 @@ impl Keys {
     pub fn load(refs: &[KeyRef], env: &Env) -> Result<Self, Vec<KeyLoadError>> {
         let keys = read_all(refs, env)?;
         let ring = ArcSwap::from_pointee(ring(refs, &keys));
-        Ok(Self { refs: refs.to_vec(), env: env.clone(), ring, loaded: Mutex::new(keys) })
+        let vault = Arc::new(Vault::new(named(refs, &keys)));
+        Ok(Self { refs: refs.to_vec(), env: env.clone(), ring, vault, loaded: Mutex::new(keys) })
     }
 
     /// The ring now.
     pub fn ring(&self) -> Guard<Arc<KeyRing>> {
         self.ring.load()
+    }
+
+    /// The same keys for the secrets of the directory; follows every reload.
+    #[must_use]
+    pub fn vault(&self) -> &Arc<Vault> {
+        &self.vault
     }
 
     /// Reads the keys again and uses them if they changed; says whether they did. On an error the old ring stays.
@@ -86,13 +95,18 @@ impl Keys {
             return Ok(false);
         }
         self.ring.store(Arc::new(ring(&self.refs, &keys)));
+        self.vault.replace(named(&self.refs, &keys));
         *loaded = keys;
         Ok(true)
     }
 }
 
 fn ring(refs: &[KeyRef], keys: &[[u8; 32]]) -> KeyRing {
-    KeyRing::new(refs.iter().map(|r| r.id.clone()).zip(keys.iter().copied()))
+    KeyRing::new(named(refs, keys))
+}
+
+fn named(refs: &[KeyRef], keys: &[[u8; 32]]) -> impl Iterator<Item = (String, [u8; 32])> {
+    refs.iter().map(|r| r.id.clone()).zip(keys.iter().copied())
 }
 
 fn read_all(refs: &[KeyRef], env: &Env) -> Result<Vec<[u8; 32]>, Vec<KeyLoadError>> {

@@ -40,13 +40,13 @@ fn config(example: &str) -> Result<Config> {
 fn the_examples_directory_fits_its_configuration() -> Result<()> {
     let example = example()?;
     let config = config(&example)?;
-    let DirectorySource::File { path } = &config.directory;
+    let DirectorySource::File { path } = &config.directory else { panic!("the map holds a file") };
     ensure!(path == Path::new("/config/directory.toml"), "the directory is at {}", path.display());
     let secrets = tempfile::tempdir()?;
     fs::write(secrets.path().join("acme-client-secret"), "dose-secret")?;
     let text = entry(&example, "directory.toml")?;
     let text = text.replace(SECRETS, secrets.path().to_str().context("a folder with a strange name")?);
-    let tables = file::parse(&text, path, &config.upstreams.allowed, &Env::new());
+    let tables = file::parse(&text, path, &config.upstreams.allowed, &Env::new(), &embedgate::vault::Vault::default());
     let tables = tables.map_err(|mistakes| anyhow!("{mistakes}"))?;
     ensure!(tables.orgs.len() == 1 && tables.orgs[0].apps.len() == 1, "not the organisation with an app: {tables:?}");
     Ok(())

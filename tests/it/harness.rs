@@ -8,8 +8,10 @@ pub(crate) mod ask;
 pub(crate) mod browser;
 pub(crate) mod embedgate;
 pub(crate) mod gateway;
+pub(crate) mod http;
 pub(crate) mod installation;
 pub(crate) mod issuer;
+pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod raw;
 

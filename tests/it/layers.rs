@@ -16,7 +16,7 @@ struct Layer {
 }
 
 /// From the bottom to the top: each may use only what stands before it, so nothing can go in a circle.
-const LAYERS: [Layer; 17] = [
+const LAYERS: [Layer; 18] = [
     Layer { name: "clock", may_use: &[], why: "a leaf" },
     Layer { name: "secret", may_use: &[], why: "a leaf" },
     Layer {
@@ -29,19 +29,28 @@ const LAYERS: [Layer; 17] = [
         may_use: &["live", "secret"],
         why: "rows hold secrets, and what is indexed keeps its counters and tokens",
     },
+    Layer {
+        name: "vault",
+        may_use: &["model::ids", "secret"],
+        why: "it seals what directories keep; session and directory share it without knowing one another",
+    },
     Layer { name: "wire", may_use: &["model::url"], why: "an authority is read in one place only" },
     Layer { name: "net", may_use: &["model::url"], why: "what is dialled has been checked as a URL" },
     Layer { name: "metrics", may_use: &["model::reject"], why: "refusals are counted by their class" },
-    Layer { name: "config", may_use: &["model::ids", "model::url"], why: "ids and URLs are checked by one rule" },
+    Layer {
+        name: "config",
+        may_use: &["model::ids", "model::url", "secret"],
+        why: "ids and URLs are checked by one rule",
+    },
     Layer { name: "log", may_use: &["config::LogFormat"], why: "the form of lines is configured" },
     Layer {
         name: "session",
-        may_use: &["clock", "secret", "config", "model::ids", "wire"],
+        may_use: &["clock", "secret", "config", "model::ids", "vault", "wire"],
         why: "keys are named in the configuration, tokens are found in fields; it knows no directory and no credential",
     },
     Layer {
         name: "directory",
-        may_use: &["config", "metrics", "model", "secret"],
+        may_use: &["config", "metrics", "model", "net::tls", "secret", "vault"],
         why: "the file is read as the configuration is; it knows no session and no credential",
     },
     Layer {
@@ -105,6 +114,7 @@ const LAYERS: [Layer; 17] = [
             "plane",
             "secret",
             "session",
+            "vault",
         ],
         why: "the top, and the only one that knows the demo",
     },

@@ -10,4 +10,5 @@ mod docker;
 mod harness;
 mod http;
 mod layers;
+mod postgres;
 mod secrets;

@@ -2,7 +2,8 @@
 
 use super::{Context, Ids, Workspaces};
 use crate::config::reader::{Item, Section};
-use crate::model::ids::{PrincipalId, WorkspaceId};
+use crate::directory::checks::{header_safe, no_controls};
+use crate::model::ids::{OrgId, PrincipalId, WorkspaceId};
 use crate::model::tables::{PrincipalKind, PrincipalRow};
 use crate::secret::Secret;
 use std::collections::BTreeMap;
@@ -14,22 +15,26 @@ const SECRET: &[&str] = &["env", "file", "sealed"];
 
 const CLEAR_TEXT: &str =
     "a secret in clear text is accepted only for loopback workspaces; use { env = .. } or { file = .. }";
-const SEALED: &str =
-    "sealed secrets need the postgres source, which is not part of this version; use { env = .. } or { file = .. }";
 
 /// The kinds by name, each with the keys that only it has.
 const KINDS: [(&str, &[&str]); 3] =
     [("databricks", &["client_id", "client_secret"]), ("bearer", &["token"]), ("none", &[])];
 
 /// Reads the principals of an organisation.
-pub(super) fn read(org: &Section<'_>, workspaces: &Workspaces, context: Context<'_>) -> Vec<PrincipalRow> {
+pub(super) fn read(
+    org: &Section<'_>,
+    org_id: Option<&OrgId>,
+    workspaces: &Workspaces,
+    context: Context<'_>,
+) -> Vec<PrincipalRow> {
     let mut ids = Ids::new("principal", "the organisation");
     let mut taken = Taken::default();
     let row = |section: &Section<'_>| {
         let id = ids.take(section, PrincipalId::parse);
         let workspace = workspaces.of(section);
         let loopback = workspace.map(|row| row.url.is_loopback());
-        let kind = kind(section, loopback, context);
+        let whose = org_id.zip(id.as_ref());
+        let kind = kind(&SecretReader { section, whose, loopback, context });
         let users = users(section);
         if let (Some(id), Some(workspace), Some(users)) = (&id, workspace, &users) {
             taken.take(section, id, &workspace.id, users);
@@ -39,14 +44,14 @@ pub(super) fn read(org: &Section<'_>, workspaces: &Workspaces, context: Context<
     org.sections("principal", PRINCIPAL).iter().filter_map(row).collect()
 }
 
-fn kind(section: &Section<'_>, loopback: Option<bool>, context: Context<'_>) -> Option<PrincipalKind> {
+fn kind(reader: &SecretReader<'_, '_>) -> Option<PrincipalKind> {
+    let section = reader.section;
     let item = section.require("kind", "write databricks, bearer or none")?;
     let (name, own) = item.one_of(&KINDS.map(|(name, own)| (name, (name, own))))?;
     let foreign = KINDS.iter().flat_map(|(_, keys)| *keys).filter(|key| !own.contains(key));
     for item in foreign.filter_map(|key| section.get(key)) {
         item.wrong(format!("a principal of kind {name:?} does not have this key; remove it"));
     }
-    let reader = SecretReader { section, loopback, context };
     match name {
         "databricks" => {
             let client_id = client_id(section);
@@ -138,6 +143,8 @@ type Check = fn(&str) -> Result<(), &'static str>;
 /// Reads the secrets of one principal.
 struct SecretReader<'a, 't> {
     section: &'a Section<'t>,
+    /// For whom its secrets are sealed; `None` when that is not known because of another mistake.
+    whose: Option<(&'a OrgId, &'a PrincipalId)>,
     /// Whether the workspace is on this machine; `None` when that is not known because of another mistake.
     loopback: Option<bool>,
     context: Context<'a>,
@@ -167,12 +174,8 @@ impl SecretReader<'_, '_> {
     /// The text of a secret that is kept in a variable or a file.
     fn kept_elsewhere(&self, item: &Item<'_>, advice: &str) -> Option<Zeroizing<String>> {
         let place = item.section(SECRET)?;
-        if let Some(sealed) = place.get("sealed") {
-            sealed.wrong(SEALED);
-            return None;
-        }
-        match (place.get("env"), place.get("file")) {
-            (Some(item), None) => {
+        match (place.get("env"), place.get("file"), place.get("sealed")) {
+            (Some(item), None, None) => {
                 let name = item.text()?;
                 let value = self.context.env.get(name).cloned().map(Zeroizing::new);
                 if value.is_none() {
@@ -180,32 +183,29 @@ impl SecretReader<'_, '_> {
                 }
                 value
             }
-            (None, Some(item)) => {
+            (None, Some(item), None) => {
                 let path = item.path()?;
                 let read = std::fs::read_to_string(&path).map(Zeroizing::new);
                 read.map_err(|error| item.wrong(format!("cannot read {}: {error}", path.display()))).ok()
             }
-            (Some(_), Some(_)) => {
-                item.wrong("has both an env and a file; keep one of them");
+            (None, None, Some(item)) => self.opened(&item),
+            (None, None, None) => {
+                place.lacks(format!("does not say where the secret is; {advice}"));
                 None
             }
-            (None, None) => {
-                place.lacks(format!("does not say where the secret is; {advice}"));
+            _ => {
+                item.wrong("says in more than one way where the secret is; keep one of env, file and sealed");
                 None
             }
         }
     }
-}
 
-fn no_controls(text: &str) -> Result<(), &'static str> {
-    if text.chars().any(char::is_control) { Err("holds a line break or another control character") } else { Ok(()) }
-}
-
-/// What a header field takes after `Bearer ` (RFC 6750 2.1).
-fn header_safe(text: &str) -> Result<(), &'static str> {
-    if text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        Ok(())
-    } else {
-        Err("holds spaces or letters that no token has; write the token alone, without the word Bearer")
+    /// The text of a secret that stands here sealed.
+    fn opened(&self, item: &Item<'_>) -> Option<Zeroizing<String>> {
+        let sealed = item.text()?;
+        let (org, principal) = self.whose?;
+        let secret = self.context.vault.open(org.as_str(), principal.as_str(), sealed);
+        let secret = secret.map_err(|error| item.wrong(error.to_string())).ok()?;
+        Some(Zeroizing::new(secret.expose().to_owned()))
     }
 }

@@ -27,8 +27,13 @@ fn env() -> Env {
     variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
+/// Opens what was sealed with the one key of these tests.
+fn vault() -> Vault {
+    Vault::new([("k1".to_owned(), [7; 32])])
+}
+
 fn read(text: &str, private: bool) -> Result<Tables, Mistakes> {
-    let result = parse(text, Path::new("etc/directory.toml"), &policy(private), &env());
+    let result = parse(text, Path::new("etc/directory.toml"), &policy(private), &env(), &vault());
     if let Err(mistakes) = &result {
         assert!(!mistakes.to_string().contains("hush"), "a secret is shown: {mistakes}");
     }
@@ -286,7 +291,7 @@ fn secrets_come_from_variables_and_files() {
     let text = format!("{ACME}[[org.principal]]\nid = 'p'\nkind = 'bearer'\ntoken = {{ file = 'token' }}\n");
     let path: PathBuf = folder.join("directory.toml");
     std::fs::write(&path, text).unwrap();
-    let loaded = load(&path, &policy(false), &env());
+    let loaded = load(&path, &policy(false), &env(), &vault());
     std::fs::remove_dir_all(&folder).unwrap();
     assert_eq!(loaded.map(of), Ok("hush-file".to_owned()));
 }
@@ -294,8 +299,7 @@ fn secrets_come_from_variables_and_files() {
 #[test]
 fn secrets_elsewhere_or_of_another_form_are_mistakes() {
     let clear = "a secret in clear text is accepted only for loopback workspaces; use { env = .. } or { file = .. }";
-    let sealed =
-        "sealed secrets need the postgres source, which is not part of this version; use { env = .. } or { file = .. }";
+    let sealed = "is not a sealed secret; make one with `embedgate secret seal`";
     for (written, key, message) in [
         ("'hush'", "", clear),
         ("{ sealed = 'hush' }", ".sealed", sealed),
@@ -311,7 +315,11 @@ fn secrets_elsewhere_or_of_another_form_are_mistakes() {
             "",
             "the secret holds spaces or letters that no token has; write the token alone, without the word Bearer",
         ),
-        ("{ env = 'SECRET', file = 'f' }", "", "has both an env and a file; keep one of them"),
+        (
+            "{ env = 'SECRET', file = 'f' }",
+            "",
+            "says in more than one way where the secret is; keep one of env, file and sealed",
+        ),
         ("{ }", "", "does not say where the secret is; write token = { env = \"...\" } or { file = \"...\" }"),
         ("7", "", "is not a secret; write token = { env = \"...\" } or { file = \"...\" }"),
     ] {
@@ -373,4 +381,14 @@ fn what_hangs_on_a_broken_line_is_not_reported() {
     assert!(found[1].starts_with("11 org[acme].app[#2].id: an id is "), "{found:#?}");
     let single = shown(read("[org]\nid = 'a'\n", false));
     assert_eq!(single, ["1 org: expected an array of tables, found a single one; write [[org]]"]);
+}
+
+#[test]
+fn sealed_secrets_open_for_their_principal_alone() {
+    let sealed = |org, principal| vault().seal(org, principal, &Secret::new("hush-sealed".into())).unwrap();
+    let tables = token(&format!("{{ sealed = '{}' }}", sealed("acme", "p")), false).unwrap();
+    let PrincipalKind::Bearer { token: opened } = &tables.orgs[0].principals[0].kind else { panic!("no bearer") };
+    assert_eq!(opened.expose(), "hush-sealed");
+    let found = shown(token(&format!("{{ sealed = '{}' }}", sealed("acme", "q")), false));
+    assert!(found[0].contains(".sealed: does not open: it was sealed for another"), "{found:?}");
 }

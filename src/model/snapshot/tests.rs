@@ -14,6 +14,7 @@ fn row(secret: &str, app: &str) -> OrgRow {
         users: users.iter().map(ToString::to_string).collect(),
     };
     OrgRow {
+        version: 0,
         id: OrgId::parse("acme").unwrap(),
         name: "Acme".into(),
         segment: Segment::Stable,
@@ -59,4 +60,22 @@ fn counters_and_tokens_live_on_while_their_owner_stays_the_same() {
     let org = rotated.org("acme").unwrap();
     assert_eq!(org.app("editor").unwrap().clusters[0].nodes[0].live.active(), 0);
     assert!(org.home().unwrap().principals.of("").unwrap().token.get(0).is_none());
+}
+
+#[test]
+fn one_organisation_is_replaced_and_the_others_stay_where_they_are() {
+    let other = OrgRow { id: OrgId::parse("other").unwrap(), ..row("s", "https://o.example") };
+    let first = Snapshot::build(Tables { orgs: vec![row("s", "https://a.example"), other] }, None);
+    let _lease = first.org("acme").unwrap().app("editor").unwrap().clusters[0].nodes[0].live.lease();
+
+    let second = first.with_org(OrgRow { version: 2, name: "New".into(), ..row("s", "https://a.example") });
+    let org = second.org("acme").unwrap();
+    assert_eq!((second.len(), org.version, org.name.as_str()), (2, 2, "New"));
+    assert_eq!(org.app("editor").unwrap().clusters[0].nodes[0].live.active(), 1);
+    assert_eq!(first.org("acme").unwrap().version, 0, "a snapshot is never changed");
+    assert!(Arc::ptr_eq(first.org("other").unwrap(), second.org("other").unwrap()));
+
+    let third = second.without_org("acme").without_org("acme");
+    assert!(third.org("acme").is_none() && third.org("other").is_some());
+    assert_eq!((third.len(), third.with_org(row("s", "https://a.example")).len()), (1, 2));
 }

@@ -26,6 +26,7 @@ fn upstream(id: &str, clusters: Vec<ClusterRow>) -> UpstreamRow {
 fn org(id: &str, clusters: Vec<ClusterRow>, kind: PrincipalKind) -> OrgRow {
     let workspace = WorkspaceId::parse("main").unwrap();
     OrgRow {
+        version: 0,
         id: OrgId::parse(id).unwrap(),
         name: id.to_owned(),
         segment: Segment::Stable,

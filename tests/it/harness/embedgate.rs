@@ -2,9 +2,30 @@
 
 use super::PATIENCE;
 use super::process::{Process, Stream};
-use anyhow::{Result, ensure};
-use std::process::Command;
+use anyhow::{Context as _, Result, ensure};
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 use std::time::Duration;
+
+/// How a command ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// The program with these arguments, without any configuration from the environment of the test run.
+fn program(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_embedgate"));
+    command.args(arguments);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("EMBEDGATE_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
 
 /// How long the program may take to end once it was asked to.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
@@ -17,14 +38,28 @@ pub(crate) struct Embedgate {
 impl Embedgate {
     /// Starts the program with these arguments, and without any configuration from the environment of the test run.
     pub(crate) fn start(arguments: &[&str]) -> Result<Self> {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_embedgate"));
-        command.args(arguments);
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("EMBEDGATE_") {
-                command.env_remove(name);
-            }
-        }
-        Ok(Self { process: Process::spawn("embedgate", command)? })
+        Ok(Self { process: Process::spawn("embedgate", program(arguments))? })
+    }
+
+    /// Runs a command to its end, with `input` on its standard input.
+    pub(crate) fn run(arguments: &[&str], input: &str) -> Result<Ended> {
+        let mut command = program(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn()?;
+        child.stdin.take().context("no standard input")?.write_all(input.as_bytes())?;
+        let output = child.wait_with_output()?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
+        Ok(Ended { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) })
+    }
+
+    /// Waits for a line of standard error in which `pick` finds what it looks for, and returns what it found.
+    pub(crate) async fn wait_for_stderr<T>(&mut self, what: &str, pick: impl Fn(&str) -> Option<T>) -> Result<T> {
+        self.process.wait_for_line(Stream::Stderr, what, PATIENCE, pick).await
+    }
+
+    /// Everything it has said so far.
+    pub(crate) fn output(&self) -> String {
+        self.process.output()
     }
 
     /// Puts `embedgate dev` before an app that runs on this machine.

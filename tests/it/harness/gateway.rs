@@ -3,7 +3,7 @@
 use super::raw::{Message, Wire};
 use super::{PATIENCE, until};
 use anyhow::{Context as _, Result, bail};
-use embedgate::app::{Gateway as Running, Start};
+use embedgate::app::{self, Gateway as Running, Start};
 use embedgate::clock::Clock;
 use embedgate::config::{Config, Env};
 use embedgate::directory::file;
@@ -87,9 +87,12 @@ impl Builder {
         let nowhere = Path::new("test");
         let config = Config::parse(CONFIG, nowhere, &self.env).context("the configuration")?;
         let allowed = &config.upstreams.allowed;
-        let tables = file::parse(&self.directory, nowhere, allowed, &self.env).context("the directory")?;
+        let keys = app::load_keys(&config, &self.env)?;
+        let tables =
+            file::parse(&self.directory, nowhere, allowed, &self.env, keys.vault()).context("the directory")?;
         let (source, sink) = (FixedSource(tables), writer.sink());
-        let start = Start { config, env: self.env, source, log: sink, clock: clock.clone(), listeners: Vec::new() };
+        let start =
+            Start { config, env: self.env, source, keys, log: sink, clock: clock.clone(), listeners: Vec::new() };
         // It brings runtimes of its own, which cannot begin inside of another.
         let running = spawn_blocking(|| start.run()).await?.context("the gateway does not start")?;
         let (address, admin) = (running.address(), running.admin_address());

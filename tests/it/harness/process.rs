@@ -79,10 +79,15 @@ impl Process {
 
     /// Sends SIGTERM to the process and waits for its end.
     pub(crate) async fn terminate(&mut self, within: Duration) -> Result<ExitStatus> {
+        self.end_by("TERM", within).await
+    }
+
+    /// Sends a signal that ends the process, and waits for its end.
+    pub(crate) async fn end_by(&mut self, name: &str, within: Duration) -> Result<ExitStatus> {
         self.check_running()?;
-        signal("TERM", &self.child.id().to_string())?;
+        signal(name, &self.child.id().to_string())?;
         let Some(status) = until(within, async || Ok(self.child.try_wait()?)).await? else {
-            bail!("{} still runs {within:?} after SIGTERM:\n{}", self.name, self.output());
+            bail!("{} still runs {within:?} after SIG{name}:\n{}", self.name, self.output());
         };
         self.ended = true;
         Ok(status)
@@ -137,7 +142,7 @@ impl Drop for Process {
 }
 
 /// Sends a signal with the shell's own `kill`: the standard library has only SIGKILL, and unsafe code is forbidden.
-fn signal(name: &str, target: &str) -> Result<()> {
+pub(crate) fn signal(name: &str, target: &str) -> Result<()> {
     let sent = Command::new("sh").args(["-c", r#"kill -s "$0" -- "$1""#, name, target]).output()?;
     if !sent.status.success() {
         bail!("cannot send SIG{name} to {target}: {}", String::from_utf8_lossy(&sent.stderr));

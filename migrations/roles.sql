@@ -1,0 +1,23 @@
+-- Two roles with no more rights than they need. Run it as the owner of the schema, after `embedgate db migrate`, and
+-- again whenever you like. Passwords, or whatever proves who somebody is, are for you to add.
+
+do $$
+begin
+  if not exists (select from pg_roles where rolname = 'embedgate_serve') then
+    create role embedgate_serve login;
+  end if;
+  if not exists (select from pg_roles where rolname = 'embedgate_admin') then
+    create role embedgate_admin login;
+  end if;
+end $$;
+
+-- The gateway: reads, and listens, which takes no right.
+grant usage on schema embedgate to embedgate_serve, embedgate_admin;
+grant select on all tables in schema embedgate to embedgate_serve, embedgate_admin;
+alter default privileges in schema embedgate grant select on tables to embedgate_serve, embedgate_admin;
+
+-- Whoever keeps the directory, by SQL or by `embedgate db import`. Versions and notices are made by triggers.
+grant insert, update, delete on
+  embedgate.organisation, embedgate.workspace, embedgate.principal, embedgate.app, embedgate.warehouse,
+  embedgate.cluster, embedgate.node
+  to embedgate_admin;

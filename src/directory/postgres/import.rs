@@ -1,0 +1,192 @@
+//! Writes a directory file's rows into the database.
+
+use super::{Error, migrate};
+use crate::model::tables::{ClusterRole, ClusterState, PrincipalKind, PrincipalRow, Segment, Tables, UpstreamRow};
+use crate::vault::Vault;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, GenericClient};
+
+/// How much was written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Organisations.
+    pub organisations: usize,
+    /// Workspaces.
+    pub workspaces: usize,
+    /// Principals.
+    pub principals: usize,
+    /// Apps.
+    pub apps: usize,
+    /// Warehouses.
+    pub warehouses: usize,
+    /// Clusters.
+    pub clusters: usize,
+    /// Nodes.
+    pub nodes: usize,
+}
+
+/// The columns of a table, each as an array: one statement writes all rows.
+struct Columns {
+    sql: &'static str,
+    texts: Vec<Vec<Option<String>>>,
+    positions: Vec<i32>,
+}
+
+impl Columns {
+    fn new(sql: &'static str, texts: usize) -> Self {
+        Self { sql, texts: vec![Vec::new(); texts], positions: Vec::new() }
+    }
+
+    fn push<const N: usize>(&mut self, texts: [Option<&str>; N], position: usize) {
+        for (column, text) in self.texts.iter_mut().zip(texts) {
+            column.push(text.map(str::to_owned));
+        }
+        self.positions.push(i32::try_from(position).unwrap_or(i32::MAX));
+    }
+
+    async fn write(&self, client: &impl GenericClient) -> Result<usize, Error> {
+        let positions: &(dyn ToSql + Sync) = &self.positions;
+        let texts = self.texts.iter().map(|column| (column as &(dyn ToSql + Sync), Type::TEXT_ARRAY));
+        // The first parameter is the position, whether the table has one or not.
+        let values: Vec<_> = std::iter::once((positions, Type::INT4_ARRAY)).chain(texts).collect();
+        client.execute_typed(self.sql, &values).await?;
+        Ok(self.positions.len())
+    }
+}
+
+const ORGS: &str = "insert into embedgate.organisation (id, name, segment)
+    select id, name, segment from unnest($1::int4[], $2::text[], $3::text[], $4::text[]) as r (position, id, name, segment)
+    order by position
+    on conflict (id) do update set name = excluded.name, segment = excluded.segment";
+const WORKSPACES: &str = "insert into embedgate.workspace (position, org, id, url)
+    select * from unnest($1::int4[], $2::text[], $3::text[], $4::text[])";
+const PRINCIPALS: &str = "insert into embedgate.principal
+    (org, id, workspace, kind, client_id, client_secret, token, users)
+    select org, id, workspace, kind, client_id, client_secret, token, string_to_array(users, E'\\n')
+    from unnest($1::int4[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[])
+    as r (position, org, id, workspace, kind, client_id, client_secret, token, users)";
+const APPS: &str = "insert into embedgate.app (org, id, workspace, url)
+    select org, id, workspace, url from unnest($1::int4[], $2::text[], $3::text[], $4::text[], $5::text[])
+    as r (position, org, id, workspace, url)";
+const WAREHOUSES: &str = "insert into embedgate.warehouse (org, id, workspace)
+    select org, id, workspace from unnest($1::int4[], $2::text[], $3::text[], $4::text[])
+    as r (position, org, id, workspace)";
+const CLUSTERS: &str = "insert into embedgate.cluster (position, org, kind, upstream, id, state, role)
+    select * from unnest($1::int4[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])";
+const NODES: &str = "insert into embedgate.node (position, org, kind, upstream, cluster, url)
+    select * from unnest($1::int4[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[])";
+
+/// Writes the organisations of `tables` in one transaction, in place of those with their ids; others stay as they are.
+/// Secrets are sealed with the first key.
+///
+/// # Errors
+/// Nothing is written then.
+pub async fn import(client: &mut Client, tables: &Tables, vault: &Vault) -> Result<Counts, Error> {
+    let transaction = client.transaction().await?;
+    migrate::check(migrate::version(&transaction).await?)?;
+    let mut orgs = Columns::new(ORGS, 3);
+    for (position, org) in tables.orgs.iter().enumerate() {
+        orgs.push([Some(org.id.as_str()), Some(&org.name), Some(segment(org.segment))], position);
+    }
+    let mut counts = Counts { organisations: orgs.write(&transaction).await?, ..Counts::default() };
+    // Everything of an organisation hangs on its workspaces.
+    let clear: [(&(dyn ToSql + Sync), Type); 1] = [(&orgs.texts[0], Type::TEXT_ARRAY)];
+    transaction.execute_typed("delete from embedgate.workspace where org = any ($1)", &clear).await?;
+    counts.workspaces = workspaces(tables).write(&transaction).await?;
+    counts.principals = principals(tables, vault)?.write(&transaction).await?;
+    let mut parts =
+        [Columns::new(APPS, 4), Columns::new(WAREHOUSES, 3), Columns::new(CLUSTERS, 6), Columns::new(NODES, 5)];
+    for org in &tables.orgs {
+        let id = org.id.as_str();
+        org.apps.iter().for_each(|app| upstream(&mut parts, id, "app", app));
+        org.warehouses.iter().for_each(|warehouse| upstream(&mut parts, id, "warehouse", warehouse));
+    }
+    let [apps, warehouses, clusters, nodes] = &parts;
+    counts.apps = apps.write(&transaction).await?;
+    counts.warehouses = warehouses.write(&transaction).await?;
+    counts.clusters = clusters.write(&transaction).await?;
+    counts.nodes = nodes.write(&transaction).await?;
+    transaction.commit().await?;
+    Ok(counts)
+}
+
+fn segment(segment: Segment) -> &'static str {
+    match segment {
+        Segment::Internal => "internal",
+        Segment::Preview => "preview",
+        Segment::Stable => "stable",
+    }
+}
+
+fn workspaces(tables: &Tables) -> Columns {
+    let mut columns = Columns::new(WORKSPACES, 3);
+    for org in &tables.orgs {
+        for (position, workspace) in org.workspaces.iter().enumerate() {
+            let url = workspace.url.to_string();
+            columns.push([Some(org.id.as_str()), Some(workspace.id.as_str()), Some(&url)], position);
+        }
+    }
+    columns
+}
+
+fn principals(tables: &Tables, vault: &Vault) -> Result<Columns, Error> {
+    let mut columns = Columns::new(PRINCIPALS, 8);
+    for org in &tables.orgs {
+        for (position, row) in org.principals.iter().enumerate() {
+            let (kind, client_id, secret, token) = kind(org.id.as_str(), row, vault)?;
+            let users = row.users.join("\n");
+            let own = [Some(org.id.as_str()), Some(row.id.as_str()), Some(row.workspace.as_str()), Some(kind)];
+            let [org, id, workspace, kind] = own;
+            let secrets = [client_id, secret.as_deref(), token.as_deref()];
+            columns.push([org, id, workspace, kind, secrets[0], secrets[1], secrets[2], Some(&users)], position);
+        }
+    }
+    Ok(columns)
+}
+
+type Kind<'a> = (&'static str, Option<&'a str>, Option<String>, Option<String>);
+
+/// Kind, client id, sealed client secret and sealed token.
+fn kind<'a>(org: &str, row: &'a PrincipalRow, vault: &Vault) -> Result<Kind<'a>, Error> {
+    let id = row.id.as_str();
+    let seal = |secret| {
+        let failed = |cause| Error::Seal { row: format!("principal {id:?} of organisation {org:?}"), cause };
+        vault.seal(org, id, secret).map(Some).map_err(failed)
+    };
+    Ok(match &row.kind {
+        PrincipalKind::Databricks { client_id, client_secret } => {
+            ("databricks", Some(client_id), seal(client_secret)?, None)
+        }
+        PrincipalKind::Bearer { token } => ("bearer", None, None, seal(token)?),
+        PrincipalKind::None => ("none", None, None, None),
+        // No file holds one; the database refuses it.
+        PrincipalKind::Unusable => ("unusable", None, None, None),
+    })
+}
+
+/// An app or warehouse, with its clusters and nodes.
+fn upstream([apps, warehouses, clusters, nodes]: &mut [Columns; 4], org: &str, kind: &str, row: &UpstreamRow) {
+    let (id, workspace, url) = (row.id.as_str(), row.workspace.as_str(), row.url.to_string());
+    if kind == "app" {
+        apps.push([Some(org), Some(id), Some(workspace), Some(&url)], 0);
+    } else {
+        warehouses.push([Some(org), Some(id), Some(workspace)], 0);
+    }
+    for (position, cluster) in row.clusters.iter().enumerate() {
+        let state = match cluster.state {
+            ClusterState::Stopped => "stopped",
+            ClusterState::Starting => "starting",
+            ClusterState::Running => "running",
+            ClusterState::Draining => "draining",
+        };
+        let role = match cluster.role {
+            ClusterRole::Primary => "primary",
+            ClusterRole::Shadow => "shadow",
+        };
+        let name = cluster.id.as_str();
+        clusters.push([Some(org), Some(kind), Some(id), Some(name), Some(state), Some(role)], position);
+        for (position, node) in cluster.nodes.iter().enumerate() {
+            nodes.push([Some(org), Some(kind), Some(id), Some(name), Some(&node.to_string())], position);
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! Hears of changes, on a connection of its own that is made anew whenever it is lost.
+//!
+//! The order closes the gap: first listen, then read everything, then follow notices. Whatever was sent while nobody
+//! listened is covered by that read.
+
+use super::url::{self, Target};
+use super::{Error, connect, explain};
+use crate::config::{Env, Postgres};
+use crate::directory::sync::Change;
+use crate::model::ids::OrgId;
+use std::collections::{HashMap, VecDeque};
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+use tokio_postgres::{AsyncMessage, Client};
+
+/// The channel that the triggers notify.
+pub const CHANNEL: &str = "embedgate_directory";
+/// A connection that is silent is asked for a sign of life this often.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+/// An answer to that takes no longer.
+const PATIENCE: Duration = Duration::from_secs(5);
+const FIRST_BACKOFF: Duration = Duration::from_millis(100);
+const LAST_BACKOFF: Duration = Duration::from_secs(5);
+/// More organisations than this waiting to be read are read as a whole.
+const MAX_WAITING: usize = 1000;
+
+/// What has been heard and not been read yet. Many notices of one organisation are one.
+#[derive(Debug, Default)]
+struct Heard {
+    all: bool,
+    order: VecDeque<OrgId>,
+    versions: HashMap<OrgId, u64>,
+    connected: bool,
+    trouble: Option<String>,
+}
+
+impl Heard {
+    fn everything(&mut self) {
+        self.all = true;
+        self.order.clear();
+        self.versions.clear();
+    }
+
+    /// Takes a notice in; one that is not understood means that anything may have changed.
+    fn notice(&mut self, payload: &str) {
+        if self.all {
+            return;
+        }
+        let parts = payload
+            .split_once(' ')
+            .and_then(|(id, version)| Some((OrgId::parse(id).ok()?, version.parse::<u64>().ok()?)));
+        let Some((id, version)) = parts else { return self.everything() };
+        if let Some(known) = self.versions.get_mut(&id) {
+            *known = version.max(*known);
+            return;
+        }
+        if self.order.len() >= MAX_WAITING {
+            return self.everything();
+        }
+        self.order.push_back(id.clone());
+        self.versions.insert(id, version);
+    }
+
+    fn take(&mut self) -> Option<Change> {
+        if std::mem::take(&mut self.all) {
+            return Some(Change::All);
+        }
+        let id = self.order.pop_front()?;
+        let version = self.versions.remove(&id).unwrap_or(0);
+        Some(Change::Org { id, version })
+    }
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    heard: Mutex<Heard>,
+    wake: Notify,
+}
+
+impl Shared {
+    fn heard(&self) -> MutexGuard<'_, Heard> {
+        // A panic in between leaves a notice unheard at worst, which the next full read makes good.
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Listens as long as it lives.
+#[derive(Debug)]
+pub struct Listener {
+    shared: Arc<Shared>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Listener {
+    /// Begins to listen; within a runtime.
+    #[must_use]
+    pub fn start(settings: Postgres, env: Env) -> Self {
+        let shared = Arc::<Shared>::default();
+        let task = tokio::spawn(run(settings, env, Arc::clone(&shared)));
+        Self { shared, task }
+    }
+
+    /// Waits for a change. Nothing is lost when the wait is given up.
+    pub async fn changed(&self) -> Change {
+        loop {
+            let woken = self.shared.wake.notified();
+            if let Some(change) = self.shared.heard().take() {
+                return change;
+            }
+            woken.await;
+        }
+    }
+
+    /// Whether changes are heard of, and all that were have been given out.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        let heard = self.shared.heard();
+        heard.connected && !heard.all && heard.order.is_empty()
+    }
+
+    /// Why changes are not heard of.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.shared.heard().trouble.clone()
+    }
+}
+
+async fn run(settings: Postgres, env: Env, shared: Arc<Shared>) {
+    let mut failures = 0_u32;
+    loop {
+        let Err(error) = listen(&settings, &env, &shared, &mut failures).await;
+        let pause = FIRST_BACKOFF.saturating_mul(1 << failures.min(10)).min(LAST_BACKOFF);
+        failures = failures.saturating_add(1);
+        tracing::error!(%error, attempt = failures, "changes of the directory are not heard of; trying again");
+        {
+            let mut heard = shared.heard();
+            heard.connected = false;
+            heard.trouble = Some(error.to_string());
+        }
+        sleep(pause.mul_f64(0.5 + 0.5 * random_unit())).await;
+    }
+}
+
+/// One connection, from its making to its loss.
+async fn listen(settings: &Postgres, env: &Env, shared: &Arc<Shared>, failures: &mut u32) -> Result<Infallible, Error> {
+    let target = url::listen(settings, env)?;
+    let (client, mut driver) = connect::direct(&target, settings.connect_timeout).await?;
+    let told = Arc::clone(shared);
+    let mut task = AbortOnDrop(tokio::spawn(async move {
+        loop {
+            match poll_fn(|context| driver.poll_message(context)).await {
+                Some(Ok(AsyncMessage::Notification(notice))) if notice.channel() == CHANNEL => {
+                    told.heard().notice(notice.payload());
+                    told.wake.notify_one();
+                }
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return explain(&error),
+                None => return "it was closed".to_owned(),
+            }
+        }
+    }));
+    let limited = timeout(settings.connect_timeout, begin(&client, &target, settings));
+    let session = limited.await.map_err(|_| late("no answer to LISTEN"))??;
+    *failures = 0;
+    {
+        let mut heard = shared.heard();
+        heard.everything();
+        (heard.connected, heard.trouble) = (true, None);
+    }
+    shared.wake.notify_one();
+    tracing::info!(at = %target.at(), "listening for changes of the directory");
+    tokio::select! {
+        ended = &mut task.0 => Err(Error::Lost(ended.unwrap_or_else(|error| error.to_string()))),
+        result = watch(&client, session, settings) => result,
+    }
+}
+
+struct AbortOnDrop(JoinHandle<String>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn late(what: &str) -> Error {
+    Error::Lost(format!("{what} in time"))
+}
+
+/// Listens, and makes sure that this connection is a session: a pooler takes LISTEN without a word, and no notice ever
+/// comes. The server process that answers is told apart while another connection holds the one it was a moment ago.
+async fn begin(client: &Client, target: &Target, settings: &Postgres) -> Result<i32, Error> {
+    client.batch_execute(&format!("listen {CHANNEL}")).await?;
+    let session = sign_of_life(client, settings).await?;
+    let other = connect::client(target, settings.connect_timeout).await?;
+    other.batch_execute("begin").await?;
+    let rows = other.query_typed("select pg_backend_pid()", &[]).await?;
+    let pid: Option<i32> = rows.first().map(|row| row.try_get(0)).transpose()?;
+    let pooled = || Error::Pooled { key: url::listen_key(settings) };
+    if pid == Some(session) {
+        return Err(pooled());
+    }
+    // With the pooler's only connection taken, there would be no answer at all.
+    let again = timeout(PATIENCE / 2, sign_of_life(client, settings)).await.map_err(|_| pooled())??;
+    other.batch_execute("rollback").await?;
+    if again == session { Ok(session) } else { Err(pooled()) }
+}
+
+/// The server process behind the connection, which has to listen.
+async fn sign_of_life(client: &Client, settings: &Postgres) -> Result<i32, Error> {
+    let sql = "select pg_backend_pid(), exists (select from pg_listening_channels() as c (name) where name = $1)";
+    let row = client.query_typed_one(sql, &[(&CHANNEL, tokio_postgres::types::Type::TEXT)]).await?;
+    if !row.try_get::<_, bool>(1)? {
+        return Err(Error::Pooled { key: url::listen_key(settings) });
+    }
+    Ok(row.try_get(0)?)
+}
+
+/// Asks for signs of life until there is none, or one of another server process.
+async fn watch(client: &Client, session: i32, settings: &Postgres) -> Result<Infallible, Error> {
+    loop {
+        sleep(HEARTBEAT).await;
+        let sign = timeout(PATIENCE, sign_of_life(client, settings));
+        if sign.await.map_err(|_| late("no sign of life"))?? != session {
+            return Err(Error::Pooled { key: url::listen_key(settings) });
+        }
+    }
+}
+
+/// A random number from 0 to 1, so that instances do not come back all at once.
+fn random_unit() -> f64 {
+    let mut bytes = [0u8; 4];
+    // Without randomness nothing is spread, which is all that is lost.
+    let _ = getrandom::fill(&mut bytes);
+    f64::from(u32::from_ne_bytes(bytes)) / f64::from(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn org(id: &str, version: u64) -> Change {
+        Change::Org { id: OrgId::parse(id).unwrap(), version }
+    }
+
+    #[test]
+    fn notices_are_folded_and_keep_their_order() {
+        let mut heard = Heard::default();
+        for payload in ["b 3", "a 4", "b 7", "b 5"] {
+            heard.notice(payload);
+        }
+        assert_eq!([heard.take(), heard.take(), heard.take()], [Some(org("b", 7)), Some(org("a", 4)), None]);
+    }
+
+    #[test]
+    fn what_is_not_understood_or_too_much_means_everything() {
+        for payload in ["*", "", "a", "a x", "a b 1", "a.b 1", "a -1"] {
+            let mut heard = Heard::default();
+            heard.notice("b 1");
+            heard.notice(payload);
+            heard.notice("c 1");
+            assert_eq!([heard.take(), heard.take()], [Some(Change::All), None], "{payload:?}");
+        }
+        let mut heard = Heard::default();
+        (0..=MAX_WAITING).for_each(|number| heard.notice(&format!("o{number} 1")));
+        assert_eq!([heard.take(), heard.take()], [Some(Change::All), None]);
+    }
+}

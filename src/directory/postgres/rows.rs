@@ -1,0 +1,302 @@
+//! From the rows of the database to those of the directory. A row that cannot be used harms its own organisation alone.
+
+use super::{Error, migrate};
+use crate::directory::checks::{header_safe, no_controls};
+use crate::model::ids::{ClusterId, OrgId, PrincipalId, UpstreamId, WorkspaceId};
+use crate::model::tables::{
+    ClusterRole, ClusterRow, ClusterState, OrgRow, PrincipalKind, PrincipalRow, Segment, UpstreamRow, WorkspaceRow,
+};
+use crate::model::url::{AllowedHosts, BaseUrl};
+use crate::vault::Vault;
+use futures_util::TryStreamExt;
+use std::collections::{BTreeSet, HashMap};
+use std::pin::pin;
+use tokio_postgres::types::Type;
+use tokio_postgres::{GenericClient, Row};
+
+/// A row that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// Whose.
+    pub org: String,
+    /// Which, such as `principal "acme-spn"`.
+    pub row: String,
+    /// What is wrong; never a secret.
+    pub cause: String,
+}
+
+/// What is needed to judge rows.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// The hosts that may stand in URLs.
+    pub policy: &'a AllowedHosts,
+    /// Opens secrets.
+    pub vault: &'a Vault,
+}
+
+/// What a read gave.
+#[derive(Debug, Default)]
+pub struct Read {
+    /// The organisations that can be used.
+    pub orgs: Vec<OrgRow>,
+    /// Everything that cannot.
+    pub faults: Vec<Fault>,
+}
+
+// Texts are cast, because a domain's own type would have to be asked for.
+const ORGS: &str = "select id::text, name, segment, version from embedgate.organisation where $1 is null or id = $1";
+const WORKSPACES: &str = "select org::text, id::text, url::text from embedgate.workspace
+    where $1 is null or org = $1 order by org, position, id";
+const PRINCIPALS: &str =
+    "select org::text, id::text, workspace::text, kind, client_id, client_secret::text, token::text,
+    users from embedgate.principal where $1 is null or org = $1 order by org, id";
+const APPS: &str = "select org::text, id::text, workspace::text, url::text from embedgate.app
+    where $1 is null or org = $1 order by org, id";
+const WAREHOUSES: &str = "select org::text, id::text, workspace::text from embedgate.warehouse
+    where $1 is null or org = $1 order by org, id";
+const NODES: &str = "select c.org::text, c.kind, c.upstream::text, c.id::text, c.state, c.role, n.url::text
+    from embedgate.cluster c join embedgate.node n
+      on n.org = c.org and n.kind = c.kind and n.upstream = c.upstream and n.cluster = c.id
+    where $1 is null or c.org = $1
+    order by c.org, c.kind, c.upstream, c.position, c.id, n.position, n.url";
+
+/// Reads one organisation, or all; within one transaction whose snapshot is fixed.
+///
+/// # Errors
+/// [`Error::Schema`] when the schema is older than this program; [`Error::Sql`].
+pub async fn read(client: &impl GenericClient, org: Option<&OrgId>, context: Context<'_>) -> Result<Read, Error> {
+    migrate::check(migrate::version(client).await?)?;
+    let org = org.map(OrgId::as_str);
+    let mut reader = Reader { context, drafts: Vec::new(), by_id: HashMap::new(), faults: Vec::new() };
+    each(client, ORGS, org, |row| reader.org(row)).await?;
+    each(client, WORKSPACES, org, |row| reader.workspace(row)).await?;
+    each(client, PRINCIPALS, org, |row| reader.principal(row)).await?;
+    each(client, APPS, org, |row| reader.app(row)).await?;
+    each(client, WAREHOUSES, org, |row| reader.warehouse(row)).await?;
+    each(client, NODES, org, |row| reader.node(row)).await?;
+    Ok(reader.finish())
+}
+
+/// Runs a query and gives its rows one by one, so that a large table is never held whole.
+async fn each(
+    client: &impl GenericClient,
+    sql: &str,
+    org: Option<&str>,
+    mut take: impl FnMut(&Row) -> Result<(), tokio_postgres::Error>,
+) -> Result<(), Error> {
+    let rows = client.query_typed_raw(sql, [(org, Type::TEXT)]).await?;
+    let mut rows = pin!(rows);
+    while let Some(row) = rows.try_next().await? {
+        take(&row)?;
+    }
+    Ok(())
+}
+
+/// An organisation as far as it has been read.
+struct Draft {
+    row: OrgRow,
+    /// A workspace cannot be used. Another one must not take its place, so neither can the organisation.
+    broken: bool,
+    /// Apps and warehouses of which a node or cluster cannot be used: requests must not go to the rest as if it were all.
+    spoilt: BTreeSet<(bool, String)>,
+}
+
+struct Reader<'a> {
+    context: Context<'a>,
+    drafts: Vec<Draft>,
+    by_id: HashMap<String, usize>,
+    faults: Vec<Fault>,
+}
+
+type Taken = Result<(), tokio_postgres::Error>;
+
+impl Reader<'_> {
+    fn fault(&mut self, org: &str, row: String, cause: impl Into<String>) {
+        self.faults.push(Fault { org: org.to_owned(), row, cause: cause.into() });
+    }
+
+    /// Where the organisation of a row stands; none when it could not be used.
+    fn at(&self, org: &str) -> Option<usize> {
+        self.by_id.get(org).copied()
+    }
+
+    fn org(&mut self, row: &Row) -> Taken {
+        let (id, name, segment): (&str, &str, &str) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        let version: i64 = row.try_get(3)?;
+        let parsed = OrgId::parse(id);
+        let Ok(parsed) = parsed else {
+            self.fault(id, "organisation".into(), "the id is not one");
+            return Ok(());
+        };
+        let segment = match segment {
+            "internal" => Segment::Internal,
+            "preview" => Segment::Preview,
+            "stable" => Segment::Stable,
+            other => {
+                self.fault(id, "organisation".into(), format!("the segment {other:?} is not known"));
+                return Ok(());
+            }
+        };
+        self.by_id.insert(id.to_owned(), self.drafts.len());
+        let row = OrgRow {
+            id: parsed,
+            name: name.to_owned(),
+            segment,
+            version: version.unsigned_abs(),
+            workspaces: Vec::new(),
+            principals: Vec::new(),
+            apps: Vec::new(),
+            warehouses: Vec::new(),
+        };
+        self.drafts.push(Draft { row, broken: false, spoilt: BTreeSet::new() });
+        Ok(())
+    }
+
+    fn workspace(&mut self, row: &Row) -> Taken {
+        let (org, id, url): (&str, &str, &str) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        let Some(at) = self.at(org) else { return Ok(()) };
+        let made = self.url(url).and_then(|url| {
+            let id = WorkspaceId::parse(id).map_err(|error| error.to_string())?;
+            Ok(WorkspaceRow { id, url })
+        });
+        match made {
+            Ok(workspace) => self.drafts[at].row.workspaces.push(workspace),
+            Err(cause) => {
+                self.drafts[at].broken = true;
+                self.fault(org, format!("workspace {id:?}, and with it the organisation"), cause);
+            }
+        }
+        Ok(())
+    }
+
+    fn url(&self, text: &str) -> Result<BaseUrl, String> {
+        let url = BaseUrl::parse(text).map_err(|error| error.to_string())?;
+        self.context.policy.permits(&url).map_err(|error| error.to_string())?;
+        Ok(url)
+    }
+
+    fn principal(&mut self, row: &Row) -> Taken {
+        let (org, id, workspace): (&str, &str, &str) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        let Some(at) = self.at(org) else { return Ok(()) };
+        let kind = match self.kind(org, id, row)? {
+            Ok(kind) => kind,
+            Err(cause) => {
+                self.fault(org, format!("principal {id:?}"), cause);
+                PrincipalKind::Unusable
+            }
+        };
+        if let (Ok(id), Ok(workspace)) = (PrincipalId::parse(id), WorkspaceId::parse(workspace)) {
+            let principal = PrincipalRow { id, kind, workspace, users: row.try_get(7)? };
+            self.drafts[at].row.principals.push(principal);
+        } else {
+            self.drafts[at].broken = true;
+            self.fault(org, format!("principal {id:?}, and with it the organisation"), "an id is not one");
+        }
+        Ok(())
+    }
+
+    fn kind(&self, org: &str, id: &str, row: &Row) -> Result<Result<PrincipalKind, String>, tokio_postgres::Error> {
+        let (kind, client_id): (&str, Option<String>) = (row.try_get(3)?, row.try_get(4)?);
+        let (secret, token): (Option<&str>, Option<&str>) = (row.try_get(5)?, row.try_get(6)?);
+        let open = |name: &str, sealed: &str, check: fn(&str) -> Result<(), &'static str>| {
+            let secret = self.context.vault.open(org, id, sealed).map_err(|error| format!("its {name} {error}"))?;
+            check(secret.expose()).map_err(|error| format!("its {name} {error}"))?;
+            Ok(secret)
+        };
+        Ok(match (kind, client_id, secret, token) {
+            ("databricks", Some(client_id), Some(sealed), None) => open("client_secret", sealed, no_controls)
+                .map(|client_secret| PrincipalKind::Databricks { client_id, client_secret }),
+            ("bearer", None, None, Some(sealed)) => {
+                open("token", sealed, header_safe).map(|token| PrincipalKind::Bearer { token })
+            }
+            ("none", None, None, None) => Ok(PrincipalKind::None),
+            _ => Err(format!("its kind {kind:?} is not known, or not with these columns")),
+        })
+    }
+
+    fn app(&mut self, row: &Row) -> Taken {
+        let (org, id, workspace): (&str, &str, &str) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        let Some(at) = self.at(org) else { return Ok(()) };
+        match self.url(row.try_get(3)?).and_then(|url| upstream(id, workspace, url)) {
+            Ok(app) => self.drafts[at].row.apps.push(app),
+            Err(cause) => self.fault(org, format!("app {id:?}"), cause),
+        }
+        Ok(())
+    }
+
+    fn warehouse(&mut self, row: &Row) -> Taken {
+        let (org, id, workspace): (&str, &str, &str) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        let Some(at) = self.at(org) else { return Ok(()) };
+        let workspaces = &self.drafts[at].row.workspaces;
+        let url = workspaces.iter().find(|row| row.id.as_str() == workspace).map(|row| row.url.clone());
+        // Without its workspace the organisation is broken, which has been said.
+        let Some(url) = url else { return Ok(()) };
+        match upstream(id, workspace, url) {
+            Ok(warehouse) => self.drafts[at].row.warehouses.push(warehouse),
+            Err(cause) => self.fault(org, format!("warehouse {id:?}"), cause),
+        }
+        Ok(())
+    }
+
+    /// A node with its cluster; the nodes of a cluster follow one another.
+    fn node(&mut self, row: &Row) -> Taken {
+        let (org, kind, name, cluster): (&str, &str, &str, &str) =
+            (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
+        let Some(at) = self.at(org) else { return Ok(()) };
+        let made = self.url(row.try_get(6)?).and_then(|url| Ok((new_cluster(cluster, row)?, url)));
+        let draft = &mut self.drafts[at];
+        let is_app = kind == "app";
+        let upstreams = if is_app { &mut draft.row.apps } else { &mut draft.row.warehouses };
+        let Some(upstream) = upstreams.iter_mut().find(|upstream| upstream.id.as_str() == name) else { return Ok(()) };
+        match made {
+            Ok((new, url)) => {
+                if upstream.clusters.last().is_none_or(|last| last.id != new.id) {
+                    upstream.clusters.push(new);
+                }
+                upstream.clusters.last_mut().into_iter().for_each(|last| last.nodes.push(url.clone()));
+            }
+            Err(cause) => {
+                draft.spoilt.insert((is_app, name.to_owned()));
+                self.fault(org, format!("cluster {cluster:?}, and with it {kind} {name:?}"), cause);
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Read {
+        let whole = |draft: Draft| {
+            let Draft { mut row, broken, spoilt } = draft;
+            if !spoilt.is_empty() {
+                row.apps.retain(|app| !spoilt.contains(&(true, app.id.to_string())));
+                row.warehouses.retain(|warehouse| !spoilt.contains(&(false, warehouse.id.to_string())));
+            }
+            (!broken).then_some(row)
+        };
+        Read { orgs: self.drafts.into_iter().filter_map(whole).collect(), faults: self.faults }
+    }
+}
+
+fn upstream(id: &str, workspace: &str, url: BaseUrl) -> Result<UpstreamRow, String> {
+    let id = UpstreamId::parse(id).map_err(|error| error.to_string())?;
+    let workspace = WorkspaceId::parse(workspace).map_err(|error| error.to_string())?;
+    Ok(UpstreamRow { id, workspace, url, clusters: Vec::new() })
+}
+
+/// A cluster whose nodes follow.
+fn new_cluster(id: &str, row: &Row) -> Result<ClusterRow, String> {
+    let id = ClusterId::parse(id).map_err(|error| error.to_string())?;
+    let text = |at: usize| row.try_get::<_, &str>(at).map_err(|error| error.to_string());
+    let state = match text(4)? {
+        "stopped" => ClusterState::Stopped,
+        "starting" => ClusterState::Starting,
+        "running" => ClusterState::Running,
+        "draining" => ClusterState::Draining,
+        other => return Err(format!("the state {other:?} is not known")),
+    };
+    let role = match text(5)? {
+        "primary" => ClusterRole::Primary,
+        "shadow" => ClusterRole::Shadow,
+        other => return Err(format!("the role {other:?} is not known")),
+    };
+    Ok(ClusterRow { id, state, role, nodes: Vec::new() })
+}

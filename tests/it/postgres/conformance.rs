@@ -1,0 +1,168 @@
+//! One suite for all sources of the directory.
+
+use crate::harness::PATIENCE;
+use crate::harness::postgres::Postgres;
+use anyhow::{Context as _, Result, ensure};
+use embedgate::config::{self, Env, UrlSource};
+use embedgate::directory::file;
+use embedgate::directory::postgres::import::import;
+use embedgate::directory::postgres::{PostgresSource, migrate};
+use embedgate::directory::sync::{Change, FileSource, Source};
+use embedgate::model::ids::OrgId;
+use embedgate::model::tables::{OrgRow, Tables};
+use embedgate::model::url::AllowedHosts;
+use embedgate::secret::Secret;
+use embedgate::vault::Vault;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// An organisation with one of everything, and one with nothing.
+const FULL: &str = "
+[[org]]
+id = 'acme'
+name = 'Acme'
+segment = 'preview'
+[[org.workspace]]
+id = 'second'
+url = 'https://b.example.com'
+[[org.workspace]]
+id = 'first'
+url = 'https://a.example.com'
+[[org.principal]]
+id = 'everybody'
+kind = 'databricks'
+workspace = 'first'
+client_id = 'client'
+client_secret = { env = 'SECRET' }
+[[org.principal]]
+id = 'own'
+kind = 'bearer'
+workspace = 'first'
+token = { env = 'SECRET' }
+users = ['Ann@Example.com', 'bob@example.com']
+[[org.principal]]
+id = 'nobody'
+kind = 'none'
+workspace = 'second'
+[[org.app]]
+id = 'editor'
+workspace = 'first'
+url = 'https://editor.example.com:8443'
+[[org.app.cluster]]
+id = 'green'
+state = 'running'
+nodes = ['https://2.example.com', 'https://1.example.com']
+[[org.app.cluster]]
+id = 'blue'
+state = 'draining'
+role = 'shadow'
+nodes = ['https://3.example.com']
+[[org.warehouse]]
+id = 'wh'
+workspace = 'second'
+[[org.warehouse.cluster]]
+id = 'only'
+state = 'stopped'
+nodes = ['https://4.example.com']
+[[org]]
+id = 'empty'
+";
+
+fn env() -> Env {
+    Env::from([("SECRET".to_owned(), "hush".to_owned())])
+}
+
+fn policy() -> AllowedHosts {
+    AllowedHosts { domains: vec!["example.com".into()], private: false }
+}
+
+fn vault() -> Arc<Vault> {
+    Arc::new(Vault::new([("k1".to_owned(), [7; 32])]))
+}
+
+fn rows(text: &str) -> Result<Tables> {
+    Ok(file::parse(text, Path::new("test"), &policy(), &env(), &vault())?)
+}
+
+/// Without what sources may differ in: versions, and the order of what has none.
+fn normal(mut orgs: Vec<OrgRow>) -> Vec<OrgRow> {
+    orgs.sort_by(|a, b| a.id.cmp(&b.id));
+    for org in &mut orgs {
+        org.version = 0;
+        org.principals.sort_by(|a, b| a.id.cmp(&b.id));
+        org.apps.sort_by(|a, b| a.id.cmp(&b.id));
+    }
+    orgs
+}
+
+/// What every source does; `write` puts a directory file's content where the source reads.
+async fn conforms<S: Source>(mut source: S, write: impl AsyncFn(&str) -> Result<()>) -> Result<()> {
+    let failed = |error: S::Error| anyhow::anyhow!("{error}");
+    let acme = OrgId::parse("acme")?;
+    write(FULL).await?;
+    if S::REMOTE {
+        ensure!(timeout(PATIENCE, source.changed()).await? == Change::All, "the first change is everything");
+    }
+    let first = source.load().await.map_err(failed)?;
+    ensure!(normal(first.orgs) == normal(rows(FULL)?.orgs), "what was written is what is read");
+    ensure!(source.is_current(), "nothing has changed since");
+
+    let changed = FULL.replace("name = 'Acme'", "name = 'Acme Limited'").replace("https://editor", "https://viewer");
+    write(&changed).await?;
+    until_gone_by(&mut source, &acme).await?;
+    let row = source.load_org(&acme).await.map_err(failed)?.context("acme is there")?;
+    ensure!(
+        normal(vec![row]) == normal(rows(&changed)?.orgs.into_iter().take(1).collect()),
+        "one organisation is read"
+    );
+
+    write("[[org]]\nid = 'empty'\n").await?;
+    until_gone_by(&mut source, &acme).await?;
+    ensure!(source.load_org(&acme).await.map_err(failed)?.is_none(), "it is gone");
+    let left = source.load().await.map_err(failed)?;
+    ensure!(left.orgs.len() == 1 && left.orgs[0].id.as_str() == "empty", "{left:?}");
+    Ok(())
+}
+
+/// Waits for a change that concerns the organisation, and for all that follow at once.
+async fn until_gone_by<S: Source>(source: &mut S, org: &OrgId) -> Result<()> {
+    let concerns =
+        |change: &Change| matches!(change, Change::All) || matches!(change, Change::Org { id, .. } if id == org);
+    timeout(PATIENCE, async { while !concerns(&source.changed().await) {} }).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_file_conforms() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("directory.toml");
+    let source = FileSource::new(path.clone(), policy(), env(), vault());
+    conforms(source, async |text| Ok(std::fs::write(&path, text)?)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_conforms() -> Result<()> {
+    let postgres = Postgres::start().await?;
+    migrate::migrate(&mut postgres.client().await?).await?;
+    let settings = config::Postgres {
+        url: UrlSource::Text(Secret::new(postgres.url("postgres"))),
+        listen_url: None,
+        pool_size: 2,
+        connect_timeout: PATIENCE,
+        acquire_timeout: PATIENCE,
+        statement_timeout: PATIENCE,
+        resync_interval: Duration::from_secs(3600),
+    };
+    let source = PostgresSource::new(settings, policy(), env(), vault())?;
+    conforms(source, async |text| {
+        let tables = rows(text)?;
+        let kept: Vec<_> = tables.orgs.iter().map(|org| org.id.to_string()).collect();
+        let mut client = postgres.client().await?;
+        client.execute("delete from embedgate.organisation where id <> all ($1::text[])", &[&kept]).await?;
+        import(&mut client, &tables, &vault()).await?;
+        Ok(())
+    })
+    .await
+}
