@@ -19,6 +19,7 @@ RUN mkdir src \
     && rm -r src
 
 # Cargo goes by times of change, and those of the copied files may be older than the empty program's.
+COPY migrations migrations
 COPY src src
 RUN touch src/main.rs src/lib.rs \
     && cargo build --release --locked --bin embedgate
