@@ -46,6 +46,8 @@ pub struct Settings {
     pub hosts: Hosts,
     /// Whom requests with a cookie are taken from.
     pub guard: Guard,
+    /// The `frame-ancestors` directive that lets front ends show apps in frames; none without front ends.
+    pub frame_ancestors: Option<String>,
     /// Peers that may say whom they speak for.
     pub trusted_proxies: Vec<IpNet>,
     /// Hosts that requests may be sent to.
@@ -98,10 +100,13 @@ impl Settings {
             public,
             firefly_v1: config.firefly_v1.is_some(),
         };
-        let frontends = config.embedding.frontend_origins.iter().map(ToString::to_string).collect();
+        let frontends: Vec<_> = config.embedding.frontend_origins.iter().map(ToString::to_string).collect();
+        let frame_ancestors =
+            (!frontends.is_empty()).then(|| format!("frame-ancestors 'self' {}", frontends.join(" ")));
         Self {
             hosts,
             guard: Guard { scheme: server.public_url.scheme(), frontends },
+            frame_ancestors,
             trusted_proxies: server.trusted_proxies.clone(),
             allowed: upstreams.allowed.clone(),
             head_limits: Limits { bytes: limits.header_bytes, fields: limits.header_count },

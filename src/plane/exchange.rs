@@ -129,7 +129,8 @@ impl<'a> Exchange<'a> {
             return Ok(false);
         }
         if self.takes_interim {
-            let to_client = ToClient { head: &head, ours: false, framing: Framing::Empty, connection: None };
+            let to_client =
+                ToClient { head: &head, ours: false, frames: None, framing: Framing::Empty, connection: None };
             to_client.write(self.client.outbox.buffer());
         }
         self.input.drain(..length);

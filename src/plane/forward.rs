@@ -273,7 +273,8 @@ async fn deliver(
         (false, _) => Some("close"),
     };
     let out = exchange.client.outbox.buffer();
-    ToClient { head: answer, ours: trip.authorization().is_some(), framing, connection }.write(out);
+    let frames = worker.plane.settings.frame_ancestors.as_deref();
+    ToClient { head: answer, ours: trip.authorization().is_some(), frames, framing, connection }.write(out);
     let (upstream, delivered) = exchange.deliver(answer.framing, framing, rest, account).await;
     match delivered {
         Ok(clean) => {
@@ -297,7 +298,8 @@ async fn switch(
     protocol: &str,
 ) -> Result<Forwarded, Reject> {
     let out = exchange.client.outbox.buffer();
-    ToClient { head: answer, ours: true, framing: Framing::Empty, connection: Some("Upgrade") }.write(out);
+    ToClient { head: answer, ours: true, frames: None, framing: Framing::Empty, connection: Some("Upgrade") }
+        .write(out);
     let limit = exchange.worker.plane.settings.idle_timeout;
     match exchange.client.flush(limit).await {
         Ok(()) => Ok(Forwarded::Upgraded {

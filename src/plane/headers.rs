@@ -184,6 +184,34 @@ fn set_cookie(field: Field<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// Passes on a policy with another `frame-ancestors`, everything else byte for byte; says whether it had one. A field may
+/// hold several policies with commas between them, all of which count (CSP 3, 2.2.1).
+fn policy(field: Field<'_>, ancestors: &str, out: &mut Vec<u8>) -> bool {
+    let mut framed = false;
+    out.extend_from_slice(field.name);
+    out.extend_from_slice(b": ");
+    for (at, policy) in field.value.split(|b| *b == b',').enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        for (at, directive) in policy.split(|b| *b == b';').enumerate() {
+            if at > 0 {
+                out.push(b';');
+            }
+            let name = directive.trim_ascii().split(u8::is_ascii_whitespace).next().unwrap_or_default();
+            if name.eq_ignore_ascii_case(b"frame-ancestors") {
+                framed = true;
+                out.extend_from_slice(&directive[..directive.len() - directive.trim_ascii_start().len()]);
+                out.extend_from_slice(ancestors.as_bytes());
+            } else {
+                out.extend_from_slice(directive);
+            }
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+    framed
+}
+
 /// The fields that `Connection` names besides the usual options: they concern one hop only (RFC 9110 7.6.1).
 #[derive(Clone, Copy)]
 struct Named<'a> {
@@ -210,6 +238,8 @@ pub(super) struct ToClient<'a> {
     pub(super) head: &'a response::Head<'a>,
     /// Whether the credential upstream is ours, and so a challenge is not for the client.
     pub(super) ours: bool,
+    /// The `frame-ancestors` directive for pages; none leaves the app's own rules for frames alone.
+    pub(super) frames: Option<&'a str>,
     /// How the body is framed for the client.
     pub(super) framing: Framing,
     /// What to say of the connection; none for interim answers.
@@ -225,7 +255,16 @@ impl ToClient<'_> {
         out.extend_from_slice(self.head.reason.as_bytes());
         out.extend_from_slice(b"\r\n");
         let named = Named::of(self.head.fields);
+        let mut framed = false;
         for field in self.head.fields.iter() {
+            match (field.kind, self.frames) {
+                (Name::FrameOptions, Some(_)) => continue,
+                (Name::ContentSecurityPolicy, Some(ancestors)) => {
+                    framed |= policy(field, ancestors, out);
+                    continue;
+                }
+                _ => {}
+            }
             match field.kind {
                 Name::Connection | Name::HopByHop | Name::Te | Name::ContentLength | Name::TransferEncoding => {}
                 Name::Upgrade if self.head.status != 101 => {}
@@ -234,6 +273,9 @@ impl ToClient<'_> {
                 _ if named.contains(field.name) => {}
                 _ => line(out, field.name, field.value),
             }
+        }
+        if let Some(ancestors) = self.frames.filter(|_| !framed) {
+            line(out, b"Content-Security-Policy", ancestors.as_bytes());
         }
         match self.framing {
             Framing::Length(length) => content_length(length, out),

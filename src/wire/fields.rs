@@ -53,6 +53,10 @@ pub enum Name {
     Location,
     /// Asks the client for a credential.
     WwwAuthenticate,
+    /// What a page may do, and who may frame it.
+    ContentSecurityPolicy,
+    /// Who may frame a page, in the form that `frame-ancestors` has replaced.
+    FrameOptions,
 }
 
 /// Longest name that can be special.
@@ -108,6 +112,8 @@ impl Name {
             b"set-cookie" => Self::SetCookie,
             b"location" => Self::Location,
             b"www-authenticate" => Self::WwwAuthenticate,
+            b"content-security-policy" => Self::ContentSecurityPolicy,
+            b"x-frame-options" => Self::FrameOptions,
             b"forwarded"
             | b"x-real-ip"
             | b"x-original-url"

@@ -152,10 +152,14 @@ fn an_anonymous_principal_leaves_the_apps_own_credential_alone() {
 }
 
 fn to_client(text: &str, framing: Framing) -> String {
+    to_client_framed(text, framing, None)
+}
+
+fn to_client_framed(text: &str, framing: Framing, frames: Option<&str>) -> String {
     let mut positions = Vec::new();
     let head = response::Head::parse(text.as_bytes(), &mut positions, LIMITS, false).unwrap();
     let mut out = Vec::new();
-    ToClient { head: &head, ours: true, framing, connection: Some("close") }.write(&mut out);
+    ToClient { head: &head, ours: true, frames, framing, connection: Some("close") }.write(&mut out);
     String::from_utf8(out).unwrap()
 }
 
@@ -171,4 +175,27 @@ fn answers_pass_without_what_concerns_the_hop_or_us() {
     assert_eq!(head, expected);
     let not_modified = to_client("HTTP/1.1 304 x\r\nContent-Length: 99\r\n\r\n", Framing::Empty);
     assert_eq!(values(&not_modified, "content-length"), ["99"]);
+}
+
+#[test]
+fn front_ends_may_frame_and_the_rest_of_a_policy_stays() {
+    let ours = "frame-ancestors 'self' https://front.example";
+    let framed = |lines: &str| {
+        let head = format!("HTTP/1.1 200 OK\r\n{lines}Content-Length: 0\r\n\r\n");
+        let head = to_client_framed(&head, Framing::Length(0), Some(ours));
+        assert!(values(&head, "x-frame-options").is_empty(), "{head}");
+        values(&head, "content-security-policy").iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(framed("X-Frame-Options: DENY\r\n"), [ours]);
+    assert_eq!(
+        framed("Content-Security-Policy: default-src 'self'; Frame-Ancestors 'none'; img-src *\r\n"),
+        [format!("default-src 'self'; {ours}; img-src *")]
+    );
+    assert_eq!(framed("Content-Security-Policy: default-src 'self'\r\n"), ["default-src 'self'", ours]);
+    assert_eq!(
+        framed("Content-Security-Policy: frame-ancestors 'self', img-src *\r\n"),
+        [format!("{ours}, img-src *")]
+    );
+    let untouched = "HTTP/1.1 200 OK\r\nX-Frame-Options: DENY\r\nContent-Length: 0\r\n\r\n";
+    assert_eq!(values(&to_client(untouched, Framing::Length(0)), "x-frame-options"), ["DENY"]);
 }
