@@ -1,9 +1,9 @@
 //! The client's side of a connection: reading heads, and ending it so that the last answer arrives.
 
-use super::outbox::Outbox;
+use super::outbox::{KEEP, Outbox};
 use super::streams::Registration;
 use super::timer::Timer;
-use super::worker::Worker;
+use super::worker::{HEAD_READ, Worker};
 use crate::net::io::Io;
 use crate::wire::fields::Position;
 use crate::wire::request::{HeadEnd, HeadError};
@@ -40,9 +40,6 @@ pub(super) struct Spare {
     pub(super) positions: Vec<Position>,
 }
 
-/// A larger buffer is not kept for the next request: idle connections are many.
-const KEEP: usize = 4096;
-
 impl Spare {
     /// Takes buffers back.
     pub(super) fn give(&mut self, mut input: Vec<u8>, positions: Vec<Position>) {
@@ -67,8 +64,6 @@ pub(super) enum NoHead {
     Bad(HeadError),
 }
 
-/// Bytes read before a head is looked at; most heads fit.
-const HEAD_READ: usize = 16 * 1024;
 /// How long a fresh connection may take to ask when the worker drains.
 const LAST_CALL: Duration = Duration::from_secs(1);
 /// How much of an unread body is thrown away so that the client can read its answer.

@@ -5,7 +5,7 @@ use super::account::Account;
 use super::client::Client;
 use super::headers::ToClient;
 use super::outbox::Outbox;
-use super::worker::Worker;
+use super::worker::{HEAD_READ, Worker};
 use crate::net::io::Io;
 use crate::wire::body::{self, CHUNK_HEAD, Decoder, Framing, LAST_CHUNK, Piece};
 use crate::wire::request::{Head, HeadEnd};
@@ -68,8 +68,6 @@ enum Sending {
 
 /// Interim answers to one request. Apps may send one now and then to say that they are still at it.
 const MAX_INTERIM: usize = 100;
-/// Bytes read at once while a head is expected.
-const HEAD_READ: usize = 16 * 1024;
 
 impl<'a> Exchange<'a> {
     pub(super) fn new(worker: &'a Worker, client: &'a mut Client, io: Io, head: &Head<'_>) -> Self {

@@ -13,8 +13,8 @@ pub(super) struct Outbox {
     sent: usize,
 }
 
-/// A larger buffer is given back to the allocator once it is empty.
-const KEEP: usize = 4096;
+/// A larger buffer is given back to the allocator once it is empty: idle connections are many.
+pub(super) const KEEP: usize = 4096;
 /// Parts of one send, the kept bytes not counted.
 const MAX_PARTS: usize = 3;
 

@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 /// Bytes read from a socket at once, shared by all connections of a worker: a connection that waits holds no buffer.
 const SCRATCH: usize = 128 * 1024;
+/// Bytes read at once while a head is expected; most heads fit.
+pub(super) const HEAD_READ: usize = 16 * 1024;
 /// A batch of log lines is handed over when it is this long, or at the next tick.
 const LOG_BATCH: usize = 32 * 1024;
 /// Buffers for unfinished log lines that are kept for the next requests.
