@@ -3,7 +3,7 @@
 use super::PATIENCE;
 use super::process::{Process, Stream};
 use anyhow::{Context as _, Result, ensure};
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -46,7 +46,11 @@ impl Embedgate {
         let mut command = program(arguments);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn()?;
-        child.stdin.take().context("no standard input")?.write_all(input.as_bytes())?;
+        match child.stdin.take().context("no standard input")?.write_all(input.as_bytes()) {
+            // A command that refuses its arguments ends without reading.
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => return Err(error.into()),
+            _ => {}
+        }
         let output = child.wait_with_output()?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
         Ok(Ended { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) })
