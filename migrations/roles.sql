@@ -11,7 +11,8 @@ begin
   end if;
 end $$;
 
--- The gateway: reads, and listens, which takes no right.
+-- The gateway: reads, and listens, which takes no right. Besides, it ends sessions and notes used tokens, by functions
+-- that do just that.
 grant usage on schema embedgate to embedgate_serve, embedgate_admin;
 grant select on all tables in schema embedgate to embedgate_serve, embedgate_admin;
 alter default privileges in schema embedgate grant select on tables to embedgate_serve, embedgate_admin;
@@ -19,5 +20,7 @@ alter default privileges in schema embedgate grant select on tables to embedgate
 -- Whoever keeps the directory, by SQL or by `embedgate db import`. Versions and notices are made by triggers.
 grant insert, update, delete on
   embedgate.organisation, embedgate.workspace, embedgate.principal, embedgate.app, embedgate.warehouse,
-  embedgate.cluster, embedgate.node
+  embedgate.cluster, embedgate.node, embedgate.engine, embedgate.end_user, embedgate.membership, embedgate.revocation
   to embedgate_admin;
+grant execute on function embedgate.revoke(text, text, interval), embedgate.use_token(text, timestamptz)
+  to embedgate_serve, embedgate_admin;

@@ -2,9 +2,11 @@
 
 use crate::admin::Admin;
 use crate::clock::Clock;
-use crate::config::{Config, Env};
+use crate::config::{Config, DirectorySource, Env};
 use crate::credential::{Minter, Settings as MinterSettings};
 use crate::directory::Directory;
+use crate::directory::postgres::Writer;
+use crate::directory::revoke::Revoker;
 use crate::directory::sync::{self, Source};
 use crate::log::Sink;
 use crate::metrics::Metrics;
@@ -172,6 +174,7 @@ fn build(
     };
     Ok(Plane {
         settings: Settings::new(config, max_connections(config.limits.max_connections)),
+        revoker: Revoker::new(Arc::clone(directory), writer(config, env), control.clone()),
         directory: Arc::clone(directory),
         keys,
         minter,
@@ -185,6 +188,14 @@ fn build(
         leaving: AtomicBool::new(false),
         connections: AtomicUsize::new(0),
     })
+}
+
+/// What writes to the database of the directory, if there is one.
+fn writer(config: &Config, env: &Env) -> Option<Arc<Writer>> {
+    match &config.directory {
+        DirectorySource::Postgres(settings) => Some(Arc::new(Writer::new(settings.clone(), env.clone()))),
+        DirectorySource::File { .. } => None,
+    }
 }
 
 fn firefly(config: &Config, env: &Env) -> Result<Option<Firefly>, StartError> {

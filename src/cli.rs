@@ -10,6 +10,7 @@ mod key;
 mod local;
 mod secret;
 mod serve;
+mod session;
 mod token;
 
 use crate::config::{Config, Env, Mistakes};
@@ -48,6 +49,9 @@ enum Command {
     /// Seal secrets for the directory
     #[command(subcommand)]
     Secret(secret::SecretCommand),
+    /// End sessions before their time
+    #[command(subcommand)]
+    Session(session::SessionCommand),
     /// Look after the directory in Postgres
     #[command(subcommand)]
     Db(db::Db),
@@ -109,6 +113,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Key(key) => key.run(),
         Command::Token(token) => token.run(&env),
         Command::Secret(secret) => secret.run(&env),
+        Command::Session(session) => session.run(&env),
         Command::Db(db) => db.run(&env),
         Command::Healthcheck(healthcheck) => healthcheck.run(&env),
     };

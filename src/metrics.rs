@@ -86,6 +86,10 @@ pub struct Metrics {
     pub directory_age: Gauge,
     /// Organisations in the directory.
     pub directory_orgs: Gauge,
+    /// Requests, streams and tunnels that were ended because access was taken away.
+    pub streams_revoked: Counter,
+    /// Revocations and bans in force.
+    pub directory_bars: Gauge,
     /// Rows of the directory that cannot be used.
     pub directory_unusable: Gauge,
     /// Directory loads that were taken over.
@@ -128,11 +132,13 @@ impl Metrics {
             upstream_connections: labelled("embedgate_upstream_connections_total", "result", "opened"),
             upstream_failures: labelled("embedgate_upstream_connections_total", "result", "failed"),
             retries: counter("embedgate_retries_total"),
+            streams_revoked: counter("embedgate_streams_revoked_total"),
             mints: labelled("embedgate_token_mints_total", "result", "ok"),
             mints_refused: labelled("embedgate_token_mints_total", "result", "refused"),
             mints_unreachable: labelled("embedgate_token_mints_total", "result", "unreachable"),
             directory_age: gauge("embedgate_directory_age_seconds"),
             directory_orgs: gauge("embedgate_directory_organisations"),
+            directory_bars: gauge("embedgate_directory_revocations"),
             directory_unusable: gauge("embedgate_directory_unusable_rows"),
             directory_loads: labelled("embedgate_directory_loads_total", "result", "ok"),
             directory_failures: labelled("embedgate_directory_loads_total", "result", "refused"),
@@ -196,6 +202,8 @@ fn describe(recorder: &PrometheusRecorder) {
         ("embedgate_build_info", "Version of the program; always 1."),
         ("embedgate_requests_active", "Requests being served."),
         ("embedgate_tunnels_active", "Open WebSockets and other upgraded connections."),
+        ("embedgate_streams_revoked_total", "Requests, streams and WebSockets ended because access was taken away."),
+        ("embedgate_directory_revocations", "Revocations and bans in force."),
         ("embedgate_connections_active", "Open connections of clients."),
         ("embedgate_directory_age_seconds", "Seconds since the directory was known to be current."),
         ("embedgate_directory_organisations", "Organisations in the directory."),

@@ -1,7 +1,9 @@
 //! What the gateway knows: the rows a directory source delivers and the immutable, indexed snapshot built from them.
 
+pub mod access;
 pub mod ids;
 pub mod reject;
+pub mod sharded;
 pub mod snapshot;
 pub mod tables;
 pub mod upstream;

@@ -16,6 +16,7 @@ mod pool;
 mod request;
 mod respond;
 pub mod route;
+mod standing;
 mod streams;
 mod timer;
 mod tunnel;
@@ -25,6 +26,7 @@ use crate::clock::Clock;
 use crate::config::{Config, IpNet, LogFormat};
 use crate::credential::Minter;
 use crate::directory::Directory;
+use crate::directory::revoke::Revoker;
 use crate::log::Sink;
 use crate::metrics::Metrics;
 use crate::model::url::AllowedHosts;
@@ -148,6 +150,8 @@ pub struct Plane {
     pub directory: Arc<Directory>,
     /// The keys that open sessions.
     pub keys: Arc<Keys>,
+    /// Ends sessions.
+    pub revoker: Revoker,
     /// Gets tokens.
     pub minter: Minter,
     /// Connects to upstreams.

@@ -6,6 +6,8 @@ pub mod keys;
 pub mod seal;
 
 use crate::clock::UnixSeconds;
+use crate::model::access::Holder;
+use std::time::Duration;
 
 /// Who a request is from. Holds ids only; everything that may change is looked up in the snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,10 +38,13 @@ pub enum InvalidSession {
     /// All of it together is too long.
     #[error("organisation, user, e-mail and app are longer than {MAX_TEXT} characters together")]
     TooLong,
-    /// It would end before it begins.
-    #[error("the session would end before it begins")]
+    /// It would end before it begins, or live longer than [`MAX_LIFE`].
+    #[error("a session ends after it begins and lives for at most 30 days")]
     Life,
 }
+
+/// The longest life of a session: revocations are remembered for that long.
+pub const MAX_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Most bytes of organisation, user, e-mail and app together.
 pub const MAX_TEXT: usize = 255;
@@ -81,7 +86,7 @@ impl Session {
         if !is_visible(parts.email) || !parts.email.contains('@') {
             return Err(InvalidSession::Email);
         }
-        if parts.expires <= parts.issued {
+        if parts.expires <= parts.issued || parts.expires - parts.issued > MAX_LIFE.as_secs() {
             return Err(InvalidSession::Life);
         }
         let app = parts.app.unwrap_or("");
@@ -100,6 +105,12 @@ impl Session {
         }
         let text = text.into_boxed_str();
         Ok(Self { id: parts.id, issued: parts.issued, expires: parts.expires, text, ends })
+    }
+
+    /// Who asks, for the directory.
+    #[must_use]
+    pub fn holder(&self) -> Holder<'_> {
+        Holder { session: &self.id, issued: self.issued, org: self.org(), user: self.user() }
     }
 
     /// The organisation.
@@ -155,6 +166,7 @@ mod tests {
             (Parts { email: "nobody", ..PARTS }, InvalidSession::Email),
             (Parts { user: &long, ..PARTS }, InvalidSession::TooLong),
             (Parts { expires: 10, ..PARTS }, InvalidSession::Life),
+            (Parts { expires: 11 + MAX_LIFE.as_secs(), ..PARTS }, InvalidSession::Life),
         ] {
             assert_eq!(Session::new(parts), Err(expected), "{parts:?}");
         }

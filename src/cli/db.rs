@@ -63,7 +63,7 @@ impl Db {
 
 /// A connection to the database of the configuration. Of its own, because schema and import are written in one
 /// transaction, which any pooler passes.
-async fn connect(config: &Config, env: &Env) -> Result<Client> {
+pub(super) async fn connect(config: &Config, env: &Env) -> Result<Client> {
     let lacking = || Wrong("the configuration has no [directory.postgres] with a url".to_owned());
     let settings = config.postgres.as_ref().ok_or_else(lacking)?;
     let target = url::rows(settings, env).map_err(wrong)?;
@@ -71,7 +71,7 @@ async fn connect(config: &Config, env: &Env) -> Result<Client> {
 }
 
 /// What the configuration has wrong is wrong use; the rest is failure.
-fn wrong(error: Error) -> anyhow::Error {
+pub(super) fn wrong(error: Error) -> anyhow::Error {
     match error {
         Error::Url { .. } | Error::Tls(_) | Error::Pooled { .. } => Wrong(error.to_string()).into(),
         other => other.into(),
@@ -136,9 +136,9 @@ impl Import {
 }
 
 fn shown(counts: Counts) -> String {
-    let Counts { organisations, workspaces, principals, apps, warehouses, clusters, nodes } = counts;
+    let Counts { organisations, workspaces, principals, apps, warehouses, clusters, nodes, members, bars } = counts;
     format!(
         "imported {organisations} organisations, {workspaces} workspaces, {principals} principals, {apps} apps, \
-         {warehouses} warehouses, {clusters} clusters, {nodes} nodes"
+         {warehouses} warehouses, {clusters} clusters, {nodes} nodes, {members} memberships, {bars} revocations and bans"
     )
 }

@@ -1,5 +1,6 @@
 //! The directory as a TOML file: organisations with what belongs to them, checked as a whole.
 
+mod access;
 mod principal;
 #[cfg(test)]
 mod tests;
@@ -14,10 +15,10 @@ use crate::vault::Vault;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-const ROOT: &[&str] = &["org"];
-const ORG: &[&str] = &["id", "name", "segment", "workspace", "principal", "app", "warehouse"];
+const ROOT: &[&str] = &["org", "banned", "revocation"];
+const ORG: &[&str] = &["id", "name", "segment", "members", "workspace", "principal", "app", "warehouse"];
 const WORKSPACE: &[&str] = &["id", "url"];
-const APP: &[&str] = &["id", "workspace", "url", "cluster"];
+const APP: &[&str] = &["id", "workspace", "url", "status", "cluster"];
 const WAREHOUSE: &[&str] = &["id", "workspace", "cluster"];
 const CLUSTER: &[&str] = &["id", "state", "role", "nodes"];
 
@@ -51,9 +52,12 @@ pub fn parse(text: &str, path: &Path, policy: &AllowedHosts, env: &Env, vault: &
     let tree = tree::parse_file(text, &mut report);
     let context = Context { policy, env, vault };
     let mut ids = Ids::new("organisation", "the directory");
-    let orgs = Section::root(&tree, &report, ROOT).sections("org", ORG);
+    let root = Section::root(&tree, &report, ROOT);
+    let orgs = root.sections("org", ORG);
     let orgs = orgs.iter().filter_map(|section| org(section, &mut ids, context)).collect();
-    report.finish().map(|()| Tables { orgs })
+    let bars = access::bars(&root);
+    drop(root);
+    report.finish().map(|()| Tables { orgs, bars })
 }
 
 /// Reads one organisation; `None` when a mistake leaves nothing to build. The same holds for all readers below.
@@ -62,13 +66,15 @@ fn org(section: &Section<'_>, ids: &mut Ids, context: Context<'_>) -> Option<Org
     let name = section.get("name").and_then(|item| item.text().map(str::to_owned));
     let segments = [("internal", Segment::Internal), ("preview", Segment::Preview), ("stable", Segment::Stable)];
     let segment = section.or("segment", Segment::default(), |item| item.one_of(&segments));
+    let members = access::members(section);
     let workspaces = Workspaces::read(section, context);
     let principals = principal::read(section, id.as_ref(), &workspaces, context);
     let apps = upstreams(section, "app", APP, &workspaces, context);
     let warehouses = upstreams(section, "warehouse", WAREHOUSE, &workspaces, context);
     let id = id?;
     let name = name.unwrap_or_else(|| id.to_string());
-    Some(OrgRow { name, id, segment, version: 0, workspaces: workspaces.rows, principals, apps, warehouses })
+    let workspaces = workspaces.rows;
+    Some(OrgRow { name, id, segment, version: 0, members, workspaces, principals, apps, warehouses })
 }
 
 /// The workspaces of an organisation. Those with mistakes in them are remembered by name, so that a reference to one is
@@ -136,7 +142,8 @@ fn upstreams(
         let workspace = workspaces.of(section);
         let clusters = clusters(section, context);
         let url = if is_app { app_url(section, &clusters, context) } else { workspace.map(|row| row.url.clone()) };
-        Some(UpstreamRow { id: id?, workspace: workspace?.id.clone(), url: url?, clusters })
+        let failed = is_app && section.or("status", false, |item| item.one_of(&[("active", false), ("failed", true)]));
+        Some(UpstreamRow { id: id?, workspace: workspace?.id.clone(), url: url?, failed, clusters })
     };
     org.sections(key, known).iter().filter_map(row).collect()
 }

@@ -10,8 +10,10 @@ pub mod migrate;
 pub mod rows;
 pub mod source;
 pub mod url;
+pub mod write;
 
 pub use source::PostgresSource;
+pub use write::Writer;
 
 use crate::net::tls::TlsError;
 use std::error::Error as _;

@@ -1,15 +1,18 @@
 //! Keeps the snapshot current: wait for a change, load what changed, build, publish, again. A load that fails leaves what
 //! is there.
 
-use super::Directory;
 use super::file;
+use super::{Directory, News};
+use crate::clock::UnixSeconds;
 use crate::config::{Env, Mistakes};
 use crate::metrics::Metrics;
+use crate::model::access::Bar;
 use crate::model::ids::OrgId;
 use crate::model::snapshot::Snapshot;
 use crate::model::tables::{OrgRow, Tables};
 use crate::model::url::AllowedHosts;
 use crate::vault::Vault;
+use std::collections::HashMap;
 use std::fmt::Display;
 use std::fs;
 use std::path::PathBuf;
@@ -30,6 +33,8 @@ pub enum Change {
         /// A read that gives a lower version came too early.
         version: u64,
     },
+    /// Who is shut out.
+    Bars(Vec<Bar>),
 }
 
 /// Where rows come from.
@@ -47,6 +52,17 @@ pub trait Source: Send + 'static {
     /// Reads one organisation; none when there is no such any more.
     fn load_org(&mut self, id: &OrgId) -> impl Future<Output = Result<Option<OrgRow>, Self::Error>> + Send {
         async move { Ok(self.load().await?.orgs.into_iter().find(|row| row.id == *id)) }
+    }
+
+    /// Reads which of these bars are up.
+    fn load_bars(
+        &mut self,
+        which: &[Bar],
+    ) -> impl Future<Output = Result<Vec<(Bar, UnixSeconds)>, Self::Error>> + Send {
+        async move {
+            let bars = self.load().await?.bars;
+            Ok(bars.into_iter().filter(|(bar, _)| which.contains(bar)).collect())
+        }
     }
 
     /// Waits until something may have changed. Nothing is lost when the wait is given up.
@@ -67,10 +83,10 @@ pub trait Source: Send + 'static {
 }
 
 /// How often a file is looked at. Mounted secrets and config maps change by renaming, which no watch of a file sees.
-const POLL: Duration = Duration::from_secs(1);
+const POLL: Duration = Duration::from_millis(500);
 
 /// After so many looks everything is read again, for what the file only names.
-const RESYNC_LOOKS: u32 = 60;
+const RESYNC_LOOKS: u32 = 120;
 
 /// The source that reads a directory file.
 pub struct FileSource {
@@ -249,6 +265,7 @@ impl<S: Source> Follower<S> {
         let result = match change {
             Change::All => self.load_all().await,
             Change::Org { id, version } => self.load_org(id, version).await,
+            Change::Bars(bars) => self.load_bars(bars).await,
         };
         self.metrics.directory_unusable.set(self.source.unusable_rows() as f64);
         match result {
@@ -284,6 +301,17 @@ impl<S: Source> Follower<S> {
         Ok(())
     }
 
+    async fn load_bars(&mut self, which: Vec<Bar>) -> Result<(), Failure<S::Error>> {
+        let Some(now) = self.directory.snapshot() else { return self.load_all().await };
+        let up = timeout(LOAD_LIMIT, self.source.load_bars(&which)).await.map_err(|_| Failure::Late)?;
+        let up: HashMap<_, _> = up.map_err(Failure::Source)?.into_iter().collect();
+        let next = now.with_bars(which.iter().map(|bar| (bar.clone(), up.get(bar).copied())));
+        drop(now);
+        tracing::debug!(changed = which.len(), up = up.len(), "revocations and bans loaded");
+        publish(next, News::Bars(which.into()), &self.directory, &self.metrics);
+        Ok(())
+    }
+
     fn failed(&mut self, error: String) {
         self.failures = self.failures.saturating_add(1);
         self.metrics.directory_failures.increment(1);
@@ -299,26 +327,24 @@ impl<S: Source> Follower<S> {
 fn publish_all(tables: Tables, directory: &Directory, metrics: &Metrics) {
     let snapshot = Snapshot::build(tables, directory.snapshot().as_deref());
     tracing::info!(organisations = snapshot.len(), "directory loaded");
-    publish(snapshot, directory, metrics);
+    publish(snapshot, News::All, directory, metrics);
     directory.confirm();
 }
 
 fn publish_org(id: &OrgId, row: Option<OrgRow>, directory: &Directory, metrics: &Metrics) {
     let Some(now) = directory.snapshot() else { return };
     tracing::debug!(org = %id, version = row.as_ref().map(|row| row.version), "organisation loaded");
-    let next = match row {
-        Some(row) => now.with_org(row),
-        None => now.without_org(id.as_str()),
-    };
+    let next = now.with_orgs([(id.clone(), row)]);
     // Let go before it is replaced, so that it can be freed at once.
     drop(now);
-    publish(next, directory, metrics);
+    publish(next, News::Orgs([id.clone()].into()), directory, metrics);
 }
 
-fn publish(snapshot: Snapshot, directory: &Directory, metrics: &Metrics) {
+fn publish(snapshot: Snapshot, news: News, directory: &Directory, metrics: &Metrics) {
     metrics.directory_orgs.set(snapshot.len() as f64);
+    metrics.directory_bars.set(snapshot.access().len() as f64);
     metrics.directory_loads.increment(1);
-    directory.publish(snapshot);
+    directory.publish(snapshot, news);
 }
 
 #[cfg(test)]

@@ -40,6 +40,8 @@ pub enum Class {
     IssuerRefused,
     /// The token issuer cannot be reached.
     IssuerUnreachable,
+    /// A session could not be ended on the whole fleet.
+    NotEnded,
     /// The directory has not been loaded yet.
     NotReady,
     /// No cluster of the upstream is running.
@@ -87,7 +89,7 @@ struct Face {
 
 impl Class {
     /// Every class, for tables of metrics.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Malformed,
         Self::Session,
         Self::Forbidden,
@@ -105,6 +107,7 @@ impl Class {
         Self::CredentialRefused,
         Self::IssuerRefused,
         Self::IssuerUnreachable,
+        Self::NotEnded,
         Self::NotReady,
         Self::NoRunningCluster,
         Self::Overloaded,
@@ -269,6 +272,13 @@ impl Class {
                 "destination_unavailable",
                 "Sign-in at the app failed",
                 "The service that issues credentials cannot be reached. Try again in a moment.",
+            ),
+            Self::NotEnded => face(
+                503,
+                "not_ended",
+                "proxy_internal_error",
+                "Not signed out everywhere",
+                "The session could not be ended everywhere at the moment. Try again in a moment.",
             ),
             Self::NotReady => face(
                 503,

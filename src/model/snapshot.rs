@@ -2,17 +2,18 @@
 //!
 //! Organisations are spread over shards, so that replacing one of them copies a shard and not the map.
 
+use super::access::{Access, Bar, Holder, NoAccess};
 use super::ids::{ClusterId, OrgId, PrincipalId, UpstreamId, WorkspaceId};
+use super::sharded::Sharded;
 use super::tables::{
     ClusterRole, ClusterRow, ClusterState, OrgRow, PrincipalKind, PrincipalRow, Segment, Tables, UpstreamRow,
 };
 use super::upstream::{Cluster, Node, Principals, ServicePrincipal, Upstream, Workspace};
 use super::url::BaseUrl;
+use crate::clock::UnixSeconds;
 use crate::live::node::NodeLive;
 use crate::secret::Secret;
-use foldhash::fast::FixedState;
 use std::collections::HashMap;
-use std::hash::BuildHasher;
 use std::sync::Arc;
 
 /// An organisation and all that belongs to it.
@@ -26,6 +27,8 @@ pub struct Org {
     pub segment: Segment,
     /// Rises with every change, where the source counts them; else 0.
     pub version: u64,
+    /// In order; none for everybody.
+    members: Option<Box<[Box<str>]>>,
     workspaces: HashMap<WorkspaceId, Arc<Workspace>>,
     apps: HashMap<UpstreamId, Arc<Upstream>>,
     warehouses: HashMap<UpstreamId, Arc<Upstream>>,
@@ -34,6 +37,13 @@ pub struct Org {
 }
 
 impl Org {
+    /// Whether it admits this user.
+    #[must_use]
+    pub fn admits(&self, user: &str) -> bool {
+        let is_member = |members: &[Box<str>]| members.binary_search_by(|one| (**one).cmp(user)).is_ok();
+        self.members.as_deref().is_none_or(is_member)
+    }
+
     /// The app with this id.
     #[must_use]
     pub fn app(&self, id: &str) -> Option<&Arc<Upstream>> {
@@ -74,81 +84,80 @@ impl Org {
     }
 }
 
-const SHARDS: usize = 1024;
-
-type Shard = HashMap<OrgId, Arc<Org>, FixedState>;
-
-/// All organisations at one moment.
-#[derive(Debug)]
+/// All organisations at one moment, and who is shut out of them.
+#[derive(Debug, Clone, Default)]
 pub struct Snapshot {
-    shards: Vec<Arc<Shard>>,
-    orgs: usize,
+    orgs: Sharded<OrgId, Arc<Org>>,
+    access: Access,
 }
 
 impl Snapshot {
     /// Indexes the rows. Counters and tokens of what stays the same are taken over from `previous`.
     #[must_use]
     pub fn build(tables: Tables, previous: Option<&Self>) -> Self {
-        let orgs = tables.orgs.len();
-        let mut shards: Vec<Shard> = (0..SHARDS).map(|_| Shard::default()).collect();
-        for row in tables.orgs {
+        let org = |row: OrgRow| {
             let old = previous.and_then(|snapshot| snapshot.org(row.id.as_str()));
-            let org = Arc::new(Builder::new(old.map(Arc::as_ref), row.id.clone()).build(row));
-            shards[shard_of(org.id.as_str())].insert(org.id.clone(), org);
-        }
-        Self { shards: shards.into_iter().map(Arc::new).collect(), orgs }
+            (row.id.clone(), Arc::new(Builder::new(old.map(Arc::as_ref), row.id.clone()).build(row)))
+        };
+        let bars = tables.bars.into_iter().map(|(bar, since)| (bar, Some(since)));
+        Self { orgs: tables.orgs.into_iter().map(org).collect(), access: Access::default().with(bars) }
     }
 
-    /// The same with one organisation put in place of the one with its id, or added. Only its shard is copied.
+    /// The same with these organisations put in place of those with their ids, added or, where there is no row, removed.
     #[must_use]
-    pub fn with_org(&self, row: OrgRow) -> Self {
-        let old = self.org(row.id.as_str());
-        let orgs = self.orgs + usize::from(old.is_none());
-        let org = Arc::new(Builder::new(old.map(Arc::as_ref), row.id.clone()).build(row));
-        self.with_shard(shard_of(org.id.as_str()), orgs, |shard| {
-            shard.insert(org.id.clone(), org);
-        })
+    pub fn with_orgs(&self, rows: impl IntoIterator<Item = (OrgId, Option<OrgRow>)>) -> Self {
+        let orgs = self.orgs.with(rows.into_iter().map(|(id, row)| {
+            let old = self.org(id.as_str()).map(Arc::as_ref);
+            let org = row.map(|row| Arc::new(Builder::new(old, id.clone()).build(row)));
+            (id, org)
+        }));
+        Self { orgs, access: self.access.clone() }
     }
 
-    /// The same without this organisation.
+    /// The same with these bars put up, or taken away.
     #[must_use]
-    pub fn without_org(&self, id: &str) -> Self {
-        let orgs = self.orgs - usize::from(self.org(id).is_some());
-        self.with_shard(shard_of(id), orgs, |shard| {
-            shard.remove(id);
-        })
-    }
-
-    fn with_shard(&self, at: usize, orgs: usize, change: impl FnOnce(&mut Shard)) -> Self {
-        let mut shards = self.shards.clone();
-        let mut shard = Shard::clone(&shards[at]);
-        change(&mut shard);
-        shards[at] = Arc::new(shard);
-        Self { shards, orgs }
+    pub fn with_bars(&self, changes: impl IntoIterator<Item = (Bar, Option<UnixSeconds>)>) -> Self {
+        Self { orgs: self.orgs.clone(), access: self.access.with(changes) }
     }
 
     /// The organisation with this id.
     #[must_use]
     pub fn org(&self, id: &str) -> Option<&Arc<Org>> {
-        self.shards[shard_of(id)].get(id)
+        self.orgs.get(id)
+    }
+
+    /// All organisations, in no order.
+    pub fn orgs(&self) -> impl Iterator<Item = &Arc<Org>> {
+        self.orgs.iter().map(|(_, org)| org)
+    }
+
+    /// Who is shut out.
+    #[must_use]
+    pub fn access(&self) -> &Access {
+        &self.access
+    }
+
+    /// The organisation of a session, if its holder may still come in.
+    ///
+    /// # Errors
+    /// [`NoAccess`]; none with it when there is no such organisation.
+    pub fn admit(&self, holder: Holder<'_>) -> Result<&Arc<Org>, Option<NoAccess>> {
+        let org = self.org(holder.org).ok_or(None)?;
+        self.access.check(holder).map_err(Some)?;
+        if org.admits(holder.user) { Ok(org) } else { Err(Some(NoAccess::NotMember)) }
     }
 
     /// How many organisations there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.orgs
+        self.orgs.len()
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.orgs == 0
+        self.orgs.is_empty()
     }
-}
-
-fn shard_of(id: &str) -> usize {
-    // The seed is fixed: a shard index must mean the same in every snapshot. Ids come from the operator, not from clients.
-    FixedState::with_seed(0).hash_one(id) as usize % SHARDS
 }
 
 /// Builds one organisation on the live parts of its predecessor.
@@ -176,8 +185,13 @@ impl Builder {
         }
         let apps = self.upstreams(row.apps, &workspaces);
         let warehouses = self.upstreams(row.warehouses, &workspaces);
+        let members = row.members.map(|mut members| {
+            members.sort_unstable();
+            members.dedup();
+            members.into_boxed_slice()
+        });
         let (id, name, segment, version) = (row.id, row.name, row.segment, row.version);
-        Org { id, name, segment, version, workspaces, apps, warehouses, home }
+        Org { id, name, segment, version, members, workspaces, apps, warehouses, home }
     }
 
     fn node(&mut self, url: BaseUrl) -> Arc<Node> {
@@ -188,7 +202,7 @@ impl Builder {
     fn principals(&mut self, id: &WorkspaceId, issuer: &BaseUrl, rows: &[PrincipalRow]) -> Principals {
         let mut principals = Principals::default();
         for row in rows.iter().filter(|row| row.workspace == *id) {
-            let principal = Arc::new(self.principal(row, issuer));
+            let principal = Arc::new(self.principal(row, row.issuer.as_ref().unwrap_or(issuer)));
             for email in &row.users {
                 principals.by_email.insert(email.clone(), Arc::clone(&principal));
             }
@@ -225,7 +239,8 @@ impl Builder {
         for row in rows {
             let Some(workspace) = workspaces.get(&row.workspace).cloned() else { continue };
             let clusters = self.clusters(row.clusters, row.url);
-            upstreams.insert(row.id.clone(), Arc::new(Upstream { id: row.id, workspace, clusters }));
+            let (id, failed) = (row.id, row.failed);
+            upstreams.insert(id.clone(), Arc::new(Upstream { id, workspace, failed, clusters }));
         }
         upstreams
     }

@@ -2,8 +2,10 @@
 //!
 //! The names are those of the directory file and of the database columns.
 
+use super::access::Bar;
 use super::ids::{ClusterId, OrgId, PrincipalId, UpstreamId, WorkspaceId};
 use super::url::BaseUrl;
+use crate::clock::UnixSeconds;
 use crate::secret::Secret;
 
 /// All organisations that a source knows.
@@ -11,6 +13,8 @@ use crate::secret::Secret;
 pub struct Tables {
     /// One row per organisation; ids are unique.
     pub orgs: Vec<OrgRow>,
+    /// Ended sessions and banned users, each with the moment it is from.
+    pub bars: Vec<(Bar, UnixSeconds)>,
 }
 
 /// How early an organisation gets new things.
@@ -36,6 +40,8 @@ pub struct OrgRow {
     pub segment: Segment,
     /// Rises with every change, where the source counts them; else 0.
     pub version: u64,
+    /// The users whom it admits; none for everybody the front end sends.
+    pub members: Option<Vec<Box<str>>>,
     /// Unique ids within the organisation.
     pub workspaces: Vec<WorkspaceRow>,
     /// Unique ids within the organisation.
@@ -64,6 +70,8 @@ pub struct PrincipalRow {
     pub kind: PrincipalKind,
     /// The workspace whose upstreams it is used for.
     pub workspace: WorkspaceId,
+    /// The account that issues its tokens, where it is another than the workspace.
+    pub issuer: Option<BaseUrl>,
     /// E-mail addresses, lower case, it is reserved for; empty means every user of the organisation.
     pub users: Vec<String>,
 }
@@ -99,6 +107,8 @@ pub struct UpstreamRow {
     pub workspace: WorkspaceId,
     /// Where it is when it has no clusters. A warehouse's is its workspace's.
     pub url: BaseUrl,
+    /// Whether it is known not to work: then no session is started for it.
+    pub failed: bool,
     /// Empty means one running cluster with one node at `url`.
     pub clusters: Vec<ClusterRow>,
 }

@@ -90,6 +90,8 @@ pub struct Upstream {
     pub id: UpstreamId,
     /// Whose principals are used for it.
     pub workspace: Arc<Workspace>,
+    /// Whether it is known not to work: then no session is started for it.
+    pub failed: bool,
     /// At least one.
     pub clusters: Vec<Cluster>,
 }

@@ -33,8 +33,10 @@ pub(super) enum Cut {
     UpstreamFraming,
     /// The gateway is going away.
     Drain,
-    /// The session ended while a tunnel was open.
+    /// The session ended while a stream or a tunnel was open.
     SessionEnd,
+    /// Access was taken away meanwhile.
+    Revoked(&'static str),
 }
 
 impl Cut {
@@ -50,9 +52,13 @@ impl Cut {
             Self::UpstreamFraming => write!(out, "gateway: malformed answer"),
             Self::Drain => write!(out, "gateway: drain"),
             Self::SessionEnd => write!(out, "gateway: session ended"),
+            Self::Revoked(why) => write!(out, "gateway: {why}"),
         };
     }
 }
+
+/// Far enough to mean never, near enough for the timer wheel.
+pub(super) const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// The name of a request for logs, 32 hexadecimal digits.
 pub(super) type RequestId = [u8; 32];
@@ -65,7 +71,7 @@ pub(super) struct Account {
     started: Instant,
     pub(super) request_id: RequestId,
     pub(super) kind: RouteKind,
-    pub(super) session: Option<Session>,
+    pub(super) session: Option<Rc<Session>>,
     /// The app or warehouse.
     pub(super) upstream: Option<crate::model::ids::UpstreamId>,
     pub(super) status: u16,
@@ -143,6 +149,13 @@ impl Account {
     /// A mask for a WebSocket frame of ours.
     pub(super) fn mask(&self) -> [u8; 4] {
         (self.worker.random() as u32).to_ne_bytes()
+    }
+
+    /// When the session of the request ends.
+    pub(super) fn session_end(&self) -> Instant {
+        let clock = self.worker.plane.clock.now();
+        let left = |session: &Rc<Session>| Duration::from_secs(session.expires.saturating_sub(clock));
+        self.started + self.session.as_ref().map_or(NEVER, left)
     }
 
     fn measure(&self, total: Duration) -> Option<Duration> {

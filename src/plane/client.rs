@@ -26,7 +26,7 @@ pub(super) struct Client {
     pub(super) outbox: Outbox,
     pub(super) timer: Timer,
     pub(super) spare: Spare,
-    registration: Registration,
+    pub(super) registration: Registration,
 }
 
 /// Buffers that each request needs and the next one finds again.

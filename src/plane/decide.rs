@@ -4,6 +4,7 @@
 use super::route::Target;
 use crate::clock::UnixSeconds;
 use crate::live::token::Token;
+use crate::model::access::NoAccess;
 use crate::model::ids::UpstreamId;
 use crate::model::reject::{Class, Reject};
 use crate::model::snapshot::{Org, Snapshot};
@@ -45,26 +46,53 @@ pub fn decide(
     now: UnixSeconds,
     seed: u64,
 ) -> Result<Decision, Reject> {
-    let gone = || Reject::new(Class::Session, "the session's organisation is not in the directory");
-    let org = snapshot.org(session.org()).ok_or_else(gone)?;
-    let found = find(org, target, session)?;
-    let email = session.email();
-    let nobody = || Reject::new(Class::Forbidden, "no service principal acts for this user in the workspace");
-    let principal = found.workspace.principals.of(email).ok_or_else(nobody)?;
+    let Granted { workspace, upstream, principal } = grant(snapshot, target, session)?;
     let token = principal.token.get(now);
     if token.is_none() && !principal.is_anonymous() {
         return Ok(Decision::NeedsToken(Arc::clone(principal)));
     }
-    let node = match found.upstream {
+    let node = match upstream {
         Some(upstream) => pick(upstream, seed)?,
-        None => &found.workspace.node,
+        None => &workspace.node,
     };
     Ok(Decision::Go(Plan {
         node: Arc::clone(node),
         principal: Arc::clone(principal),
         token,
-        upstream: found.upstream.map(|upstream| upstream.id.clone()),
+        upstream: upstream.map(|upstream| upstream.id.clone()),
     }))
+}
+
+/// What a session may use, and as whom.
+pub(super) struct Granted<'a> {
+    workspace: &'a Arc<Workspace>,
+    upstream: Option<&'a Arc<Upstream>>,
+    pub(super) principal: &'a Arc<ServicePrincipal>,
+}
+
+/// Route and access: whether the session may use what is asked for.
+///
+/// # Errors
+/// As [`decide`].
+pub(super) fn grant<'a>(snapshot: &'a Snapshot, target: &Target<'_>, session: &Session) -> Result<Granted<'a>, Reject> {
+    let org = snapshot.admit(session.holder()).map_err(shut_out)?;
+    let Found { workspace, upstream } = find(org, target, session)?;
+    let nobody = || Reject::new(Class::Forbidden, "no service principal acts for this user in the workspace");
+    let principal = workspace.principals.of(session.email()).ok_or_else(nobody)?;
+    Ok(Granted { workspace, upstream, principal })
+}
+
+/// Another session helps where one was ended, and not where the user may not come in.
+fn shut_out(why: Option<NoAccess>) -> Reject {
+    let (class, cause) = match why {
+        None => (Class::Session, "the session's organisation is not in the directory"),
+        Some(NoAccess::SessionRevoked) => (Class::Session, "the session was ended"),
+        Some(NoAccess::UserRevoked) => (Class::Session, "the sessions of the user were ended"),
+        Some(NoAccess::OrgRevoked) => (Class::Session, "the sessions of the organisation were ended"),
+        Some(NoAccess::Banned) => (Class::Forbidden, "the user is banned"),
+        Some(NoAccess::NotMember) => (Class::Forbidden, "the user is not a member of the organisation"),
+    };
+    Reject::new(class, cause)
 }
 
 struct Found<'a> {

@@ -23,6 +23,10 @@ pub(super) enum Failure {
     NoAnswer,
     ClientFraming(&'static str),
     TooLarge,
+    /// The session ended meanwhile.
+    SessionEnd,
+    /// Access was taken away meanwhile.
+    Revoked(&'static str),
     UpstreamSlow,
     UpstreamClosed,
     UpstreamReset,
@@ -46,6 +50,8 @@ pub(super) struct Exchange<'a> {
     answering: bool,
     /// When patience with the upstream's answer ends; moved on by progress.
     deadline: Instant,
+    /// When the session ends, and with it the answer, however alive it is.
+    session_end: Instant,
 }
 
 /// The request's body.
@@ -70,7 +76,13 @@ enum Sending {
 const MAX_INTERIM: usize = 100;
 
 impl<'a> Exchange<'a> {
-    pub(super) fn new(worker: &'a Worker, client: &'a mut Client, io: Io, head: &Head<'_>) -> Self {
+    pub(super) fn new(
+        worker: &'a Worker,
+        client: &'a mut Client,
+        io: Io,
+        head: &Head<'_>,
+        session_end: Instant,
+    ) -> Self {
         let decoder = Decoder::new(head.framing);
         let state = if decoder.is_done() { Sending::Done } else { Sending::Body };
         let (settings, now) = (&worker.plane.settings, Instant::now());
@@ -85,6 +97,7 @@ impl<'a> Exchange<'a> {
             takes_interim: head.http11,
             answering: false,
             deadline: now + settings.first_byte_timeout,
+            session_end,
         }
     }
 
@@ -136,6 +149,9 @@ impl<'a> Exchange<'a> {
     }
 
     fn poll_answer(&mut self, cx: &mut Context<'_>, end: &mut HeadEnd) -> Poll<Result<usize, Failure>> {
+        if let Poll::Ready(why) = self.client.registration.poll_ended(cx) {
+            return Poll::Ready(Err(Failure::Revoked(why)));
+        }
         // An interim answer must be gone before more is read, or an app could fill the memory with them.
         match self.client.outbox.poll_flush(cx, &mut self.client.io) {
             Poll::Ready(Ok(())) => {}
@@ -309,6 +325,9 @@ impl<'a> Exchange<'a> {
         download: &mut Download,
         first: &[u8],
     ) -> Poll<Result<(), Failure>> {
+        if let Poll::Ready(why) = self.client.registration.poll_ended(cx) {
+            return Poll::Ready(Err(Failure::Revoked(why)));
+        }
         if let Poll::Ready(Err(failure)) = self.poll_upload(cx) {
             return Poll::Ready(Err(failure));
         }
@@ -321,8 +340,8 @@ impl<'a> Exchange<'a> {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(Failure::ClientGone)),
                 Poll::Pending => {
-                    ready!(self.client.timer.poll(cx, self.deadline));
-                    return Poll::Ready(Err(Failure::ClientSlow));
+                    ready!(self.client.timer.poll(cx, self.deadline.min(self.session_end)));
+                    return Poll::Ready(Err(self.out_of_time(Failure::ClientSlow)));
                 }
             }
             let worker = self.worker;
@@ -336,12 +355,17 @@ impl<'a> Exchange<'a> {
                     if self.is_sent() && self.client.poll_gone(cx, &mut scratch).is_ready() {
                         return Poll::Ready(Err(Failure::ClientGone));
                     }
-                    ready!(self.client.timer.poll(cx, self.deadline));
-                    return Poll::Ready(Err(Failure::UpstreamSlow));
+                    ready!(self.client.timer.poll(cx, self.deadline.min(self.session_end)));
+                    return Poll::Ready(Err(self.out_of_time(Failure::UpstreamSlow)));
                 }
             }
             self.deadline = Instant::now() + worker.plane.settings.idle_timeout;
         }
+    }
+
+    /// What ended when the timer did.
+    fn out_of_time(&self, slow: Failure) -> Failure {
+        if Instant::now() >= self.session_end { Failure::SessionEnd } else { slow }
     }
 
     /// Passes on what of `bytes` is body.

@@ -9,7 +9,6 @@ use super::guard::Origin;
 use super::headers::{ToClient, ToUpstream};
 use super::worker::Worker;
 use crate::live::token::Token;
-use crate::model::ids::UpstreamId;
 use crate::model::reject::{Class, Reject};
 use crate::model::upstream::{Node, ServicePrincipal};
 use crate::net::dial::DialError;
@@ -29,7 +28,6 @@ pub(super) struct Trip {
     credential: Credential,
     prefix: usize,
     drop_authorization: bool,
-    pub(super) upstream: Option<UpstreamId>,
 }
 
 enum Credential {
@@ -47,14 +45,13 @@ impl Trip {
             drop_authorization: via == Via::Bearer || plan.token.is_some(),
             credential: Credential::Principal(plan.principal, plan.token),
             prefix,
-            upstream: plan.upstream,
         }
     }
 
     /// The way of a v1 request.
     pub(super) fn firefly(node: Arc<Node>, authorization: Secret, prefix: usize) -> Self {
         let credential = Credential::Firefly(authorization);
-        Self { node, credential, prefix, drop_authorization: true, upstream: None }
+        Self { node, credential, prefix, drop_authorization: true }
     }
 
     fn authorization(&self) -> Option<&str> {
@@ -95,7 +92,7 @@ pub(super) async fn forward(
     let (mut fresh, mut renewed) = (false, false);
     loop {
         let (io, reused) = connect(worker, &trip, fresh || upgrade.is_some()).await?;
-        let mut exchange = Exchange::new(worker, client, io, head);
+        let mut exchange = Exchange::new(worker, client, io, head, account.session_end());
         write_head(worker, head, &trip, upgrade, account, &mut exchange);
         account.forwarded = Some(Instant::now());
         let length = match exchange.answer().await {
@@ -193,7 +190,7 @@ fn write_head(
         drop_referer: firefly,
         origin: if firefly { Origin::Own } else { settings.guard.origin(head) },
         upgrade,
-        session: account.session.as_ref(),
+        session: account.session.as_deref(),
         peer,
         trusted: settings.trusted_proxies.iter().any(|net| net.contains(peer)),
         scheme: settings.guard.scheme,
@@ -321,6 +318,8 @@ fn fail(worker: &Worker, failure: Failure, account: &mut Account) -> Result<Forw
         Failure::ClientSlow => (Class::ClientTimeout, "the body stopped coming"),
         Failure::ClientFraming(what) => (Class::Malformed, what),
         Failure::TooLarge => (Class::BodyTooLarge, "the body is larger than limits.body_bytes"),
+        Failure::SessionEnd => (Class::Session, "the session ended while the answer was waited for"),
+        Failure::Revoked(why) => (Class::Session, why),
         Failure::NoAnswer => (Class::UpstreamTimeout, "no answer within upstreams.first_byte_timeout"),
         Failure::UpstreamSlow => (Class::UpstreamTimeout, "the upstream stopped taking the body"),
         Failure::UpstreamClosed => (Class::UpstreamBroke, "upstream closed before response"),
@@ -340,6 +339,8 @@ fn cut(worker: &Worker, failure: Failure) -> Cut {
         Failure::ClientGone => Cut::Client,
         Failure::ClientSlow => Cut::ClientIdle(settings.body_idle_timeout),
         Failure::ClientFraming(_) | Failure::TooLarge => Cut::ClientFraming,
+        Failure::SessionEnd => Cut::SessionEnd,
+        Failure::Revoked(why) => Cut::Revoked(why),
         Failure::NoAnswer => Cut::UpstreamIdle(settings.first_byte_timeout),
         Failure::UpstreamSlow => Cut::UpstreamIdle(settings.idle_timeout),
         Failure::UpstreamClosed => Cut::UpstreamClosed,

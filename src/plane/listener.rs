@@ -6,6 +6,7 @@ use super::request::{Next, refuse_unread, serve};
 use super::streams::Registration;
 use super::tunnel::Tunnel;
 use super::worker::Worker;
+use crate::directory::News;
 use crate::model::reject::Class;
 use crate::net::io::{Io, tune};
 use crate::wire::request::{Head, HeadError};
@@ -19,6 +20,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::{io, thread};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
@@ -92,6 +94,7 @@ async fn run(plane: Arc<Plane>, listener: std::net::TcpListener, mut drain: watc
     let worker = Worker::new(plane).map_err(io::Error::other)?;
     let listener = TcpListener::from_std(listener)?;
     let upkeep = tokio::task::spawn_local(upkeep(Rc::clone(&worker)));
+    let review = tokio::task::spawn_local(review(Rc::clone(&worker)));
     loop {
         tokio::select! {
             accepted = listener.accept() => take(&worker, accepted).await,
@@ -113,6 +116,7 @@ async fn run(plane: Arc<Plane>, listener: std::net::TcpListener, mut drain: watc
         () = sleep_until(deadline) => {}
     }
     upkeep.abort();
+    review.abort();
     worker.flush_log();
     Ok(())
 }
@@ -133,6 +137,22 @@ async fn upkeep(worker: Rc<Worker>) {
         worker.flush_log();
         if tick.is_multiple_of(SWEEP_TICKS) {
             worker.pool.sweep();
+        }
+    }
+}
+
+/// Ends streams whose ground is taken away, as soon as the directory says so.
+async fn review(worker: Rc<Worker>) {
+    let directory = &worker.plane.directory;
+    let mut news = directory.news();
+    loop {
+        let news = match news.recv().await {
+            Ok(news) => news,
+            Err(RecvError::Lagged(_)) => News::All,
+            Err(RecvError::Closed) => return,
+        };
+        if let Some(snapshot) = directory.snapshot() {
+            worker.plane.metrics.streams_revoked.increment(worker.streams.review(&news, &snapshot));
         }
     }
 }
@@ -256,7 +276,7 @@ async fn requests(worker: &Rc<Worker>, mut client: Client) -> Option<Tunnel> {
                 client.close(worker).await;
                 return None;
             }
-            Next::Tunnel(upgraded) => return Some(Tunnel::new(worker, client, *upgraded)),
+            Next::Tunnel(upgraded) => return Some(Tunnel::new(client, *upgraded)),
         }
     }
 }

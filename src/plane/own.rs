@@ -7,7 +7,7 @@ use super::worker::Worker;
 use crate::model::reject::{Class, Reject};
 use crate::model::url::Scheme;
 use crate::session::Session;
-use crate::session::carrier::CookieNames;
+use crate::session::carrier::{self, CookieNames, Via};
 use crate::session::seal::Purpose;
 use crate::wire::fields::Name;
 use crate::wire::request::Head;
@@ -16,11 +16,11 @@ use crate::wire::request::Head;
 ///
 /// # Errors
 /// [`Reject`] where there is nothing of that name, or the token does not open.
-pub(super) fn answer(worker: &Worker, head: &Head<'_>, path: &str) -> Result<(Answer, Option<Session>), Reject> {
+pub(super) async fn answer(worker: &Worker, head: &Head<'_>, path: &str) -> Result<(Answer, Option<Session>), Reject> {
     match (path, head.method) {
         ("healthz", "GET" | "HEAD") => Ok((healthz(worker), None)),
         ("session", "GET" | "HEAD") => start_session(worker, head).map(|(answer, session)| (answer, Some(session))),
-        ("session", "DELETE") => end_session(worker, head).map(|answer| (answer, None)),
+        ("session", "DELETE") => end_session(worker, head).await,
         _ => Err(Reject::new(Class::NotFound, "no such endpoint of the gateway")),
     }
 }
@@ -106,21 +106,36 @@ fn cookie(worker: &Worker, app: Option<&str>, value: &str, max_age: u64) -> Stri
     format!("{name}={value}; Path=/; Max-Age={max_age}; HttpOnly; {kind}")
 }
 
-/// `DELETE /.embedgate/session`: takes the cookies of this host back.
-fn end_session(worker: &Worker, head: &Head<'_>) -> Result<Answer, Reject> {
-    worker.plane.settings.guard.check(head)?;
+/// `DELETE /.embedgate/session`: ends the sessions that came with the request on the whole fleet, and takes the cookies of
+/// this host back.
+async fn end_session(worker: &Worker, head: &Head<'_>) -> Result<(Answer, Option<Session>), Reject> {
+    let plane = &worker.plane;
+    let now = plane.clock.now();
+    let sessions = carrier::all(head.fields, &plane.keys.ring(), now);
+    if !sessions.iter().any(|(_, via)| *via == Via::Bearer) {
+        plane.settings.guard.check(head)?;
+    }
+    for (session, _) in &sessions {
+        let ended = plane.revoker.end(session.id, now, session.expires).await;
+        ended.map_err(|error| Reject::new(Class::NotEnded, error.to_string()))?;
+    }
+    Ok((taken_back(worker, head), sessions.into_iter().next().map(|(session, _)| session)))
+}
+
+/// An answer that takes the cookies of this host back.
+fn taken_back(worker: &Worker, head: &Head<'_>) -> Answer {
     let mut answer = Answer::new(204, "No Content").field("Cache-Control", "no-store");
     for name in our_cookies(head) {
         let attributes = cookie(worker, None, "", 0);
         let attributes = attributes.split_once(';').map_or("", |(_, attributes)| attributes);
         answer = answer.field("Set-Cookie", &format!("{name}=;{attributes}"));
     }
-    Ok(answer)
+    answer
 }
 
 fn our_cookies<'a>(head: &Head<'a>) -> impl Iterator<Item = &'a str> {
-    let names = head.fields.all(Name::Cookie).flat_map(crate::session::carrier::names);
-    names.filter(|name| crate::session::carrier::is_our_cookie(name)).filter_map(|name| std::str::from_utf8(name).ok())
+    let names = head.fields.all(Name::Cookie).flat_map(carrier::names);
+    names.filter(|name| carrier::is_our_cookie(name)).filter_map(|name| std::str::from_utf8(name).ok())
 }
 
 /// A parameter of a query string, percent-decoded.

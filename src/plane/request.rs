@@ -4,11 +4,12 @@
 
 use super::account::Account;
 use super::client::Client;
-use super::decide::{Decision, decide};
+use super::decide::{Decision, Plan, decide};
 use super::forward::{Forwarded, Trip, forward};
 use super::own;
 use super::respond::{Answer, refusal};
 use super::route::{Target, locate, loggable};
+use super::standing::Standing;
 use super::worker::Worker;
 use crate::live::node::NodeLive;
 use crate::metrics::RouteKind;
@@ -58,6 +59,9 @@ pub(super) async fn serve(worker: &Rc<Worker>, client: &mut Client, head: &Head<
         }
         Err(reject) => Err(reject),
     };
+    if !matches!(served, Ok(Forwarded::Upgraded { .. })) {
+        client.registration.stand_down();
+    }
     match served {
         Ok(Forwarded::Done { reusable: true }) => Next::Another,
         Ok(Forwarded::Done { reusable: false }) => Next::Close,
@@ -78,8 +82,8 @@ async fn handle(
 ) -> Result<Forwarded, Reject> {
     match target {
         Target::Own(path) => {
-            let (answer, session) = own::answer(worker, head, path)?;
-            account.session = session;
+            let (answer, session) = own::answer(worker, head, path).await?;
+            account.session = session.map(Rc::new);
             return Ok(reply(worker, client, head, &answer, account).await);
         }
         Target::AppWithoutSlash => {
@@ -93,14 +97,17 @@ async fn handle(
         Target::AppByHost { .. } | Target::AppByPath { .. } | Target::Sql { .. } => {}
     }
     let (session, via) = authenticate(worker, head, target)?;
-    let session = account.session.insert(session);
+    let session = Rc::clone(account.session.insert(Rc::new(session)));
     if via == Via::Cookie {
         worker.plane.settings.guard.check(head)?;
     }
     check_body(worker, head)?;
-    let trip = plan(worker, target, session, via).await?;
-    account.upstream.clone_from(&trip.upstream);
-    forward(worker, client, head, trip, account).await
+    let plan = plan(worker, target, &session).await?;
+    // Nothing is awaited between the decision and this: what changes after it is heard of.
+    client.registration.stand_on(Standing::new(target, &plan, &session));
+    let prefix = if let Target::AppByPath { prefix, .. } = target { *prefix } else { 0 };
+    account.upstream.clone_from(&plan.upstream);
+    forward(worker, client, head, Trip::planned(plan, prefix, via), account).await
 }
 
 /// Opens the session of the request.
@@ -113,16 +120,13 @@ fn authenticate(worker: &Worker, head: &Head<'_>, target: &Target<'_>) -> Result
 }
 
 /// Decides, and waits for a token where the principal has none yet.
-async fn plan(worker: &Worker, target: &Target<'_>, session: &Session, via: Via) -> Result<Trip, Reject> {
+async fn plan(worker: &Worker, target: &Target<'_>, session: &Session) -> Result<Plan, Reject> {
     let plane = &worker.plane;
     for _ in 0..ROUNDS {
         let not_ready = || Reject::new(Class::NotReady, "the directory has not been loaded yet");
         let snapshot = plane.directory.snapshot().ok_or_else(not_ready)?;
         match decide(&snapshot, target, session, plane.clock.now(), worker.random())? {
-            Decision::Go(plan) => {
-                let prefix = if let Target::AppByPath { prefix, .. } = target { *prefix } else { 0 };
-                return Ok(Trip::planned(plan, prefix, via));
-            }
+            Decision::Go(plan) => return Ok(plan),
             Decision::NeedsToken(principal) => {
                 plane.minter.token(&principal).await?;
             }

@@ -1,5 +1,9 @@
-//! The open connections and tunnels of one worker, so that all of them can be told to end.
+//! The open connections and tunnels of one worker, so that they can be told to end: all of them when the worker drains,
+//! single ones when what they stand on is taken away.
 
+use super::standing::Standing;
+use crate::directory::News;
+use crate::model::snapshot::Snapshot;
 use slab::Slab;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -8,25 +12,54 @@ use std::task::{Context, Poll, Waker};
 /// The registry of one worker.
 #[derive(Default)]
 pub(super) struct Streams {
-    wakers: RefCell<Slab<Option<Waker>>>,
+    slots: RefCell<Slab<Slot>>,
     draining: Cell<bool>,
+}
+
+#[derive(Default)]
+struct Slot {
+    waker: Option<Waker>,
+    /// While a request or a tunnel is under way.
+    standing: Option<Standing>,
+    /// Why it may not go on.
+    ended: Option<&'static str>,
+}
+
+impl Slot {
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
 }
 
 impl Streams {
     /// Registers a connection until the registration is dropped.
     pub(super) fn register(self: &Rc<Self>) -> Registration {
-        let key = self.wakers.borrow_mut().insert(None);
+        let key = self.slots.borrow_mut().insert(Slot::default());
         Registration { streams: Rc::clone(self), key }
     }
 
     /// Tells every connection, now and in future, that the worker drains.
     pub(super) fn drain(&self) {
         self.draining.set(true);
-        for (_, waker) in self.wakers.borrow_mut().iter_mut() {
-            if let Some(waker) = waker.take() {
-                waker.wake();
+        self.slots.borrow_mut().iter_mut().for_each(|(_, slot)| slot.wake());
+    }
+
+    /// Ends what does not stand any more; says how many that are.
+    pub(super) fn review(&self, news: &News, snapshot: &Snapshot) -> u64 {
+        let mut ended = 0;
+        for (_, slot) in self.slots.borrow_mut().iter_mut().filter(|(_, slot)| slot.ended.is_none()) {
+            let Some(standing) = slot.standing.as_ref().filter(|standing| standing.is_concerned(news)) else {
+                continue;
+            };
+            if let Err(why) = standing.check(snapshot) {
+                slot.ended = Some(why);
+                slot.wake();
+                ended += 1;
             }
         }
+        ended
     }
 
     /// Whether the worker drains.
@@ -36,7 +69,7 @@ impl Streams {
 
     /// How many connections are registered.
     pub(super) fn len(&self) -> usize {
-        self.wakers.borrow().len()
+        self.slots.borrow().len()
     }
 }
 
@@ -52,18 +85,47 @@ impl Registration {
         if self.streams.is_draining() {
             return Poll::Ready(());
         }
-        let mut wakers = self.streams.wakers.borrow_mut();
-        let slot = &mut wakers[self.key];
-        // A task keeps its waker, so this clones once a connection and not once a request.
-        if !slot.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            *slot = Some(cx.waker().clone());
-        }
+        self.slot(|slot| note(&mut slot.waker, cx));
         Poll::Pending
+    }
+
+    /// Ready, with the reason, once what the connection stands on is gone.
+    pub(super) fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<&'static str> {
+        self.slot(|slot| {
+            if let Some(why) = slot.ended {
+                return Poll::Ready(why);
+            }
+            if slot.standing.is_some() {
+                note(&mut slot.waker, cx);
+            }
+            Poll::Pending
+        })
+    }
+
+    /// Says what the connection stands on from now on.
+    pub(super) fn stand_on(&self, standing: Standing) {
+        self.slot(|slot| (slot.standing, slot.ended) = (Some(standing), None));
+    }
+
+    /// Says that it stands on nothing, as between requests.
+    pub(super) fn stand_down(&self) {
+        self.slot(|slot| (slot.standing, slot.ended) = (None, None));
+    }
+
+    fn slot<T>(&self, act: impl FnOnce(&mut Slot) -> T) -> T {
+        act(&mut self.streams.slots.borrow_mut()[self.key])
+    }
+}
+
+/// A task keeps its waker, so this clones once a connection and not once a request.
+fn note(slot: &mut Option<Waker>, cx: &Context<'_>) {
+    if !slot.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+        *slot = Some(cx.waker().clone());
     }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        self.streams.wakers.borrow_mut().remove(self.key);
+        self.streams.slots.borrow_mut().remove(self.key);
     }
 }

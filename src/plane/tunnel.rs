@@ -1,6 +1,6 @@
 //! Upgraded connections: bytes both ways, untouched. A tunnel holds a buffer only while a peer does not take its bytes.
 
-use super::account::{Account, Cut};
+use super::account::{Account, Cut, NEVER};
 use super::client::Client;
 use super::frames::{Follower, close_frame};
 use super::outbox::Outbox;
@@ -9,7 +9,6 @@ use super::streams::Registration;
 use super::timer::Timer;
 use super::worker::Worker;
 use crate::net::io::Io;
-use crate::session::Session;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -20,8 +19,6 @@ use tokio::time::Instant;
 
 /// How long the second side may go on after the first has ended, and how long a peer may take to answer our close.
 const FAREWELL: Duration = Duration::from_secs(10);
-/// Far enough to mean never, near enough for the timer wheel.
-const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 /// What a client is told when its WebSocket ends (RFC 6455 7.4 and IANA's registry).
 #[derive(Clone, Copy)]
 struct Farewell {
@@ -35,7 +32,7 @@ const PING: &[u8] = &[0x89, 0];
 /// "Service restart": the client may come again at once.
 const RESTART: Farewell = Farewell { code: 1012, reason: "the gateway restarts" };
 /// "Policy violation": the client needs another session first.
-const SESSION_ENDED: Farewell = Farewell { code: 1008, reason: "the session has ended" };
+const POLICY_VIOLATION: u16 = 1008;
 /// Status code for "going away" (RFC 6455 7.4.1).
 const GOING_AWAY: u16 = 1001;
 
@@ -100,11 +97,9 @@ impl Side {
 
 impl Tunnel {
     /// A tunnel between a client that asked for it and the upstream that agreed.
-    pub(super) fn new(worker: &Rc<Worker>, client: Client, upgraded: Upgraded) -> Self {
+    pub(super) fn new(client: Client, upgraded: Upgraded) -> Self {
         let Upgraded { upstream, first, websocket, account } = upgraded;
-        let (now, clock) = (Instant::now(), worker.plane.clock.now());
-        let left = |session: &Session| Duration::from_secs(session.expires.saturating_sub(clock));
-        let life = account.session.as_ref().map_or(NEVER, left);
+        let now = Instant::now();
         // What came with a head goes to the other side first.
         let mut client_side = Side::new(client.io, &first);
         let mut upstream_side = Side::new(upstream, &client.unread);
@@ -116,7 +111,7 @@ impl Tunnel {
             websocket,
             timer: Timer::new(NEVER),
             deadline: now + NEVER,
-            session_end: now + life,
+            session_end: account.session_end(),
             stalled: now + NEVER,
             waiting: 0,
             active: now,
@@ -125,7 +120,7 @@ impl Tunnel {
             drain: Drain::No,
             farewell: RESTART,
             account,
-            registration: worker.streams.register(),
+            registration: client.registration,
         }
     }
 
@@ -142,6 +137,9 @@ impl Tunnel {
         if self.drain == Drain::No && self.registration.poll_drain(cx).is_ready() {
             self.drain = if self.websocket { Drain::Wanted } else { Drain::Told };
             self.farewell = RESTART;
+        }
+        if let Poll::Ready(why) = self.registration.poll_ended(cx) {
+            self.shut_out(Cut::Revoked(why), why);
         }
         if self.drain == Drain::Wanted {
             self.say_goodbye();
@@ -175,10 +173,7 @@ impl Tunnel {
         let limit = settings.idle_timeout;
         self.note_progress(now, limit);
         if self.drain == Drain::No && now >= self.session_end {
-            self.account.cut(Cut::SessionEnd);
-            self.drain = if self.websocket { Drain::Wanted } else { Drain::Told };
-            self.farewell = SESSION_ENDED;
-            self.deadline = now + FAREWELL;
+            self.shut_out(Cut::SessionEnd, "the session has ended");
             cx.waker().wake_by_ref();
         }
         if now >= self.stalled {
@@ -202,6 +197,17 @@ impl Tunnel {
             cx.waker().wake_by_ref();
         }
         Poll::Pending
+    }
+
+    /// Ends the tunnel because its client has no access any more. What is no WebSocket, where nothing can be said, is cut.
+    fn shut_out(&mut self, cut: Cut, reason: &'static str) {
+        if self.drain != Drain::No {
+            return;
+        }
+        self.account.cut(cut);
+        let now = Instant::now();
+        (self.drain, self.deadline) = if self.websocket { (Drain::Wanted, now + FAREWELL) } else { (Drain::Told, now) };
+        self.farewell = Farewell { code: POLICY_VIOLATION, reason };
     }
 
     fn note_progress(&mut self, now: Instant, limit: Duration) {

@@ -93,6 +93,21 @@ pub fn find(
     Ok((session, Via::Cookie))
 }
 
+/// Every session that comes with a request, whatever it is for, each once; the bearer's first.
+#[must_use]
+pub fn all(fields: Fields<'_>, ring: &KeyRing, now: UnixSeconds) -> Vec<(Session, Via)> {
+    let cookies = fields.all(Name::Cookie).flat_map(pairs).filter(|pair| is_our_cookie(pair.name));
+    let cookies = cookies.take(MAX_COOKIES).map(|pair| (pair.value, Via::Cookie));
+    let mut sessions: Vec<(Session, Via)> = Vec::new();
+    for (token, via) in bearer(fields).map(|token| (token, Via::Bearer)).into_iter().chain(cookies) {
+        let Ok(session) = ring.open(Purpose::Session, token, now) else { continue };
+        if !sessions.iter().any(|(other, _)| other.id == session.id) {
+            sessions.push((session, via));
+        }
+    }
+    sessions
+}
+
 /// The token of `Authorization: Bearer`, when it is one of ours; another bearer is the app's own affair.
 fn bearer(fields: Fields<'_>) -> Option<&[u8]> {
     session_in(fields.first(Name::Authorization)?)

@@ -26,7 +26,7 @@ const LAYERS: [Layer; 18] = [
     },
     Layer {
         name: "model",
-        may_use: &["live", "secret"],
+        may_use: &["clock", "live", "secret"],
         why: "rows hold secrets, and what is indexed keeps its counters and tokens",
     },
     Layer {
@@ -45,12 +45,12 @@ const LAYERS: [Layer; 18] = [
     Layer { name: "log", may_use: &["config::LogFormat"], why: "the form of lines is configured" },
     Layer {
         name: "session",
-        may_use: &["clock", "secret", "config", "model::ids", "vault", "wire"],
+        may_use: &["clock", "secret", "config", "model::access", "model::ids", "vault", "wire"],
         why: "keys are named in the configuration, tokens are found in fields; it knows no directory and no credential",
     },
     Layer {
         name: "directory",
-        may_use: &["config", "metrics", "model", "net::tls", "secret", "vault"],
+        may_use: &["clock", "config", "metrics", "model", "net::tls", "secret", "vault"],
         why: "the file is read as the configuration is; it knows no session and no credential",
     },
     Layer {

@@ -39,7 +39,7 @@ pub(super) fn read(
         if let (Some(id), Some(workspace), Some(users)) = (&id, workspace, &users) {
             taken.take(section, id, &workspace.id, users);
         }
-        Some(PrincipalRow { id: id?, kind: kind?, workspace: workspace?.id.clone(), users: users? })
+        Some(PrincipalRow { id: id?, kind: kind?, workspace: workspace?.id.clone(), issuer: None, users: users? })
     };
     org.sections("principal", PRINCIPAL).iter().filter_map(row).collect()
 }

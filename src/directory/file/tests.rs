@@ -59,7 +59,7 @@ fn workspace() -> WorkspaceId {
 }
 
 fn upstream(id: &str, url: BaseUrl) -> UpstreamRow {
-    UpstreamRow { id: UpstreamId::parse(id).unwrap(), workspace: workspace(), url, clusters: Vec::new() }
+    UpstreamRow { id: UpstreamId::parse(id).unwrap(), workspace: workspace(), url, failed: false, clusters: Vec::new() }
 }
 
 /// A principal of the only workspace whose secret is `token`.
@@ -79,7 +79,7 @@ fn the_example_loads() {
         client_secret: Secret::new("hush-example".to_owned()),
     };
     let id = PrincipalId::parse("acme-spn").unwrap();
-    assert_eq!(org.principals, [PrincipalRow { id, kind, workspace: workspace(), users: Vec::new() }]);
+    assert_eq!(org.principals, [PrincipalRow { id, kind, workspace: workspace(), issuer: None, users: Vec::new() }]);
     assert_eq!(org.apps, [upstream("editor", url("https://code-editor-377.aws.databricksapps.com"))]);
     assert_eq!(org.warehouses, [upstream("a1b2c3d4", url("https://dbc-1.cloud.databricks.com"))]);
 }
@@ -169,7 +169,7 @@ nodes = ['https://127.0.0.1', 'https://a.example.com/x']
         [
             "2 org[#1].id: an id is 1 to 63 characters of A-Z, a-z, 0-9, '-' and '_'",
             "3 org[#1].segment: \"beta\" is not known here; known here: internal, preview, stable",
-            "4 org[#1].colour: unknown key; known here: id, name, segment, workspace, principal, app, warehouse",
+            "4 org[#1].colour: unknown key; known here: id, name, segment, members, workspace, principal, app, warehouse",
             "7 org[#1].workspace[w].url: host evil.com is not in upstreams.allowed_domains; add it there, or write another URL",
             "8 org[#1].workspace[#2].id: is missing; write id = \"...\"",
             "9 org[#1].workspace[#2].url: a URL here must not hold a user name or password, nor any other '@'",

@@ -1,6 +1,8 @@
 //! Writes a directory file's rows into the database.
 
+use super::rows::subject_columns;
 use super::{Error, migrate};
+use crate::model::access::Bar;
 use crate::model::tables::{ClusterRole, ClusterState, PrincipalKind, PrincipalRow, Segment, Tables, UpstreamRow};
 use crate::vault::Vault;
 use tokio_postgres::types::{ToSql, Type};
@@ -23,6 +25,10 @@ pub struct Counts {
     pub clusters: usize,
     /// Nodes.
     pub nodes: usize,
+    /// Memberships.
+    pub members: usize,
+    /// Revocations and bans.
+    pub bars: usize,
 }
 
 /// The columns of a table, each as an array: one statement writes all rows.
@@ -54,10 +60,26 @@ impl Columns {
     }
 }
 
-const ORGS: &str = "insert into embedgate.organisation (id, name, segment)
-    select id, name, segment from unnest($1::int4[], $2::text[], $3::text[], $4::text[]) as r (position, id, name, segment)
+const ORGS: &str = "insert into embedgate.organisation (id, name, segment, members_only)
+    select id, name, segment, members_only::boolean
+    from unnest($1::int4[], $2::text[], $3::text[], $4::text[], $5::text[]) as r (position, id, name, segment, members_only)
     order by position
-    on conflict (id) do update set name = excluded.name, segment = excluded.segment";
+    on conflict (id) do update
+    set name = excluded.name, segment = excluded.segment, members_only = excluded.members_only";
+const USERS: &str = "insert into embedgate.end_user (id)
+    select distinct id from unnest($1::int4[], $2::text[], $3::text[]) as r (position, org, id)
+    on conflict do nothing";
+const MEMBERS: &str = "insert into embedgate.membership (org, end_user)
+    select org, id from unnest($1::int4[], $2::text[], $3::text[]) as r (position, org, id)";
+const BANS: &str = "insert into embedgate.end_user (id, banned)
+    select id, true from unnest($1::int4[], $2::text[]) as r (position, id)
+    on conflict (id) do update set banned = true";
+const REVOCATIONS: &str = "insert into embedgate.revocation (kind, id, not_before, forget_after)
+    select kind, id, to_timestamp(since::float8), greatest(now(), to_timestamp(since::float8)) + interval '31 days'
+    from unnest($1::int4[], $2::text[], $3::text[], $4::text[]) as r (position, kind, id, since)
+    on conflict (kind, id) do update
+    set not_before = excluded.not_before, forget_after = excluded.forget_after
+    where embedgate.revocation.not_before < excluded.not_before";
 const WORKSPACES: &str = "insert into embedgate.workspace (position, org, id, url)
     select * from unnest($1::int4[], $2::text[], $3::text[], $4::text[])";
 const PRINCIPALS: &str = "insert into embedgate.principal
@@ -65,9 +87,10 @@ const PRINCIPALS: &str = "insert into embedgate.principal
     select org, id, workspace, kind, client_id, client_secret, token, string_to_array(users, E'\\n')
     from unnest($1::int4[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[])
     as r (position, org, id, workspace, kind, client_id, client_secret, token, users)";
-const APPS: &str = "insert into embedgate.app (org, id, workspace, url)
-    select org, id, workspace, url from unnest($1::int4[], $2::text[], $3::text[], $4::text[], $5::text[])
-    as r (position, org, id, workspace, url)";
+const APPS: &str = "insert into embedgate.app (org, id, workspace, url, status)
+    select org, id, workspace, url, status
+    from unnest($1::int4[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[])
+    as r (position, org, id, workspace, url, status)";
 const WAREHOUSES: &str = "insert into embedgate.warehouse (org, id, workspace)
     select org, id, workspace from unnest($1::int4[], $2::text[], $3::text[], $4::text[])
     as r (position, org, id, workspace)";
@@ -84,18 +107,22 @@ const NODES: &str = "insert into embedgate.node (position, org, kind, upstream, 
 pub async fn import(client: &mut Client, tables: &Tables, vault: &Vault) -> Result<Counts, Error> {
     let transaction = client.transaction().await?;
     migrate::check(migrate::version(&transaction).await?)?;
-    let mut orgs = Columns::new(ORGS, 3);
+    let mut orgs = Columns::new(ORGS, 4);
     for (position, org) in tables.orgs.iter().enumerate() {
-        orgs.push([Some(org.id.as_str()), Some(&org.name), Some(segment(org.segment))], position);
+        let members_only = if org.members.is_some() { "true" } else { "false" };
+        orgs.push([Some(org.id.as_str()), Some(&org.name), Some(segment(org.segment)), Some(members_only)], position);
     }
     let mut counts = Counts { organisations: orgs.write(&transaction).await?, ..Counts::default() };
     // Everything of an organisation hangs on its workspaces.
     let clear: [(&(dyn ToSql + Sync), Type); 1] = [(&orgs.texts[0], Type::TEXT_ARRAY)];
     transaction.execute_typed("delete from embedgate.workspace where org = any ($1)", &clear).await?;
+    transaction.execute_typed("delete from embedgate.membership where org = any ($1)", &clear).await?;
+    counts.members = members(tables, &transaction).await?;
+    counts.bars = bars(tables, &transaction).await?;
     counts.workspaces = workspaces(tables).write(&transaction).await?;
     counts.principals = principals(tables, vault)?.write(&transaction).await?;
     let mut parts =
-        [Columns::new(APPS, 4), Columns::new(WAREHOUSES, 3), Columns::new(CLUSTERS, 6), Columns::new(NODES, 5)];
+        [Columns::new(APPS, 5), Columns::new(WAREHOUSES, 3), Columns::new(CLUSTERS, 6), Columns::new(NODES, 5)];
     for org in &tables.orgs {
         let id = org.id.as_str();
         org.apps.iter().for_each(|app| upstream(&mut parts, id, "app", app));
@@ -108,6 +135,30 @@ pub async fn import(client: &mut Client, tables: &Tables, vault: &Vault) -> Resu
     counts.nodes = nodes.write(&transaction).await?;
     transaction.commit().await?;
     Ok(counts)
+}
+
+async fn members(tables: &Tables, client: &impl GenericClient) -> Result<usize, Error> {
+    let mut columns = Columns::new(USERS, 2);
+    for org in &tables.orgs {
+        org.members.iter().flatten().for_each(|user| columns.push([Some(org.id.as_str()), Some(user)], 0));
+    }
+    columns.write(client).await?;
+    columns.sql = MEMBERS;
+    columns.write(client).await
+}
+
+async fn bars(tables: &Tables, client: &impl GenericClient) -> Result<usize, Error> {
+    let (mut bans, mut revocations) = (Columns::new(BANS, 1), Columns::new(REVOCATIONS, 3));
+    for (bar, since) in &tables.bars {
+        match bar {
+            Bar::Banned(user) => bans.push([Some(user)], 0),
+            Bar::Revoked(subject) => {
+                let (kind, id) = subject_columns(subject);
+                revocations.push([Some(kind), Some(&id), Some(&since.to_string())], 0);
+            }
+        }
+    }
+    Ok(bans.write(client).await? + revocations.write(client).await?)
 }
 
 fn segment(segment: Segment) -> &'static str {
@@ -168,7 +219,8 @@ fn kind<'a>(org: &str, row: &'a PrincipalRow, vault: &Vault) -> Result<Kind<'a>,
 fn upstream([apps, warehouses, clusters, nodes]: &mut [Columns; 4], org: &str, kind: &str, row: &UpstreamRow) {
     let (id, workspace, url) = (row.id.as_str(), row.workspace.as_str(), row.url.to_string());
     if kind == "app" {
-        apps.push([Some(org), Some(id), Some(workspace), Some(&url)], 0);
+        let status = if row.failed { "failed" } else { "active" };
+        apps.push([Some(org), Some(id), Some(workspace), Some(&url), Some(status)], 0);
     } else {
         warehouses.push([Some(org), Some(id), Some(workspace)], 0);
     }

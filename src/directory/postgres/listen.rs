@@ -4,11 +4,12 @@
 //! listened is covered by that read.
 
 use super::url::{self, Target};
-use super::{Error, connect, explain};
+use super::{Error, connect, explain, rows};
 use crate::config::{Env, Postgres};
 use crate::directory::sync::Change;
+use crate::model::access::Bar;
 use crate::model::ids::OrgId;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,7 +27,7 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 const PATIENCE: Duration = Duration::from_secs(5);
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const LAST_BACKOFF: Duration = Duration::from_secs(5);
-/// More organisations than this waiting to be read are read as a whole.
+/// More organisations, or bars, than this waiting to be read are read as a whole.
 const MAX_WAITING: usize = 1000;
 
 /// What has been heard and not been read yet. Many notices of one organisation are one.
@@ -35,6 +36,7 @@ struct Heard {
     all: bool,
     order: VecDeque<OrgId>,
     versions: HashMap<OrgId, u64>,
+    bars: BTreeSet<Bar>,
     connected: bool,
     trouble: Option<String>,
 }
@@ -44,11 +46,19 @@ impl Heard {
         self.all = true;
         self.order.clear();
         self.versions.clear();
+        self.bars.clear();
     }
 
     /// Takes a notice in; one that is not understood means that anything may have changed.
     fn notice(&mut self, payload: &str) {
         if self.all {
+            return;
+        }
+        if let Some(bar) = rows::bar_of_notice(payload) {
+            if self.bars.len() >= MAX_WAITING {
+                return self.everything();
+            }
+            self.bars.insert(bar);
             return;
         }
         let parts = payload
@@ -69,6 +79,10 @@ impl Heard {
     fn take(&mut self) -> Option<Change> {
         if std::mem::take(&mut self.all) {
             return Some(Change::All);
+        }
+        // First, because they take access away.
+        if !self.bars.is_empty() {
+            return Some(Change::Bars(std::mem::take(&mut self.bars).into_iter().collect()));
         }
         let id = self.order.pop_front()?;
         let version = self.versions.remove(&id).unwrap_or(0);
@@ -126,7 +140,7 @@ impl Listener {
     #[must_use]
     pub fn is_current(&self) -> bool {
         let heard = self.shared.heard();
-        heard.connected && !heard.all && heard.order.is_empty()
+        heard.connected && !heard.all && heard.order.is_empty() && heard.bars.is_empty()
     }
 
     /// Why changes are not heard of.
@@ -249,6 +263,7 @@ fn random_unit() -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::access::Subject;
 
     fn org(id: &str, version: u64) -> Change {
         Change::Org { id: OrgId::parse(id).unwrap(), version }
@@ -264,8 +279,22 @@ mod tests {
     }
 
     #[test]
+    fn bars_go_first() {
+        let mut heard = Heard::default();
+        for payload in
+            ["a 4", "user:u:1", "ban:u-2", "user:u:1", "organisation:a", "session:000102030405060708090a0b0c0d0e0f"]
+        {
+            heard.notice(payload);
+        }
+        let session = Subject::Session([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
+        let revoked = [Subject::Org("a".into()), Subject::User("u:1".into()), session].map(Bar::Revoked);
+        let bars = revoked.into_iter().chain([Bar::Banned("u-2".into())]).collect();
+        assert_eq!([heard.take(), heard.take(), heard.take()], [Some(Change::Bars(bars)), Some(org("a", 4)), None]);
+    }
+
+    #[test]
     fn what_is_not_understood_or_too_much_means_everything() {
-        for payload in ["*", "", "a", "a x", "a b 1", "a.b 1", "a -1"] {
+        for payload in ["*", "", "a", "a x", "a b 1", "a.b 1", "a -1", "x:y", "session:12", "user:"] {
             let mut heard = Heard::default();
             heard.notice("b 1");
             heard.notice(payload);

@@ -15,9 +15,10 @@ pub struct Migration {
 }
 
 /// All steps in their order. One that was released never changes.
-pub const MIGRATIONS: [Migration; 2] = [
+pub const MIGRATIONS: [Migration; 3] = [
     Migration { version: 1, name: "directory", sql: include_str!("../../../migrations/0001_directory.sql") },
     Migration { version: 2, name: "notices", sql: include_str!("../../../migrations/0002_notices.sql") },
+    Migration { version: 3, name: "access", sql: include_str!("../../../migrations/0003_access.sql") },
 ];
 
 /// The version this program needs.

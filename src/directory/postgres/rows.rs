@@ -1,7 +1,9 @@
 //! From the rows of the database to those of the directory. A row that cannot be used harms its own organisation alone.
 
 use super::{Error, migrate};
+use crate::clock::UnixSeconds;
 use crate::directory::checks::{header_safe, no_controls};
+use crate::model::access::{Bar, Subject, session_id, session_text};
 use crate::model::ids::{ClusterId, OrgId, PrincipalId, UpstreamId, WorkspaceId};
 use crate::model::tables::{
     ClusterRole, ClusterRow, ClusterState, OrgRow, PrincipalKind, PrincipalRow, Segment, UpstreamRow, WorkspaceRow,
@@ -39,18 +41,24 @@ pub struct Context<'a> {
 pub struct Read {
     /// The organisations that can be used.
     pub orgs: Vec<OrgRow>,
+    /// Ended sessions and banned users.
+    pub bars: Vec<(Bar, UnixSeconds)>,
     /// Everything that cannot.
     pub faults: Vec<Fault>,
 }
 
 // Texts are cast, because a domain's own type would have to be asked for.
-const ORGS: &str = "select id::text, name, segment, version from embedgate.organisation where $1 is null or id = $1";
+const ORGS: &str = "select id::text, name, segment, version, members_only from embedgate.organisation
+    where $1 is null or id = $1";
+const MEMBERS: &str = "select m.org::text, m.end_user::text
+    from embedgate.membership m join embedgate.organisation o on o.id = m.org
+    where o.members_only and ($1 is null or m.org = $1)";
 const WORKSPACES: &str = "select org::text, id::text, url::text from embedgate.workspace
     where $1 is null or org = $1 order by org, position, id";
 const PRINCIPALS: &str =
     "select org::text, id::text, workspace::text, kind, client_id, client_secret::text, token::text,
     users from embedgate.principal where $1 is null or org = $1 order by org, id";
-const APPS: &str = "select org::text, id::text, workspace::text, url::text from embedgate.app
+const APPS: &str = "select org::text, id::text, workspace::text, url::text, status = 'failed' from embedgate.app
     where $1 is null or org = $1 order by org, id";
 const WAREHOUSES: &str = "select org::text, id::text, workspace::text from embedgate.warehouse
     where $1 is null or org = $1 order by org, id";
@@ -69,12 +77,74 @@ pub async fn read(client: &impl GenericClient, org: Option<&OrgId>, context: Con
     let org = org.map(OrgId::as_str);
     let mut reader = Reader { context, drafts: Vec::new(), by_id: HashMap::new(), faults: Vec::new() };
     each(client, ORGS, org, |row| reader.org(row)).await?;
+    each(client, MEMBERS, org, |row| reader.member(row)).await?;
     each(client, WORKSPACES, org, |row| reader.workspace(row)).await?;
     each(client, PRINCIPALS, org, |row| reader.principal(row)).await?;
     each(client, APPS, org, |row| reader.app(row)).await?;
     each(client, WAREHOUSES, org, |row| reader.warehouse(row)).await?;
     each(client, NODES, org, |row| reader.node(row)).await?;
-    Ok(reader.finish())
+    let mut read = reader.finish();
+    if org.is_none() {
+        read.bars = bars(client, None).await?;
+    }
+    Ok(read)
+}
+
+const BARS: &str = "select kind, id, floor(extract(epoch from not_before))::bigint from embedgate.revocation
+    where forget_after > now()
+      and ($1::text[] is null or (kind, id) in (select * from unnest($1::text[], $2::text[])))
+    union all select 'ban', id::text, 0 from embedgate.end_user
+    where banned and ($1::text[] is null or ('ban', id) in (select * from unnest($1::text[], $2::text[])))";
+
+/// Reads these bars, or all; those that are not given any more are not up.
+///
+/// # Errors
+/// [`Error::Sql`].
+pub async fn bars(client: &impl GenericClient, which: Option<&[Bar]>) -> Result<Vec<(Bar, UnixSeconds)>, Error> {
+    let (kinds, ids): (Vec<_>, Vec<_>) = which.unwrap_or_default().iter().map(bar_columns).unzip();
+    let (kinds, ids) = (which.map(|_| kinds), which.map(|_| ids));
+    let rows = client.query_typed(BARS, &[(&kinds, Type::TEXT_ARRAY), (&ids, Type::TEXT_ARRAY)]).await?;
+    let mut bars = Vec::with_capacity(rows.len());
+    for row in rows {
+        let since: i64 = row.try_get(2)?;
+        // What is no bar was refused by the database.
+        bars.extend(bar(row.try_get(0)?, row.try_get(1)?).map(|bar| (bar, since.unsigned_abs())));
+    }
+    Ok(bars)
+}
+
+/// Kind and id of a bar, as the database has them.
+fn bar_columns(bar: &Bar) -> (&'static str, String) {
+    match bar {
+        Bar::Revoked(subject) => subject_columns(subject),
+        Bar::Banned(id) => ("ban", id.to_string()),
+    }
+}
+
+/// Kind and id of whom sessions belong to, as the database has them.
+pub(super) fn subject_columns(subject: &Subject) -> (&'static str, String) {
+    match subject {
+        Subject::Org(id) => ("organisation", id.to_string()),
+        Subject::User(id) => ("user", id.to_string()),
+        Subject::Session(id) => ("session", session_text(id)),
+    }
+}
+
+fn bar(kind: &str, id: &str) -> Option<Bar> {
+    match kind {
+        _ if id.is_empty() => None,
+        "organisation" => Some(Bar::Revoked(Subject::Org(id.into()))),
+        "user" => Some(Bar::Revoked(Subject::User(id.into()))),
+        "session" => Some(Bar::Revoked(Subject::Session(session_id(id)?))),
+        "ban" => Some(Bar::Banned(id.into())),
+        _ => None,
+    }
+}
+
+/// The bar that a notice such as `user:u-17` tells of.
+pub(super) fn bar_of_notice(payload: &str) -> Option<Bar> {
+    let (kind, id) = payload.split_once(':')?;
+    bar(kind, id)
 }
 
 /// Runs a query and gives its rows one by one, so that a large table is never held whole.
@@ -122,7 +192,7 @@ impl Reader<'_> {
 
     fn org(&mut self, row: &Row) -> Taken {
         let (id, name, segment): (&str, &str, &str) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-        let version: i64 = row.try_get(3)?;
+        let (version, members_only): (i64, bool) = (row.try_get(3)?, row.try_get(4)?);
         let parsed = OrgId::parse(id);
         let Ok(parsed) = parsed else {
             self.fault(id, "organisation".into(), "the id is not one");
@@ -143,12 +213,20 @@ impl Reader<'_> {
             name: name.to_owned(),
             segment,
             version: version.unsigned_abs(),
+            members: members_only.then(Vec::new),
             workspaces: Vec::new(),
             principals: Vec::new(),
             apps: Vec::new(),
             warehouses: Vec::new(),
         };
         self.drafts.push(Draft { row, broken: false, spoilt: BTreeSet::new() });
+        Ok(())
+    }
+
+    fn member(&mut self, row: &Row) -> Taken {
+        let (org, user): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
+        let Some(at) = self.at(org) else { return Ok(()) };
+        self.drafts[at].row.members.get_or_insert_default().push(user.into());
         Ok(())
     }
 
@@ -186,7 +264,7 @@ impl Reader<'_> {
             }
         };
         if let (Ok(id), Ok(workspace)) = (PrincipalId::parse(id), WorkspaceId::parse(workspace)) {
-            let principal = PrincipalRow { id, kind, workspace, users: row.try_get(7)? };
+            let principal = PrincipalRow { id, kind, workspace, issuer: None, users: row.try_get(7)? };
             self.drafts[at].row.principals.push(principal);
         } else {
             self.drafts[at].broken = true;
@@ -218,7 +296,7 @@ impl Reader<'_> {
         let (org, id, workspace): (&str, &str, &str) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
         let Some(at) = self.at(org) else { return Ok(()) };
         match self.url(row.try_get(3)?).and_then(|url| upstream(id, workspace, url)) {
-            Ok(app) => self.drafts[at].row.apps.push(app),
+            Ok(app) => self.drafts[at].row.apps.push(UpstreamRow { failed: row.try_get(4)?, ..app }),
             Err(cause) => self.fault(org, format!("app {id:?}"), cause),
         }
         Ok(())
@@ -272,14 +350,15 @@ impl Reader<'_> {
             }
             (!broken).then_some(row)
         };
-        Read { orgs: self.drafts.into_iter().filter_map(whole).collect(), faults: self.faults }
+        let orgs = self.drafts.into_iter().filter_map(whole).collect();
+        Read { orgs, bars: Vec::new(), faults: self.faults }
     }
 }
 
 fn upstream(id: &str, workspace: &str, url: BaseUrl) -> Result<UpstreamRow, String> {
     let id = UpstreamId::parse(id).map_err(|error| error.to_string())?;
     let workspace = WorkspaceId::parse(workspace).map_err(|error| error.to_string())?;
-    Ok(UpstreamRow { id, workspace, url, clusters: Vec::new() })
+    Ok(UpstreamRow { id, workspace, url, failed: false, clusters: Vec::new() })
 }
 
 /// A cluster whose nodes follow.

@@ -4,8 +4,10 @@ use super::connect::{self, Limits};
 use super::listen::Listener;
 use super::rows::{self, Context, Fault, Read};
 use super::{Error, url};
+use crate::clock::UnixSeconds;
 use crate::config::{Env, Postgres};
 use crate::directory::sync::{Change, Source};
+use crate::model::access::Bar;
 use crate::model::ids::OrgId;
 use crate::model::tables::{OrgRow, Tables};
 use crate::model::url::AllowedHosts;
@@ -114,13 +116,22 @@ impl Source for PostgresSource {
         for (org, faults) in by_org {
             self.report(&org, faults);
         }
-        Ok(Tables { orgs: read.orgs })
+        Ok(Tables { orgs: read.orgs, bars: read.bars })
     }
 
     async fn load_org(&mut self, id: &OrgId) -> Result<Option<OrgRow>, Error> {
         let read = self.read_or_forget(Some(id)).await?;
         self.report(id.as_str(), read.faults);
         Ok(read.orgs.into_iter().next())
+    }
+
+    async fn load_bars(&mut self, which: &[Bar]) -> Result<Vec<(Bar, UnixSeconds)>, Error> {
+        let (pool, at) = self.pool()?;
+        let result = async { rows::bars(&**connect::acquire(pool, at).await?, Some(which)).await }.await;
+        if result.is_err() {
+            self.pool = None;
+        }
+        result
     }
 
     async fn changed(&mut self) -> Change {

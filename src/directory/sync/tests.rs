@@ -15,6 +15,7 @@ fn id() -> OrgId {
 
 fn row(version: u64) -> OrgRow {
     OrgRow {
+        members: None,
         id: id(),
         name: format!("version {version}"),
         segment: Segment::Stable,
@@ -33,7 +34,7 @@ impl Source for Scripted {
 
     async fn load(&mut self) -> Result<Tables, Self::Error> {
         let orgs = self.reads.pop_front().ok_or("away")?.map(row).into_iter().collect();
-        Ok(Tables { orgs })
+        Ok(Tables { orgs, bars: Vec::new() })
     }
 
     async fn changed(&mut self) -> Change {

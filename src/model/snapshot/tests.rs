@@ -8,18 +8,21 @@ fn url(text: &str) -> BaseUrl {
 fn row(secret: &str, app: &str) -> OrgRow {
     let workspace = WorkspaceId::parse("main").unwrap();
     let principal = |id: &str, users: &[&str]| PrincipalRow {
+        issuer: None,
         id: PrincipalId::parse(id).unwrap(),
         kind: PrincipalKind::Databricks { client_id: id.into(), client_secret: Secret::new(secret.into()) },
         workspace: workspace.clone(),
         users: users.iter().map(ToString::to_string).collect(),
     };
     OrgRow {
+        members: None,
         version: 0,
         id: OrgId::parse("acme").unwrap(),
         name: "Acme".into(),
         segment: Segment::Stable,
         principals: vec![principal("shared", &[]), principal("own", &["ann@acme.example"])],
         apps: vec![UpstreamRow {
+            failed: false,
             id: UpstreamId::parse("editor").unwrap(),
             workspace: workspace.clone(),
             url: url(app),
@@ -31,7 +34,7 @@ fn row(secret: &str, app: &str) -> OrgRow {
 }
 
 fn snapshot(row: OrgRow, previous: Option<&Snapshot>) -> Snapshot {
-    Snapshot::build(Tables { orgs: vec![row] }, previous)
+    Snapshot::build(Tables { orgs: vec![row], bars: Vec::new() }, previous)
 }
 
 #[test]
@@ -62,20 +65,44 @@ fn counters_and_tokens_live_on_while_their_owner_stays_the_same() {
     assert!(org.home().unwrap().principals.of("").unwrap().token.get(0).is_none());
 }
 
+fn with(snapshot: &Snapshot, row: Option<OrgRow>) -> Snapshot {
+    snapshot.with_orgs([(OrgId::parse("acme").unwrap(), row)])
+}
+
 #[test]
 fn one_organisation_is_replaced_and_the_others_stay_where_they_are() {
     let other = OrgRow { id: OrgId::parse("other").unwrap(), ..row("s", "https://o.example") };
-    let first = Snapshot::build(Tables { orgs: vec![row("s", "https://a.example"), other] }, None);
+    let first = Snapshot::build(Tables { orgs: vec![row("s", "https://a.example"), other], bars: Vec::new() }, None);
     let _lease = first.org("acme").unwrap().app("editor").unwrap().clusters[0].nodes[0].live.lease();
 
-    let second = first.with_org(OrgRow { version: 2, name: "New".into(), ..row("s", "https://a.example") });
+    let second = with(&first, Some(OrgRow { version: 2, name: "New".into(), ..row("s", "https://a.example") }));
     let org = second.org("acme").unwrap();
     assert_eq!((second.len(), org.version, org.name.as_str()), (2, 2, "New"));
     assert_eq!(org.app("editor").unwrap().clusters[0].nodes[0].live.active(), 1);
     assert_eq!(first.org("acme").unwrap().version, 0, "a snapshot is never changed");
     assert!(Arc::ptr_eq(first.org("other").unwrap(), second.org("other").unwrap()));
 
-    let third = second.without_org("acme").without_org("acme");
+    let third = with(&with(&second, None), None);
     assert!(third.org("acme").is_none() && third.org("other").is_some());
-    assert_eq!((third.len(), third.with_org(row("s", "https://a.example")).len()), (1, 2));
+    assert_eq!((third.len(), with(&third, Some(row("s", "https://a.example"))).len()), (1, 2));
+}
+
+#[test]
+fn an_organisation_may_admit_members_alone() {
+    let members = |members: Option<&[&str]>| {
+        let members = members.map(|members| members.iter().map(|one| Box::from(*one)).collect());
+        snapshot(OrgRow { members, ..row("s", "https://a.example") }, None)
+    };
+    let admit = |snapshot: &Snapshot, org, user| {
+        snapshot.admit(Holder { session: &[0; 16], issued: 1, org, user }).map(|org| org.id.to_string())
+    };
+    let acme = || Ok("acme".to_owned());
+    assert_eq!(admit(&members(None), "acme", "anybody"), acme());
+    let some = members(Some(&["u-2", "u-1", "u-2"]));
+    assert_eq!((admit(&some, "acme", "u-1"), admit(&some, "acme", "u-2")), (acme(), acme()));
+    assert_eq!(admit(&some, "acme", "u-3"), Err(Some(NoAccess::NotMember)));
+    assert_eq!(admit(&members(Some(&[])), "acme", "u-1"), Err(Some(NoAccess::NotMember)));
+    assert_eq!(admit(&some, "other", "u-1"), Err(None));
+    let banned = some.with_bars([(Bar::Banned("u-1".into()), Some(0))]);
+    assert_eq!(admit(&banned, "acme", "u-1"), Err(Some(NoAccess::Banned)));
 }

@@ -20,17 +20,25 @@ fn cluster(id: &str, state: ClusterState, role: ClusterRole, nodes: &[&str]) -> 
 
 fn upstream(id: &str, clusters: Vec<ClusterRow>) -> UpstreamRow {
     let workspace = WorkspaceId::parse("main").unwrap();
-    UpstreamRow { id: UpstreamId::parse(id).unwrap(), workspace, url: url("https://app.example"), clusters }
+    UpstreamRow {
+        id: UpstreamId::parse(id).unwrap(),
+        workspace,
+        url: url("https://app.example"),
+        failed: false,
+        clusters,
+    }
 }
 
 fn org(id: &str, clusters: Vec<ClusterRow>, kind: PrincipalKind) -> OrgRow {
     let workspace = WorkspaceId::parse("main").unwrap();
     OrgRow {
+        members: None,
         version: 0,
         id: OrgId::parse(id).unwrap(),
         name: id.to_owned(),
         segment: Segment::Stable,
         principals: vec![PrincipalRow {
+            issuer: None,
             id: PrincipalId::parse("spn").unwrap(),
             kind,
             workspace: workspace.clone(),
@@ -46,8 +54,12 @@ fn bearer() -> PrincipalKind {
     PrincipalKind::Bearer { token: Secret::new("t".into()) }
 }
 
+fn tables(orgs: Vec<OrgRow>) -> Tables {
+    Tables { orgs, bars: Vec::new() }
+}
+
 fn world(clusters: Vec<ClusterRow>) -> Snapshot {
-    Snapshot::build(Tables { orgs: vec![org("acme", clusters, bearer()), org("other", vec![], bearer())] }, None)
+    Snapshot::build(tables(vec![org("acme", clusters, bearer()), org("other", vec![], bearer())]), None)
 }
 
 fn session(org: &str, app: Option<&str>) -> Session {
@@ -83,7 +95,7 @@ fn access_follows_organisation_then_app() {
 #[test]
 fn a_refused_request_needs_no_token() {
     let databricks = PrincipalKind::Databricks { client_id: "c".into(), client_secret: Secret::new("s".into()) };
-    let world = Snapshot::build(Tables { orgs: vec![org("acme", vec![], databricks)] }, None);
+    let world = Snapshot::build(tables(vec![org("acme", vec![], databricks)]), None);
     let ask = |app, session: &Session| decide(&world, &by_path(app), session, 1, 0);
     assert!(matches!(ask("editor", &session("acme", None)), Ok(Decision::NeedsToken(p)) if p.id.as_str() == "spn"));
     assert_eq!(class(ask("viz", &session("acme", Some("editor")))), Err(Class::Forbidden));

@@ -1,0 +1,101 @@
+//! What the gateway writes: sessions that end, and tokens that are used once. By functions of the schema that do just
+//! that, so that its role may write nothing else.
+
+use super::connect::{self, Limits};
+use super::{Error, url};
+use crate::clock::UnixSeconds;
+use crate::config::{Env, Postgres};
+use crate::model::access::Subject;
+use deadpool_postgres::{Object, Pool};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::time::timeout;
+use tokio_postgres::GenericClient;
+use tokio_postgres::types::Type;
+
+/// Connections for writing: people sign out one by one.
+const CONNECTIONS: usize = 2;
+
+/// Writes to the primary.
+pub struct Writer {
+    settings: Postgres,
+    env: Env,
+    /// Made when it is first needed, and again after a failure.
+    pool: Mutex<Option<(Pool, String)>>,
+}
+
+impl Writer {
+    /// A writer to the database of `settings`. Nothing is connected yet.
+    #[must_use]
+    pub fn new(settings: Postgres, env: Env) -> Self {
+        Self { settings, env, pool: Mutex::default() }
+    }
+
+    /// Ends the sessions of a subject that have begun until now.
+    ///
+    /// # Errors
+    /// [`Error`]; then it may or may not have been written.
+    pub async fn revoke(&self, subject: &Subject, keep: Duration) -> Result<(), Error> {
+        self.within_limit(async { revoke(&**self.client().await?, subject, keep).await }).await
+    }
+
+    /// Notes that a token is used; false when it was before.
+    ///
+    /// # Errors
+    /// [`Error`]; then it may or may not have been noted.
+    pub async fn use_token(&self, id: &str, until: UnixSeconds) -> Result<bool, Error> {
+        let until = until as f64;
+        let used = async {
+            let sql = "select embedgate.use_token($1, to_timestamp($2))";
+            let client = self.client().await?;
+            let row = client.query_typed_one(sql, &[(&id, Type::TEXT), (&until, Type::FLOAT8)]).await?;
+            Ok(row.try_get(0)?)
+        };
+        self.within_limit(used).await
+    }
+
+    async fn client(&self) -> Result<Object, Error> {
+        let (pool, at) = self.pool()?;
+        connect::acquire(&pool, &at).await
+    }
+
+    async fn within_limit<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let limit = self.settings.acquire_timeout + self.settings.connect_timeout;
+        let late = |_| Error::Late(format!("Postgres: nothing written within {limit:?}"));
+        let result = timeout(limit, work).await.map_err(late).flatten();
+        if result.is_err() {
+            // What is wrong may be the connections: a server that was demoted, a password that changed.
+            *self.slot() = None;
+        }
+        result
+    }
+
+    fn pool(&self) -> Result<(Pool, String), Error> {
+        let mut slot = self.slot();
+        if let Some(made) = slot.as_ref() {
+            return Ok(made.clone());
+        }
+        let settings = &self.settings;
+        let target = url::rows(settings, &self.env)?;
+        let (connect, acquire) = (settings.connect_timeout, settings.acquire_timeout);
+        let made = (connect::pool(&target, Limits { size: CONNECTIONS, connect, acquire })?, target.at());
+        Ok(slot.insert(made).clone())
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Option<(Pool, String)>> {
+        // Replaced whole, so a panic elsewhere leaves nothing half done.
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Ends the sessions of a subject that have begun until now, and remembers so for as long as one of them could last.
+///
+/// # Errors
+/// [`Error::Sql`].
+pub async fn revoke(client: &impl GenericClient, subject: &Subject, keep: Duration) -> Result<(), Error> {
+    let (kind, id) = super::rows::subject_columns(subject);
+    let keep = keep.as_secs_f64();
+    let sql = "select embedgate.revoke($1, $2, make_interval(secs => $3))";
+    client.query_typed(sql, &[(&kind, Type::TEXT), (&id, Type::TEXT), (&keep, Type::FLOAT8)]).await?;
+    Ok(())
+}

@@ -1,0 +1,66 @@
+//! What a request, a stream or a tunnel stands on, so that it can be ended when that is taken away while it lasts.
+
+use super::decide::{Plan, grant};
+use super::route::Target;
+use crate::directory::News;
+use crate::model::access::{Bar, Subject};
+use crate::model::ids::{PrincipalId, UpstreamId};
+use crate::model::reject::Reject;
+use crate::model::snapshot::Snapshot;
+use crate::session::Session;
+use std::borrow::Cow;
+use std::rc::Rc;
+
+/// Who uses what, and as whom.
+pub(super) struct Standing {
+    session: Rc<Session>,
+    /// Where the session's own rights are looked up again.
+    on: On,
+    principal: PrincipalId,
+}
+
+enum On {
+    App(UpstreamId),
+    Warehouse(UpstreamId),
+    Workspace,
+}
+
+impl Standing {
+    /// What a decided request stands on.
+    pub(super) fn new(target: &Target<'_>, plan: &Plan, session: &Rc<Session>) -> Self {
+        let on = match (target, &plan.upstream) {
+            (_, None) => On::Workspace,
+            (Target::Sql { .. }, Some(warehouse)) => On::Warehouse(warehouse.clone()),
+            (_, Some(app)) => On::App(app.clone()),
+        };
+        Self { session: Rc::clone(session), on, principal: plan.principal.id.clone() }
+    }
+
+    /// Whether news may be about it.
+    pub(super) fn is_concerned(&self, news: &News) -> bool {
+        match news {
+            News::All => true,
+            News::Orgs(ids) => ids.iter().any(|id| id.as_str() == self.session.org()),
+            News::Bars(bars) => bars.iter().any(|bar| match bar {
+                Bar::Revoked(Subject::Org(id)) => **id == *self.session.org(),
+                Bar::Revoked(Subject::User(id)) | Bar::Banned(id) => **id == *self.session.user(),
+                Bar::Revoked(Subject::Session(id)) => *id == self.session.id,
+            }),
+        }
+    }
+
+    /// Whether it still stands; else why not, for the client.
+    pub(super) fn check(&self, snapshot: &Snapshot) -> Result<(), &'static str> {
+        let target = match &self.on {
+            On::App(id) => Target::AppByPath { app: id.as_str(), prefix: 0 },
+            On::Warehouse(id) => Target::Sql { warehouse: Some(id.as_str()) },
+            On::Workspace => Target::Sql { warehouse: None },
+        };
+        match grant(snapshot, &target, &self.session) {
+            Ok(granted) if granted.principal.id == self.principal => Ok(()),
+            Ok(_) => Err("another service principal acts for the user now"),
+            Err(Reject { cause: Cow::Borrowed(cause), .. }) => Err(cause),
+            Err(_) => Err("access was taken away"),
+        }
+    }
+}
