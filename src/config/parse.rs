@@ -186,9 +186,21 @@ fn session(section: &Section<'_>, allowed: &AllowedHosts, env: &Env) -> Session 
     Session {
         keys: keys.iter().filter_map(|key| key_ref(key, &mut ids, env)).collect(),
         ttl: section.seconds("ttl", 60 * 60),
-        idle_timeout: section.seconds("idle_timeout", 30 * 60),
+        idle_timeout: section.or("idle_timeout", Duration::from_secs(30 * 60), idle_timeout),
         jwt: section.optional("jwt", keys::JWT).map(|jwt| self::jwt(&jwt, allowed)),
     }
+}
+
+/// Instances' clocks differ by seconds, and so must not decide whether a session has been idle.
+const MIN_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+
+fn idle_timeout(item: &Item<'_>) -> Option<Duration> {
+    let timeout = item.duration()?;
+    if timeout < MIN_IDLE_TIMEOUT {
+        item.wrong("must be at least 10s; write a duration such as \"30m\"");
+        return None;
+    }
+    Some(timeout)
 }
 
 fn key_ref(section: &Section<'_>, ids: &mut BTreeSet<String>, env: &Env) -> Option<KeyRef> {

@@ -4,6 +4,7 @@
 
 use super::account::Account;
 use super::client::Client;
+use super::cookie::Renewal;
 use super::decide::{Decision, decide};
 use super::forward::{Forwarded, Trip, forward};
 use super::own;
@@ -94,17 +95,18 @@ async fn handle(
     }
     let (session, via) = authenticate(worker, head, target)?;
     let session = account.session.insert(session);
-    if via == Via::Cookie {
+    if matches!(via, Via::Cookie(_)) {
         worker.plane.settings.guard.check(head)?;
     }
     check_body(worker, head)?;
-    let trip = plan(worker, target, session, via).await?;
+    let mut trip = plan(worker, target, session, via).await?;
+    trip.renewal = Renewal::due(worker, session, via);
     account.upstream.clone_from(&trip.upstream);
     forward(worker, client, head, trip, account).await
 }
 
 /// Opens the session of the request.
-fn authenticate(worker: &Worker, head: &Head<'_>, target: &Target<'_>) -> Result<(Session, Via), Reject> {
+fn authenticate<'a>(worker: &Worker, head: &Head<'_>, target: &'a Target<'_>) -> Result<(Session, Via<'a>), Reject> {
     let plane = &worker.plane;
     let names = CookieNames::new(plane.settings.guard.scheme == crate::model::url::Scheme::Https);
     let shared = if let Target::AppByPath { app, .. } = target { Some(*app) } else { None };
@@ -113,7 +115,7 @@ fn authenticate(worker: &Worker, head: &Head<'_>, target: &Target<'_>) -> Result
 }
 
 /// Decides, and waits for a token where the principal has none yet.
-async fn plan(worker: &Worker, target: &Target<'_>, session: &Session, via: Via) -> Result<Trip, Reject> {
+async fn plan(worker: &Worker, target: &Target<'_>, session: &Session, via: Via<'_>) -> Result<Trip, Reject> {
     let plane = &worker.plane;
     for _ in 0..ROUNDS {
         let not_ready = || Reject::new(Class::NotReady, "the directory has not been loaded yet");
