@@ -153,6 +153,9 @@ pub struct KeyRef {
 /// Longest id of a session key, in bytes: it travels in every token.
 pub const MAX_KEY_ID_LEN: usize = 16;
 
+/// The longest life of a session.
+pub const MAX_SESSION_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
+
 /// Where a key is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeySource {

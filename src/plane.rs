@@ -3,6 +3,7 @@
 
 mod account;
 mod client;
+mod cookie;
 pub mod decide;
 mod exchange;
 mod forward;
@@ -33,6 +34,7 @@ use crate::model::url::AllowedHosts;
 use crate::net::dial::Dialer;
 use crate::net::tls::ServerTls;
 use crate::session::firefly::Opener;
+use crate::session::idle::IdleLimit;
 use crate::session::keys::Keys;
 use crate::wire::request::Limits;
 use guard::Guard;
@@ -50,6 +52,8 @@ pub struct Settings {
     pub guard: Guard,
     /// The `frame-ancestors` directive that lets front ends show apps in frames; none without front ends.
     pub frame_ancestors: Option<String>,
+    /// How long sessions in cookies last without a request.
+    pub session_idle: IdleLimit,
     /// Peers that may say whom they speak for.
     pub trusted_proxies: Vec<IpNet>,
     /// Hosts that requests may be sent to.
@@ -109,6 +113,7 @@ impl Settings {
             hosts,
             guard: Guard { scheme: server.public_url.scheme(), frontends },
             frame_ancestors,
+            session_idle: IdleLimit::new(config.session.idle_timeout),
             trusted_proxies: server.trusted_proxies.clone(),
             allowed: upstreams.allowed.clone(),
             head_limits: Limits { bytes: limits.header_bytes, fields: limits.header_count },

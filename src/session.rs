@@ -2,6 +2,7 @@
 
 pub mod carrier;
 pub mod firefly;
+pub mod idle;
 pub mod keys;
 pub mod seal;
 
@@ -16,8 +17,10 @@ pub struct Session {
     pub id: [u8; 16],
     /// When it began.
     pub issued: UnixSeconds,
-    /// When it ends.
+    /// When it ends whatever happens.
     pub expires: UnixSeconds,
+    /// When it ends unless it is renewed before; none for a session that needs no renewal.
+    pub idle: Option<UnixSeconds>,
     /// Organisation, user, e-mail and app one after the other.
     text: Box<str>,
     ends: [u8; 3],
@@ -44,7 +47,7 @@ pub enum InvalidSession {
 }
 
 /// The longest life of a session: revocations are remembered for that long.
-pub const MAX_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
+pub const MAX_LIFE: Duration = crate::config::MAX_SESSION_LIFE;
 
 /// Most bytes of organisation, user, e-mail and app together.
 pub const MAX_TEXT: usize = 255;
@@ -104,7 +107,21 @@ impl Session {
             return Err(InvalidSession::TooLong);
         }
         let text = text.into_boxed_str();
-        Ok(Self { id: parts.id, issued: parts.issued, expires: parts.expires, text, ends })
+        Ok(Self { id: parts.id, issued: parts.issued, expires: parts.expires, idle: None, text, ends })
+    }
+
+    /// When it ends if nothing renews it.
+    #[must_use]
+    pub fn end(&self) -> UnixSeconds {
+        self.idle.map_or(self.expires, |idle| idle.min(self.expires))
+    }
+
+    /// One session out of two tokens of it, with the later idle end; none if the tokens are of different sessions.
+    #[must_use]
+    pub fn merge(self, other: Self) -> Option<Self> {
+        let idle = self.idle.zip(other.idle).map(|(one, two)| one.max(two));
+        let (one, two) = (Self { idle, ..self }, Self { idle, ..other });
+        (one == two).then_some(one)
     }
 
     /// Who asks, for the directory.
@@ -152,6 +169,28 @@ mod tests {
         assert_eq!((session.org(), session.user()), ("acme", "u1"));
         assert_eq!((session.email(), session.app()), ("ann@acme.example", Some("editor")));
         assert_eq!(Session::new(PARTS).unwrap().app(), None);
+    }
+
+    #[test]
+    fn tokens_of_one_session_become_one() {
+        let session = |idle| Session { idle, ..Session::new(PARTS).unwrap() };
+        for (one, other, expected) in [
+            (Some(12), Some(15), Some(15)),
+            (Some(15), Some(12), Some(15)),
+            (Some(12), None, None),
+            (None, Some(12), None),
+            (None, None, None),
+        ] {
+            assert_eq!(session(one).merge(session(other)), Some(session(expected)), "{one:?} {other:?}");
+        }
+        for other in [
+            Parts { id: [8; 16], ..PARTS },
+            Parts { issued: 11, ..PARTS },
+            Parts { expires: 21, ..PARTS },
+            Parts { user: "u2", ..PARTS },
+        ] {
+            assert_eq!(session(Some(12)).merge(Session::new(other).unwrap()), None, "{other:?}");
+        }
     }
 
     #[test]

@@ -83,6 +83,8 @@ impl Local {
 fn settings(address: SocketAddr, hosts: &[&str]) -> String {
     let port = address.port();
     let admin = SocketAddr::new(IpAddr::from([127, 0, 0, 1]), 0);
+    // Nobody is there to begin a session again after a break.
+    let idle = SESSION_LIFE.as_secs();
     format!(
         r#"
         [server]
@@ -93,6 +95,7 @@ fn settings(address: SocketAddr, hosts: &[&str]) -> String {
         listen = "{admin}"
         [session]
         keys = [{{ id = "local", env = "{KEY}" }}]
+        idle_timeout = "{idle}s"
         [routing]
         base_domain = "{BASE_DOMAIN}"
         [upstreams]

@@ -103,6 +103,9 @@ impl Inspect {
             "expires": session.expires,
             "expires_in_seconds": session.expires.saturating_sub(now),
         });
+        if let Some(idle) = session.idle {
+            report["idle"] = idle.into();
+        }
         if let Err(error) = &accepted {
             report["error"] = error.to_string().into();
         }

@@ -6,8 +6,8 @@ use super::mistake::Report;
 use super::reader::{Item, Section};
 use super::{
     Admin, Config, Credentials, DirectorySource, Embedding, Env, FireflyV1, IpNet, JWT_ALGORITHMS, Jwt, KeyRef,
-    KeySource, Limits, Log, LogFormat, MAX_KEY_ID_LEN, Mistakes, Postgres, Routing, Server, Session, Tls, Upstreams,
-    env, tree,
+    KeySource, Limits, Log, LogFormat, MAX_KEY_ID_LEN, MAX_SESSION_LIFE, Mistakes, Postgres, Routing, Server, Session,
+    Tls, Upstreams, env, tree,
 };
 use crate::model::ids::is_valid_id;
 use crate::model::url::{AllowedHosts, BaseUrl, is_host, is_loopback_name};
@@ -185,10 +185,31 @@ fn session(section: &Section<'_>, allowed: &AllowedHosts, env: &Env) -> Session 
     let keys = keys.map(|item| item.sections(keys::SESSION_KEY)).unwrap_or_default();
     Session {
         keys: keys.iter().filter_map(|key| key_ref(key, &mut ids, env)).collect(),
-        ttl: section.seconds("ttl", 60 * 60),
-        idle_timeout: section.seconds("idle_timeout", 30 * 60),
+        ttl: section.or("ttl", Duration::from_secs(60 * 60), ttl),
+        idle_timeout: section.or("idle_timeout", Duration::from_secs(30 * 60), idle_timeout),
         jwt: section.optional("jwt", keys::JWT).map(|jwt| self::jwt(&jwt, allowed)),
     }
+}
+
+fn ttl(item: &Item<'_>) -> Option<Duration> {
+    let ttl = item.duration()?;
+    if ttl > MAX_SESSION_LIFE {
+        item.wrong("must be at most 30d; revocations are remembered for that long");
+        return None;
+    }
+    Some(ttl)
+}
+
+/// Sessions count whole seconds.
+const MIN_IDLE_TIMEOUT: Duration = Duration::from_secs(1);
+
+fn idle_timeout(item: &Item<'_>) -> Option<Duration> {
+    let timeout = item.duration()?;
+    if timeout < MIN_IDLE_TIMEOUT {
+        item.wrong("must be at least 1s; write a duration such as \"30m\"");
+        return None;
+    }
+    Some(timeout)
 }
 
 fn key_ref(section: &Section<'_>, ids: &mut BTreeSet<String>, env: &Env) -> Option<KeyRef> {

@@ -119,6 +119,7 @@ drain_timeout = '0s'
 cert = ''
 [session]
 ttl = 3600
+idle_timeout = '500ms'
 [session.jwt]
 issuer = 'https://app.example.com'
 algorithms = ['EdDSA', 'none', 'HS256', 'ES257']
@@ -142,15 +143,16 @@ access = 'yes'
             "8 server.tls.cert: must not be empty",
             "9 session.keys: is missing; write keys = [{ id = \"k1\", file = \"session.key\" }] with a key made by `embedgate key generate`",
             "10 session.ttl: expected a duration in quotes such as \"30s\" or \"1h30m\", found a whole number",
-            "11 session.jwt.audience: is missing; write the aud that the front end puts into its JWTs",
-            "13 session.jwt.algorithms[#2]: \"none\" does not prove who signed; known here: EdDSA, ES256, ES384, RS256, RS384, RS512, PS256, PS384, PS512",
-            "13 session.jwt.algorithms[#3]: \"HS256\" does not prove who signed; known here: EdDSA, ES256, ES384, RS256, RS384, RS512, PS256, PS384, PS512",
-            "13 session.jwt.algorithms[#4]: \"ES257\" is not known here; did you mean \"ES256\"?",
-            "14 session.jwt.jwks_url: plain http lets anybody on the way sign sessions; use https, or a loopback address for local work",
-            "16 limits.header_bytes: out of range; write a number from 4096 to 1048576",
-            "18 log.format: \"jsn\" is not known here; did you mean \"json\"?",
-            "19 log.access: expected true or false, without quotes, found a string",
-            "20 metrics: unknown key; known here: server, admin, directory, session, embedding, routing, upstreams, limits, credentials, log, firefly",
+            "11 session.idle_timeout: must be at least 1s; write a duration such as \"30m\"",
+            "12 session.jwt.audience: is missing; write the aud that the front end puts into its JWTs",
+            "14 session.jwt.algorithms[#2]: \"none\" does not prove who signed; known here: EdDSA, ES256, ES384, RS256, RS384, RS512, PS256, PS384, PS512",
+            "14 session.jwt.algorithms[#3]: \"HS256\" does not prove who signed; known here: EdDSA, ES256, ES384, RS256, RS384, RS512, PS256, PS384, PS512",
+            "14 session.jwt.algorithms[#4]: \"ES257\" is not known here; did you mean \"ES256\"?",
+            "15 session.jwt.jwks_url: plain http lets anybody on the way sign sessions; use https, or a loopback address for local work",
+            "17 limits.header_bytes: out of range; write a number from 4096 to 1048576",
+            "19 log.format: \"jsn\" is not known here; did you mean \"json\"?",
+            "20 log.access: expected true or false, without quotes, found a string",
+            "21 metrics: unknown key; known here: server, admin, directory, session, embedding, routing, upstreams, limits, credentials, log, firefly",
         ]
     );
 }

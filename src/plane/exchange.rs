@@ -140,8 +140,8 @@ impl<'a> Exchange<'a> {
             return Ok(false);
         }
         if self.takes_interim {
-            let to_client =
-                ToClient { head: &head, ours: false, frames: None, framing: Framing::Empty, connection: None };
+            let (cookie, frames, framing, connection) = (None, None, Framing::Empty, None);
+            let to_client = ToClient { head: &head, ours: false, cookie, frames, framing, connection };
             to_client.write(self.client.outbox.buffer());
         }
         self.input.drain(..length);

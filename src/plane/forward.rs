@@ -3,6 +3,7 @@
 
 use super::account::{Account, Cut};
 use super::client::Client;
+use super::cookie::Renewal;
 use super::decide::Plan;
 use super::exchange::{Exchange, Failure};
 use super::guard::Origin;
@@ -28,6 +29,8 @@ pub(super) struct Trip {
     credential: Credential,
     prefix: usize,
     drop_authorization: bool,
+    /// What the answer does to the session's cookie.
+    pub(super) renewal: Option<Renewal>,
 }
 
 enum Credential {
@@ -39,19 +42,20 @@ enum Credential {
 
 impl Trip {
     /// The way of a decided request.
-    pub(super) fn planned(plan: Plan, prefix: usize, via: Via) -> Self {
+    pub(super) fn planned(plan: Plan, prefix: usize, via: Via<'_>) -> Self {
         Self {
             node: plan.node,
             drop_authorization: via == Via::Bearer || plan.token.is_some(),
             credential: Credential::Principal(plan.principal, plan.token),
             prefix,
+            renewal: None,
         }
     }
 
     /// The way of a v1 request.
     pub(super) fn firefly(node: Arc<Node>, authorization: Secret, prefix: usize) -> Self {
         let credential = Credential::Firefly(authorization);
-        Self { node, credential, prefix, drop_authorization: true }
+        Self { node, credential, prefix, drop_authorization: true, renewal: None }
     }
 
     fn authorization(&self) -> Option<&str> {
@@ -63,6 +67,11 @@ impl Trip {
 
     fn is_pooled(&self) -> bool {
         matches!(self.credential, Credential::Principal(..))
+    }
+
+    /// The session's cookie for this answer, when it is to be renewed.
+    fn cookie(&self, worker: &Worker, account: &Account, answer: &response::Head<'_>) -> Option<String> {
+        self.renewal.as_ref()?.cookie(worker, account.session.as_ref()?, answer)
     }
 }
 
@@ -133,7 +142,10 @@ pub(super) async fn forward(
         account.status = answer.status;
         let rest = &input[length..];
         return match (answer.status, upgrade) {
-            (101, Some(protocol)) => switch(exchange, &answer, rest, protocol).await,
+            (101, Some(protocol)) => {
+                let cookie = trip.cookie(worker, account, &answer);
+                switch(exchange, &answer, cookie.as_deref(), rest, protocol).await
+            }
             (101, None) => Err(Reject::new(Class::UpstreamBroke, "101 without a request to upgrade")),
             _ => {
                 let forwarded = deliver(worker, exchange, head, &answer, rest, &trip, upgrade.is_none(), account).await;
@@ -270,8 +282,9 @@ async fn deliver(
         (false, _) => Some("close"),
     };
     let out = exchange.client.outbox.buffer();
+    let (ours, cookie) = (trip.authorization().is_some(), trip.cookie(worker, account, answer));
     let frames = worker.plane.settings.frame_ancestors.as_deref();
-    ToClient { head: answer, ours: trip.authorization().is_some(), frames, framing, connection }.write(out);
+    ToClient { head: answer, ours, cookie: cookie.as_deref(), frames, framing, connection }.write(out);
     let (upstream, delivered) = exchange.deliver(answer.framing, framing, rest, account).await;
     match delivered {
         Ok(clean) => {
@@ -291,12 +304,13 @@ async fn deliver(
 async fn switch(
     exchange: Exchange<'_>,
     answer: &response::Head<'_>,
+    cookie: Option<&str>,
     rest: &[u8],
     protocol: &str,
 ) -> Result<Forwarded, Reject> {
     let out = exchange.client.outbox.buffer();
-    ToClient { head: answer, ours: true, frames: None, framing: Framing::Empty, connection: Some("Upgrade") }
-        .write(out);
+    let connection = Some("Upgrade");
+    ToClient { head: answer, ours: true, cookie, frames: None, framing: Framing::Empty, connection }.write(out);
     let limit = exchange.worker.plane.settings.idle_timeout;
     match exchange.client.flush(limit).await {
         Ok(()) => Ok(Forwarded::Upgraded {

@@ -2,6 +2,7 @@
 //! sends can replace it.
 
 use super::account::RequestId;
+use super::cookie::is_private;
 use super::guard::Origin;
 use crate::model::ids::MAX_ID_LEN;
 use crate::model::upstream::Node;
@@ -238,12 +239,23 @@ pub(super) struct ToClient<'a> {
     pub(super) head: &'a response::Head<'a>,
     /// Whether the credential upstream is ours, and so a challenge is not for the client.
     pub(super) ours: bool,
+    /// A cookie of ours to set, which makes the answer this user's own.
+    pub(super) cookie: Option<&'a str>,
     /// The `frame-ancestors` directive for pages; none leaves the app's own rules for frames alone.
     pub(super) frames: Option<&'a str>,
     /// How the body is framed for the client.
     pub(super) framing: Framing,
     /// What to say of the connection; none for interim answers.
     pub(super) connection: Option<&'static str>,
+}
+
+/// What the fields of an answer that have been passed on say.
+#[derive(Default)]
+struct Said {
+    /// Who may frame it.
+    frames: bool,
+    /// That shared caches may not keep it.
+    private: bool,
 }
 
 impl ToClient<'_> {
@@ -255,28 +267,11 @@ impl ToClient<'_> {
         out.extend_from_slice(self.head.reason.as_bytes());
         out.extend_from_slice(b"\r\n");
         let named = Named::of(self.head.fields);
-        let mut framed = false;
+        let mut said = Said::default();
         for field in self.head.fields.iter() {
-            match (field.kind, self.frames) {
-                (Name::FrameOptions, Some(_)) => continue,
-                (Name::ContentSecurityPolicy, Some(ancestors)) => {
-                    framed |= policy(field, ancestors, out);
-                    continue;
-                }
-                _ => {}
-            }
-            match field.kind {
-                Name::Connection | Name::HopByHop | Name::Te | Name::ContentLength | Name::TransferEncoding => {}
-                Name::Upgrade if self.head.status != 101 => {}
-                Name::SetCookie => set_cookie(field, out),
-                Name::WwwAuthenticate if self.ours => {}
-                _ if named.contains(field.name) => {}
-                _ => line(out, field.name, field.value),
-            }
+            self.pass(field, named, &mut said, out);
         }
-        if let Some(ancestors) = self.frames.filter(|_| !framed) {
-            line(out, b"Content-Security-Policy", ancestors.as_bytes());
-        }
+        self.add(&said, out);
         match self.framing {
             Framing::Length(length) => content_length(length, out),
             Framing::Chunked => line(out, b"Transfer-Encoding", b"chunked"),
@@ -287,6 +282,43 @@ impl ToClient<'_> {
             line(out, b"Connection", connection.as_bytes());
         }
         out.extend_from_slice(b"\r\n");
+    }
+
+    /// Passes on a field of the app's, or does not.
+    fn pass(&self, field: Field<'_>, named: Named<'_>, said: &mut Said, out: &mut Vec<u8>) {
+        match (field.kind, self.frames) {
+            (Name::FrameOptions, Some(_)) => return,
+            (Name::ContentSecurityPolicy, Some(ancestors)) => {
+                said.frames |= policy(field, ancestors, out);
+                return;
+            }
+            _ => {}
+        }
+        match field.kind {
+            Name::Connection | Name::HopByHop | Name::Te | Name::ContentLength | Name::TransferEncoding => {}
+            Name::Upgrade if self.head.status != 101 => {}
+            Name::SetCookie => set_cookie(field, out),
+            Name::WwwAuthenticate if self.ours => {}
+            _ if named.contains(field.name) => {}
+            kind => {
+                said.private |= kind == Name::CacheControl && self.cookie.is_some() && is_private(field.value);
+                line(out, field.name, field.value);
+            }
+        }
+    }
+
+    /// Adds what is ours and has not been said yet.
+    fn add(&self, said: &Said, out: &mut Vec<u8>) {
+        if let Some(ancestors) = self.frames.filter(|_| !said.frames) {
+            line(out, b"Content-Security-Policy", ancestors.as_bytes());
+        }
+        if let Some(cookie) = self.cookie {
+            line(out, b"Set-Cookie", cookie.as_bytes());
+            if !said.private {
+                // Beside what the app has said: directives in several fields are one list (RFC 9110 5.3).
+                line(out, b"Cache-Control", b"private");
+            }
+        }
     }
 
     /// An answer to HEAD and a 304 tell the length of a body that does not come (RFC 9110 8.6).

@@ -1,13 +1,13 @@
 //! The gateway's own endpoints on every data host, below `/.embedgate/`.
 
+use super::cookie;
 use super::guard::is_navigation;
 use super::respond::Answer;
 use super::route::{Hosts, Target, locate};
 use super::worker::Worker;
 use crate::model::reject::{Class, Reject};
-use crate::model::url::Scheme;
 use crate::session::Session;
-use crate::session::carrier::{self, CookieNames, Via};
+use crate::session::carrier::{self, Via};
 use crate::session::seal::Purpose;
 use crate::wire::fields::Name;
 use crate::wire::request::Head;
@@ -51,7 +51,7 @@ fn start_session(worker: &Worker, head: &Head<'_>) -> Result<(Answer, Session), 
         }
         None => place.start(),
     };
-    let cookie = cookie(worker, place.cookie_app(), &token, session.expires.saturating_sub(now));
+    let cookie = cookie::session_cookie(worker, place.cookie_app(), &session)?;
     let answer = Answer::new(303, "See Other")
         .field("Location", &next)
         .field("Set-Cookie", &cookie)
@@ -97,15 +97,6 @@ impl Place {
     }
 }
 
-fn cookie(worker: &Worker, app: Option<&str>, value: &str, max_age: u64) -> String {
-    let https = worker.plane.settings.guard.scheme == Scheme::Https;
-    let name = CookieNames::new(https).of(app);
-    // In a frame of another site a cookie comes along only with SameSite=None, which needs Secure; Partitioned keeps it
-    // where third-party cookies are blocked (CHIPS). Plain http is for local work, where front end and app are one site.
-    let kind = if https { "Secure; SameSite=None; Partitioned" } else { "SameSite=Lax" };
-    format!("{name}={value}; Path=/; Max-Age={max_age}; HttpOnly; {kind}")
-}
-
 /// `DELETE /.embedgate/session`: ends the sessions that came with the request on the whole fleet, and takes the cookies of
 /// this host back.
 async fn end_session(worker: &Worker, head: &Head<'_>) -> Result<(Answer, Option<Session>), Reject> {
@@ -126,9 +117,7 @@ async fn end_session(worker: &Worker, head: &Head<'_>) -> Result<(Answer, Option
 fn taken_back(worker: &Worker, head: &Head<'_>) -> Answer {
     let mut answer = Answer::new(204, "No Content").field("Cache-Control", "no-store");
     for name in our_cookies(head) {
-        let attributes = cookie(worker, None, "", 0);
-        let attributes = attributes.split_once(';').map_or("", |(_, attributes)| attributes);
-        answer = answer.field("Set-Cookie", &format!("{name}=;{attributes}"));
+        answer = answer.field("Set-Cookie", &cookie::taken_back(worker, name));
     }
     answer
 }

@@ -4,6 +4,7 @@
 
 use super::account::Account;
 use super::client::Client;
+use super::cookie::Renewal;
 use super::decide::{Decision, Plan, decide};
 use super::forward::{Forwarded, Trip, forward};
 use super::own;
@@ -98,7 +99,7 @@ async fn handle(
     }
     let (session, via) = authenticate(worker, head, target)?;
     let session = Rc::clone(account.session.insert(Rc::new(session)));
-    if via == Via::Cookie {
+    if matches!(via, Via::Cookie(_)) {
         worker.plane.settings.guard.check(head)?;
     }
     check_body(worker, head)?;
@@ -107,11 +108,13 @@ async fn handle(
     client.registration.stand_on(Standing::new(target, &plan, &session));
     let prefix = if let Target::AppByPath { prefix, .. } = target { *prefix } else { 0 };
     account.upstream.clone_from(&plan.upstream);
-    forward(worker, client, head, Trip::planned(plan, prefix, via), account).await
+    let mut trip = Trip::planned(plan, prefix, via);
+    trip.renewal = Renewal::due(worker, &session, via);
+    forward(worker, client, head, trip, account).await
 }
 
 /// Opens the session of the request.
-fn authenticate(worker: &Worker, head: &Head<'_>, target: &Target<'_>) -> Result<(Session, Via), Reject> {
+fn authenticate<'a>(worker: &Worker, head: &Head<'_>, target: &'a Target<'_>) -> Result<(Session, Via<'a>), Reject> {
     let plane = &worker.plane;
     let names = CookieNames::new(plane.settings.guard.scheme == crate::model::url::Scheme::Https);
     let shared = if let Target::AppByPath { app, .. } = target { Some(*app) } else { None };

@@ -7,9 +7,10 @@ use crate::wire::fields::{Fields, Name};
 
 /// How a session came with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Via {
-    /// The browser sent it by itself, so other sites can make it do so: their requests must be told apart.
-    Cookie,
+pub enum Via<'a> {
+    /// The browser sent it by itself, so other sites can make it do so: their requests must be told apart. Where apps
+    /// share the host, the app whose own cookie it was; none for the cookie for all.
+    Cookie(Option<&'a str>),
     /// A program put it there.
     Bearer,
 }
@@ -72,33 +73,32 @@ impl CookieNames {
 ///
 /// # Errors
 /// [`NoSession`], for the log.
-pub fn find(
+pub fn find<'a>(
     fields: Fields<'_>,
     names: CookieNames,
-    app: Option<&str>,
+    app: Option<&'a str>,
     ring: &KeyRing,
     now: UnixSeconds,
-) -> Result<(Session, Via), NoSession> {
+) -> Result<(Session, Via<'a>), NoSession> {
     if let Some(token) = bearer(fields) {
         return Ok((ring.open(Purpose::Session, token, now)?, Via::Bearer));
     }
-    let of = |app| from_cookies(fields, names, app, ring, now);
-    let session = match app.map(|app| of(Some(app))) {
-        Some(Ok(own)) => own,
-        Some(Err(why @ (NoSession::Ambiguous | NoSession::TooMany))) => return Err(why),
+    let of = |app| from_cookies(fields, names, app, ring, now).map(|session| (session, Via::Cookie(app)));
+    match app.map(|app| of(Some(app))) {
+        Some(Ok(own)) => Ok(own),
+        Some(Err(why @ (NoSession::Ambiguous | NoSession::TooMany))) => Err(why),
         // A left-over of an ended session must not stand before one that opens.
-        Some(Err(NoSession::Missing)) | None => of(None)?,
-        Some(Err(why)) => of(None).map_err(|_| why)?,
-    };
-    Ok((session, Via::Cookie))
+        Some(Err(NoSession::Missing)) | None => of(None),
+        Some(Err(why)) => of(None).map_err(|_| why),
+    }
 }
 
 /// Every session that comes with a request, whatever it is for, each once; the bearer's first.
 #[must_use]
-pub fn all(fields: Fields<'_>, ring: &KeyRing, now: UnixSeconds) -> Vec<(Session, Via)> {
+pub fn all<'a>(fields: Fields<'a>, ring: &KeyRing, now: UnixSeconds) -> Vec<(Session, Via<'a>)> {
     let cookies = fields.all(Name::Cookie).flat_map(pairs).filter(|pair| is_our_cookie(pair.name));
-    let cookies = cookies.take(MAX_COOKIES).map(|pair| (pair.value, Via::Cookie));
-    let mut sessions: Vec<(Session, Via)> = Vec::new();
+    let cookies = cookies.take(MAX_COOKIES).map(|pair| (pair.value, Via::Cookie(None)));
+    let mut sessions: Vec<(Session, Via<'a>)> = Vec::new();
     for (token, via) in bearer(fields).map(|token| (token, Via::Bearer)).into_iter().chain(cookies) {
         let Ok(session) = ring.open(Purpose::Session, token, now) else { continue };
         if !sessions.iter().any(|(other, _)| other.id == session.id) {
@@ -134,12 +134,19 @@ fn from_cookies(
             return Err(NoSession::TooMany);
         }
         match ring.open(Purpose::Session, pair.value, now) {
-            Ok(session) if found.as_ref().is_some_and(|other| *other != session) => return Err(NoSession::Ambiguous),
-            Ok(session) => found = Some(session),
+            Ok(session) => found = Some(merged(found, session)?),
             Err(error) => why = error.into(),
         }
     }
     found.ok_or(why)
+}
+
+/// Two tokens of one session are one before and one after a renewal.
+fn merged(found: Option<Session>, session: Session) -> Result<Session, NoSession> {
+    match found {
+        Some(other) => other.merge(session).ok_or(NoSession::Ambiguous),
+        None => Ok(session),
+    }
 }
 
 /// One cookie of a Cookie field (RFC 6265 4.2.1).

@@ -1,8 +1,8 @@
 //! Sealing and opening tokens with AES-256-GCM.
 //!
 //! A token is `~1.<key id>.<base64url(nonce | ciphertext | tag)>`. Version, key id and purpose are associated data, so
-//! that a token made for one purpose never opens for another. The plaintext is a format byte, the session id, issue and
-//! expiry times and the texts with their lengths.
+//! that a token made for one purpose never opens for another. The plaintext is a format byte, the session id, the times of
+//! issue and expiry, in the second format that of the idle end, and the texts with their lengths.
 
 use super::{Parts, Session};
 use crate::clock::UnixSeconds;
@@ -51,6 +51,9 @@ pub enum OpenError {
     /// Past its end.
     #[error("expired")]
     Expired,
+    /// Past its idle end: no request has renewed it in time.
+    #[error("idle for too long")]
+    Idle,
     /// Issued in the future, beyond what clocks differ by.
     #[error("not yet valid")]
     NotYetValid,
@@ -91,7 +94,10 @@ pub const MAX_TOKEN: usize = 512;
 const MAX_KEY_ID: usize = 16;
 const NONCE: usize = 12;
 const TAG: usize = 16;
+/// A session without an idle end.
 const FORMAT: u8 = 1;
+/// A session with one.
+const FORMAT_IDLE: u8 = 2;
 const FIXED: usize = 1 + 16 + 4 + 4;
 /// How far clocks of instances may differ.
 const SKEW_SECONDS: u64 = 10;
@@ -143,6 +149,9 @@ impl KeyRing {
         let session = self.unseal(purpose, token)?;
         if now >= session.expires {
             return Err(OpenError::Expired);
+        }
+        if now >= session.end() {
+            return Err(OpenError::Idle);
         }
         if session.issued > now + SKEW_SECONDS {
             return Err(OpenError::NotYetValid);
@@ -201,9 +210,9 @@ fn decrypt<'a>(cipher: &Aes256Gcm, id: &str, purpose: Purpose, sealed: &'a mut [
 }
 
 fn encode(session: &Session, out: &mut Vec<u8>) {
-    out.push(FORMAT);
+    out.push(if session.idle.is_some() { FORMAT_IDLE } else { FORMAT });
     out.extend_from_slice(&session.id);
-    for time in [session.issued, session.expires] {
+    for time in [session.issued, session.expires].into_iter().chain(session.idle) {
         out.extend_from_slice(&u32::try_from(time).unwrap_or(u32::MAX).to_be_bytes());
     }
     for text in [session.org(), session.user(), session.email(), session.app().unwrap_or("")] {
@@ -215,10 +224,16 @@ fn encode(session: &Session, out: &mut Vec<u8>) {
 /// Strict: an unknown format, a text that is no session and bytes left over are all refused.
 fn decode(plain: &[u8]) -> Option<Session> {
     let (fixed, mut rest) = plain.split_at_checked(FIXED)?;
-    if fixed[0] != FORMAT {
-        return None;
-    }
-    let time = |at: usize| Some(u64::from(u32::from_be_bytes(fixed[at..at + 4].try_into().ok()?)));
+    let time = |bytes: &[u8]| Some(UnixSeconds::from(u32::from_be_bytes(bytes.try_into().ok()?)));
+    let idle = match fixed[0] {
+        FORMAT => None,
+        FORMAT_IDLE => {
+            let (idle, after) = rest.split_at_checked(4)?;
+            rest = after;
+            Some(time(idle)?)
+        }
+        _ => return None,
+    };
     let mut text = || {
         let (length, after) = rest.split_first()?;
         let (text, after) = after.split_at_checked(usize::from(*length))?;
@@ -231,7 +246,9 @@ fn decode(plain: &[u8]) -> Option<Session> {
     }
     let app = if app.is_empty() { None } else { Some(app) };
     let id = fixed[1..17].try_into().ok()?;
-    Session::new(Parts { id, issued: time(17)?, expires: time(21)?, org, user, email, app }).ok()
+    let (issued, expires) = (time(&fixed[17..21])?, time(&fixed[21..25])?);
+    let session = Session::new(Parts { id, issued, expires, org, user, email, app }).ok()?;
+    Some(Session { idle, ..session })
 }
 
 #[cfg(test)]

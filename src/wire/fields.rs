@@ -57,6 +57,12 @@ pub enum Name {
     ContentSecurityPolicy,
     /// Who may frame a page, in the form that `frame-ancestors` has replaced.
     FrameOptions,
+    /// What caches may do with an answer (RFC 9111 5.2).
+    CacheControl,
+    /// Until when an answer may be kept (RFC 9111 5.3).
+    Expires,
+    /// Says that an answer comes out of a cache, or tells one kind of shared caches what to do with it (RFC 9213).
+    SharedCache,
 }
 
 /// Longest name that can be special.
@@ -114,6 +120,13 @@ impl Name {
             b"www-authenticate" => Self::WwwAuthenticate,
             b"content-security-policy" => Self::ContentSecurityPolicy,
             b"x-frame-options" => Self::FrameOptions,
+            b"cache-control" => Self::CacheControl,
+            b"expires" => Self::Expires,
+            b"age"
+            | b"cdn-cache-control"
+            | b"cloudflare-cdn-cache-control"
+            | b"surrogate-control"
+            | b"x-accel-expires" => Self::SharedCache,
             b"forwarded"
             | b"x-real-ip"
             | b"x-original-url"

@@ -4,7 +4,7 @@
 use crate::harness::PATIENCE;
 use crate::harness::ask::{ask, get};
 use crate::harness::embedgate::Embedgate;
-use crate::harness::installation::{Ended, Installation, KEY, LOCAL, Serving, session};
+use crate::harness::installation::{Ended, Installation, KEY, LOCAL, Serving, idle_session, session};
 use crate::harness::issuer::App;
 use crate::harness::process::{Process, Stream};
 use anyhow::{Context as _, Result, ensure};
@@ -245,6 +245,16 @@ async fn a_token_that_would_be_refused_is_exit_code_1() -> Result<()> {
     assert!(ended.stderr.contains("expired"), "{}", ended.stderr);
     let report: Value = serde_json::from_str(&ended.stdout)?;
     assert_eq!((&report["valid"], &report["org"]), (&Value::from(false), &Value::from("acme")));
+
+    assert_eq!(report["idle"], Value::Null);
+
+    let idle = idle_session(KEY, "acme", 60)?;
+    let ended = run(&installation, &["token", "inspect", &idle]).await?;
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains("idle for too long"), "{}", ended.stderr);
+    let report: Value = serde_json::from_str(&ended.stdout)?;
+    let (idle, issued) = (report["idle"].as_u64(), report["issued"].as_u64());
+    assert_eq!(idle.zip(issued).map(|(end, begin)| end - begin), Some(60), "{report}");
 
     let forged = session(OTHER_KEY, "acme", None, 0)?;
     check_failed(&run(&installation, &["token", "inspect", &forged]).await?, 1, &["does not open", "bad tag"]);

@@ -8,6 +8,7 @@ mod framing;
 mod headers;
 mod isolation;
 mod refusals;
+mod renewal;
 mod retries;
 mod routing;
 mod sessions;

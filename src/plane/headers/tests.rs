@@ -159,8 +159,31 @@ fn to_client_framed(text: &str, framing: Framing, frames: Option<&str>) -> Strin
     let mut positions = Vec::new();
     let head = response::Head::parse(text.as_bytes(), &mut positions, LIMITS, false).unwrap();
     let mut out = Vec::new();
-    ToClient { head: &head, ours: true, frames, framing, connection: Some("close") }.write(&mut out);
+    ToClient { head: &head, ours: true, cookie: None, frames, framing, connection: Some("close") }.write(&mut out);
     String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn a_cookie_of_ours_makes_an_answer_private() {
+    for (lines, caching) in [
+        ("", &["private"][..]),
+        ("Cache-Control: no-cache\r\n", &["no-cache", "private"]),
+        ("Cache-Control: private=\"x-a\"\r\n", &["private=\"x-a\"", "private"]),
+        ("Cache-Control: no-cache\r\nCache-Control: no-store\r\n", &["no-cache", "no-store"]),
+        ("Cache-Control: Private, max-age=0\r\n", &["Private, max-age=0"]),
+        // What concerns the hop does not go on, so the client has not been told.
+        ("Connection: Cache-Control\r\nCache-Control: private\r\n", &["private"]),
+    ] {
+        let text = format!("HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nSet-Cookie: embedgate=x\r\n{lines}\r\n");
+        let mut positions = Vec::new();
+        let head = response::Head::parse(text.as_bytes(), &mut positions, LIMITS, false).unwrap();
+        let (cookie, framing) = (Some("embedgate=ours; Path=/"), Framing::Length(0));
+        let mut out = Vec::new();
+        ToClient { head: &head, ours: true, cookie, frames: None, framing, connection: None }.write(&mut out);
+        let out = String::from_utf8(out).unwrap();
+        assert_eq!(values(&out, "set-cookie"), ["a=b", "embedgate=ours; Path=/"], "{lines}");
+        assert_eq!(values(&out, "cache-control"), caching, "{lines}");
+    }
 }
 
 #[test]

@@ -7,19 +7,28 @@ fn ring() -> KeyRing {
 }
 
 fn token(user: &str) -> String {
-    let parts = Parts { id: [0; 16], issued: 0, expires: 100, org: "acme", user, email: "a@b.example", app: None };
-    ring().seal(Purpose::Session, &Session::new(parts).unwrap()).unwrap().unwrap()
+    token_until(user, None)
 }
 
-fn look(lines: &str, https: bool, app: Option<&str>) -> Result<(String, Via), NoSession> {
+fn token_until(user: &str, idle: Option<UnixSeconds>) -> String {
+    let parts = Parts { id: [0; 16], issued: 0, expires: 100, org: "acme", user, email: "a@b.example", app: None };
+    let session = Session { idle, ..Session::new(parts).unwrap() };
+    ring().seal(Purpose::Session, &session).unwrap().unwrap()
+}
+
+fn open<'a>(lines: &str, https: bool, app: Option<&'a str>) -> Result<(Session, Via<'a>), NoSession> {
     let text = format!("GET / HTTP/1.1\r\nHost: x\r\n{lines}\r\n\r\n");
     let mut positions = Vec::new();
     let head = Head::parse(text.as_bytes(), &mut positions, Limits { bytes: 9999, fields: 50 }).unwrap();
-    find(head.fields, CookieNames::new(https), app, &ring(), 10).map(|(s, via)| (s.user().to_owned(), via))
+    find(head.fields, CookieNames::new(https), app, &ring(), 10)
 }
 
-fn by_cookie(user: &str) -> (String, Via) {
-    (user.to_owned(), Via::Cookie)
+fn look<'a>(lines: &str, https: bool, app: Option<&'a str>) -> Result<(String, Via<'a>), NoSession> {
+    open(lines, https, app).map(|(session, via)| (session.user().to_owned(), via))
+}
+
+fn by_cookie(user: &str) -> (String, Via<'_>) {
+    (user.to_owned(), Via::Cookie(None))
 }
 
 #[test]
@@ -42,7 +51,7 @@ fn a_sibling_host_cannot_plant_a_session_on_https() {
 fn an_apps_own_cookie_goes_before_the_one_for_all() {
     let (all, own) = (token("all"), token("own"));
     let both = format!("Cookie: embedgate={all}; embedgate-editor={own}");
-    assert_eq!(look(&both, false, Some("editor")), Ok(by_cookie("own")));
+    assert_eq!(look(&both, false, Some("editor")), Ok(("own".into(), Via::Cookie(Some("editor")))));
     assert_eq!(look(&both, false, Some("viz")), Ok(by_cookie("all")));
     assert!(look("Cookie: embedgate-editor=bad", false, Some("editor")).is_err());
     let stale = format!("Cookie: embedgate={all}; embedgate-editor=old");
@@ -58,6 +67,24 @@ fn several_cookies_must_agree() {
     assert_eq!(two, Err(NoSession::Ambiguous));
     let many = "embedgate=x; ".repeat(9);
     assert_eq!(look(&format!("Cookie: {many}"), false, None), Err(NoSession::TooMany));
+}
+
+#[test]
+fn tokens_before_and_after_a_renewal_are_one_session() {
+    let (before, after) = (token_until("u1", Some(20)), token_until("u1", Some(30)));
+    for cookies in [format!("embedgate={before}; embedgate={after}"), format!("embedgate={after}; embedgate={before}")]
+    {
+        let (session, _) = open(&format!("Cookie: {cookies}"), false, None).unwrap();
+        assert_eq!(session.idle, Some(30), "{cookies}");
+    }
+    let other = token_until("u2", Some(20));
+    let two = look(&format!("Cookie: embedgate={before}; embedgate={other}"), false, None);
+    assert_eq!(two, Err(NoSession::Ambiguous));
+    // The one before may have ended meanwhile.
+    let ended = token_until("u1", Some(9));
+    assert_eq!(look(&format!("Cookie: embedgate={after}; embedgate={ended}"), false, None), Ok(by_cookie("u1")));
+    let idle = look(&format!("Cookie: embedgate={ended}"), false, None);
+    assert_eq!(idle, Err(NoSession::Unopened(OpenError::Idle)));
 }
 
 #[test]

@@ -31,6 +31,27 @@ fn what_is_sealed_opens_and_is_short() {
 }
 
 #[test]
+fn an_idle_end_is_sealed_too() {
+    let ring = ring(&[("k1", 1)]);
+    let session = Session { idle: Some(2_800), ..session() };
+    let token = ring.seal(Purpose::Session, &session).unwrap().unwrap();
+    assert!(token.len() < 300, "{} bytes", token.len());
+    let open = |now| ring.open(Purpose::Session, token.as_bytes(), now);
+    assert_eq!(open(2_799), Ok(session.clone()));
+    assert_eq!(open(2_800), Err(OpenError::Idle));
+    assert_eq!(open(4_600), Err(OpenError::Expired));
+    assert_eq!(ring.unseal(Purpose::Session, token.as_bytes()), Ok(session));
+}
+
+#[test]
+fn an_idle_end_never_makes_a_session_longer() {
+    let ring = ring(&[("k1", 1)]);
+    let session = Session { idle: Some(9_000), ..session() };
+    let token = ring.seal(Purpose::Session, &session).unwrap().unwrap();
+    assert_eq!(ring.open(Purpose::Session, token.as_bytes(), 4_600), Err(OpenError::Expired));
+}
+
+#[test]
 fn the_first_key_seals_and_all_open() {
     let old = ring(&[("k1", 1)]);
     let both = ring(&[("k2", 2), ("k1", 1)]);
@@ -88,6 +109,33 @@ fn plaintexts_are_read_strictly() {
     plain.push(0);
     assert_eq!(decode(&plain), None);
     plain.pop();
-    plain[0] = 2;
+    for format in [0, 2, 3] {
+        plain[0] = format;
+        assert_eq!(decode(&plain), None, "format {format}");
+    }
+}
+
+#[test]
+fn the_first_format_is_as_it_was() {
+    let mut plain = Vec::new();
+    encode(&session(), &mut plain);
+    let mut expected = vec![1];
+    expected.extend([9; 16]);
+    expected.extend([0, 0, 0x03, 0xe8, 0, 0, 0x11, 0xf8]);
+    expected.push(16);
+    expected.extend(b"acme-corporation");
+    assert_eq!(plain[..expected.len()], expected);
+}
+
+#[test]
+fn the_second_format_is_read_strictly() {
+    let session = Session { idle: Some(2_800), ..session() };
+    let mut plain = Vec::new();
+    encode(&session, &mut plain);
+    assert_eq!(decode(&plain), Some(session));
+    for cut in 0..plain.len() {
+        assert_eq!(decode(&plain[..cut]), None, "cut {cut}");
+    }
+    plain[0] = 1;
     assert_eq!(decode(&plain), None);
 }

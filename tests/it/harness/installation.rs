@@ -210,12 +210,26 @@ impl Serving {
 
 /// A session of a user of `org`, for one app or for all, that was issued so many seconds ago and lives for an hour.
 pub(crate) fn session(key: &str, org: &str, app: Option<&str>, age: u64) -> Result<String> {
+    seal(key, &begun(org, app, age)?)
+}
+
+/// A session for all apps that was issued two minutes ago and was to be renewed within so many seconds.
+pub(crate) fn idle_session(key: &str, org: &str, idle: u64) -> Result<String> {
+    let mut session = begun(org, None, 120)?;
+    session.idle = Some(session.issued + idle);
+    seal(key, &session)
+}
+
+fn begun(org: &str, app: Option<&str>, age: u64) -> Result<Session> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let issued = now.saturating_sub(age);
     let mut id = [0; 16];
     getrandom::fill(&mut id)?;
     let (user, email) = ("u-ann", "ann@example.com");
-    let session = Session::new(Parts { id, issued, expires: issued + 3600, org, user, email, app })?;
+    Ok(Session::new(Parts { id, issued, expires: issued + 3600, org, user, email, app })?)
+}
+
+fn seal(key: &str, session: &Session) -> Result<String> {
     let ring = KeyRing::new([("k1".to_owned(), parse_key(key)?)]);
-    ring.seal(Purpose::Session, &session)?.context("a ring without a key")
+    ring.seal(Purpose::Session, session)?.context("a ring without a key")
 }

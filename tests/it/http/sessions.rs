@@ -98,7 +98,7 @@ async fn a_cookie_for_https_does_not_count_on_http_and_the_other_way_round() -> 
 }
 
 /// Opens a session link on a host.
-async fn open_link(gateway: &Gateway, host: &str, query: &str) -> Result<Message> {
+pub(super) async fn open_link(gateway: &Gateway, host: &str, query: &str) -> Result<Message> {
     let mut client = gateway.connect().await?;
     client.send(format!("GET /.embedgate/session?{query} HTTP/1.1\r\nHost: {host}\r\n\r\n")).await?;
     client.answer().await
@@ -136,7 +136,7 @@ async fn a_link_sets_the_cookie_and_leads_to_a_clean_address() -> Result<()> {
 
 #[tokio::test]
 async fn a_cookie_ends_with_its_session() -> Result<()> {
-    let site = Site::open().await?;
+    let site = Site::with(&[("session.idle_timeout", "3h")]).await?;
     let token = site.gateway.token("acme", "ann", "ann@acme.example", None, 10_000)?;
     site.gateway.clock.turn(4_000);
     let answer = open_link(&site.gateway, HOST, &format!("token={token}")).await?;
