@@ -1,7 +1,9 @@
-//! Sessions: sealed tokens that name an organisation and a user, where requests carry them, and the keys that open them.
+//! Sessions: sealed tokens that name an organisation and a user, where requests carry them, the keys that open them,
+//! and the JWTs that start them.
 
 pub mod carrier;
 pub mod firefly;
+pub mod jwt;
 pub mod keys;
 pub mod seal;
 
