@@ -16,7 +16,7 @@ pub use env::Env;
 pub use ipnet::IpNet;
 pub use mistake::{Mistake, Mistakes};
 
-use crate::model::url::{AllowedHosts, BaseUrl};
+use crate::model::url::{AllowedHosts, BaseUrl, Endpoint};
 use crate::secret::Secret;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -172,10 +172,16 @@ pub struct Jwt {
     pub issuer: String,
     /// The `aud` that is demanded, compared letter by letter.
     pub audience: String,
-    /// Where the signer's public keys are: an http(s) URL.
-    pub jwks_url: String,
+    /// Where the signer's public keys are, as a JWK set (RFC 7517 5).
+    pub jwks_url: Endpoint,
     /// Signatures that are accepted, each out of [`JWT_ALGORITHMS`]; at least one.
     pub algorithms: Vec<String>,
+    /// How old the keys may become before they are fetched again.
+    pub refresh_interval: Duration,
+    /// Least time between two fetches because of a key id that is not known.
+    pub unknown_kid_interval: Duration,
+    /// Whether a JWT has to have an id (`jti`), so that it can be used once only.
+    pub single_use: bool,
 }
 
 /// The signatures a JWT may have (RFC 7518 3.1, RFC 8037 3.1). All are asymmetric: `none` proves nothing, and with `HS*`

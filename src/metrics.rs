@@ -82,6 +82,10 @@ pub struct Metrics {
     pub mints_refused: Counter,
     /// Mints for which the issuer could not be reached.
     pub mints_unreachable: Counter,
+    /// Seconds since the front end's keys were fetched.
+    pub jwks_age: Gauge,
+    /// Fetches of the front end's keys that came to nothing.
+    pub jwks_failures: Counter,
     /// Seconds since the directory was known to be current.
     pub directory_age: Gauge,
     /// Organisations in the directory.
@@ -136,6 +140,8 @@ impl Metrics {
             mints: labelled("embedgate_token_mints_total", "result", "ok"),
             mints_refused: labelled("embedgate_token_mints_total", "result", "refused"),
             mints_unreachable: labelled("embedgate_token_mints_total", "result", "unreachable"),
+            jwks_age: gauge("embedgate_jwks_age_seconds"),
+            jwks_failures: counter("embedgate_jwks_failures_total"),
             directory_age: gauge("embedgate_directory_age_seconds"),
             directory_orgs: gauge("embedgate_directory_organisations"),
             directory_bars: gauge("embedgate_directory_revocations"),
@@ -205,6 +211,7 @@ fn describe(recorder: &PrometheusRecorder) {
         ("embedgate_streams_revoked_total", "Requests, streams and WebSockets ended because access was taken away."),
         ("embedgate_directory_revocations", "Revocations and bans in force."),
         ("embedgate_connections_active", "Open connections of clients."),
+        ("embedgate_jwks_age_seconds", "Seconds since the keys of the front end's JWTs were fetched."),
         ("embedgate_directory_age_seconds", "Seconds since the directory was known to be current."),
         ("embedgate_directory_organisations", "Organisations in the directory."),
         ("embedgate_directory_unusable_rows", "Rows of the directory that cannot be used; the log names them."),
@@ -218,6 +225,7 @@ fn describe(recorder: &PrometheusRecorder) {
         ("embedgate_upstream_connections_total", "Connections to upstreams, opened or failed."),
         ("embedgate_retries_total", "Requests sent again on a fresh connection or with a fresh token."),
         ("embedgate_token_mints_total", "Calls to token issuers by result."),
+        ("embedgate_jwks_failures_total", "Fetches of the keys of the front end's JWTs that came to nothing."),
         ("embedgate_directory_loads_total", "Loads of the directory, taken over or refused."),
         ("embedgate_log_lines_dropped_total", "Log writes lost because their reader was too slow."),
         ("embedgate_panics_total", "Panics; each ended one connection."),

@@ -1,8 +1,10 @@
-//! Sessions: sealed tokens that name an organisation and a user, where requests carry them, and the keys that open them.
+//! Sessions: sealed tokens that name an organisation and a user, where requests carry them, the keys that open them,
+//! and the JWTs that start them.
 
 pub mod carrier;
 pub mod firefly;
 pub mod idle;
+pub mod jwt;
 pub mod keys;
 pub mod seal;
 

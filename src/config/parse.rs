@@ -10,7 +10,7 @@ use super::{
     Tls, Upstreams, env, tree,
 };
 use crate::model::ids::is_valid_id;
-use crate::model::url::{AllowedHosts, BaseUrl, is_host, is_loopback_name};
+use crate::model::url::{AllowedHosts, BaseUrl, Endpoint, is_host, is_loopback_name};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -53,7 +53,8 @@ pub(super) mod keys {
     ];
     pub(crate) const SESSION: &[&str] = &["keys", "ttl", "idle_timeout", "jwt"];
     pub(crate) const SESSION_KEY: &[&str] = &["id", "file", "env"];
-    pub(crate) const JWT: &[&str] = &["issuer", "audience", "jwks_url", "algorithms"];
+    pub(crate) const JWT: &[&str] =
+        &["issuer", "audience", "jwks_url", "algorithms", "refresh_interval", "unknown_kid_interval", "single_use"];
     pub(crate) const EMBEDDING: &[&str] = &["frontend_origins"];
     pub(crate) const ROUTING: &[&str] = &["base_domain", "public_hosts"];
     pub(crate) const UPSTREAMS: &[&str] = &[
@@ -263,8 +264,13 @@ fn jwt(section: &Section<'_>, allowed: &AllowedHosts) -> Jwt {
     Jwt {
         issuer: text("issuer", "write the iss that the front end puts into its JWTs"),
         audience: text("audience", "write the aud that the front end puts into its JWTs"),
-        jwks_url: jwks_url.and_then(|item| self::jwks_url(&item, allowed)).unwrap_or_default(),
+        jwks_url: jwks_url
+            .and_then(|item| self::jwks_url(&item, allowed))
+            .unwrap_or_else(|| BaseUrl::localhost(80).into()),
         algorithms: algorithms.unwrap_or_else(|| ["EdDSA", "ES256", "RS256"].map(str::to_owned).to_vec()),
+        refresh_interval: section.seconds("refresh_interval", 5 * 60),
+        unknown_kid_interval: section.seconds("unknown_kid_interval", 30),
+        single_use: section.or("single_use", false, Item::boolean),
     }
 }
 
@@ -277,19 +283,14 @@ fn algorithm(item: &Item<'_>) -> Option<String> {
     item.one_of(&JWT_ALGORITHMS.map(|name| (name, name))).map(str::to_owned)
 }
 
-/// A URL with a path. Whoever can change the answer can sign sessions, hence no plain http through a network.
-fn jwks_url(item: &Item<'_>, allowed: &AllowedHosts) -> Option<String> {
-    let text = item.text()?;
-    let path_from = text.find("://").and_then(|at| text[at + 3..].find('/').map(|slash| at + 3 + slash));
-    let base = BaseUrl::parse(&text[..path_from.unwrap_or(text.len())]).map_err(|e| item.wrong(e.to_string())).ok()?;
-    if !text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
-        item.wrong("must not hold spaces, '#' or letters beyond ASCII");
-        return None;
-    }
+/// Whoever can change the answer can sign sessions, hence no plain http through a network.
+fn jwks_url(item: &Item<'_>, allowed: &AllowedHosts) -> Option<Endpoint> {
+    let endpoint = item.parsed(Endpoint::parse)?;
+    let base = endpoint.base();
     if base.scheme().as_str() == "http" && !base.is_loopback() && !allowed.private {
         item.wrong("plain http lets anybody on the way sign sessions; use https, or a loopback address for local work");
     }
-    Some(text.to_owned())
+    Some(endpoint)
 }
 
 fn routing(section: &Section<'_>) -> Routing {

@@ -399,8 +399,9 @@ fn levels_and_jwks_urls() {
         assert_eq!(mistakes(&format!("log.level = '{level}'"), &[]).len(), 1, "{level}");
     }
     let jwt = |url: &str| format!("session.jwt = {{ issuer = 'i', audience = 'a', jwks_url = '{url}' }}");
-    for url in ["https://a.b/jwks?x=1", "https://a.b", "http://127.0.0.1:3000/jwks"] {
-        assert_eq!(accepted(&jwt(url)).session.jwt.map(|jwt| jwt.jwks_url).as_deref(), Some(url));
+    for url in ["https://a.b/jwks?x=1", "https://a.b/", "http://127.0.0.1:3000/jwks"] {
+        assert_eq!(accepted(&jwt(url)).session.jwt.unwrap().jwks_url.to_string(), url);
+        assert_eq!(accepted(&jwt(url.trim_end_matches('/'))).session.jwt.unwrap().jwks_url.to_string(), url);
     }
     for url in
         ["a.b/jwks", "ftp://a.b/", "https://", "https://a b/", "https://a.b/#x", "https://u:p@a.b/", "http://a.b/"]
@@ -408,6 +409,18 @@ fn levels_and_jwks_urls() {
         assert_eq!(mistakes(&jwt(url), &[]).len(), 1, "{url}");
     }
     accepted(&format!("upstreams.allow_private_addresses = true\n{}", jwt("http://jwks:8000/")));
+}
+
+#[test]
+fn the_pace_of_key_fetches_and_single_use_have_defaults() {
+    let read = |more: &str| {
+        let jwt =
+            accepted(&format!("session.jwt = {{ issuer = 'i', audience = 'a', jwks_url = 'https://a.b'{more} }}"));
+        let jwt = jwt.session.jwt.unwrap();
+        (jwt.refresh_interval.as_secs(), jwt.unknown_kid_interval.as_secs(), jwt.single_use)
+    };
+    assert_eq!(read(""), (300, 30, false));
+    assert_eq!(read(", refresh_interval = '1h', unknown_kid_interval = '5s', single_use = true"), (3600, 5, true));
 }
 
 #[test]

@@ -147,11 +147,8 @@ impl Keeper {
         let _turn = turns.acquire().await;
         let _permit = self.shared.permits.acquire().await;
         let limit = self.shared.settings.timeout;
-        let call = oauth::client_credentials(&self.shared.dialer, &self.issuer, client_id, client_secret);
-        let minted = timeout(limit, call).await.unwrap_or_else(|_| {
-            let cause = format!("{} did not answer within {limit:?}", self.issuer);
-            Err(MintError::Unavailable { cause, retry_after: None })
-        })?;
+        let call = oauth::client_credentials(&self.shared.dialer, &self.issuer, client_id, client_secret, limit);
+        let minted = call.await?;
         let now = self.shared.clock.now();
         let life = minted.expires_in.as_secs();
         if let Some(cell) = self.cell.upgrade() {

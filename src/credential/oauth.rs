@@ -3,16 +3,14 @@
 use super::MintError;
 use crate::model::url::BaseUrl;
 use crate::net::dial::Dialer;
+use crate::net::http::{self as client, CallError, Limits};
 use crate::secret::Secret;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use http_body_util::Full;
 use std::time::Duration;
 
 /// A token fresh from its issuer.
@@ -30,10 +28,9 @@ const MAX_ANSWER: usize = 64 * 1024;
 const DEFAULT_LIFE_SECONDS: u64 = 3600;
 /// Longer lives are cut to this, so that a mistaken number does not keep a token for ever.
 const MAX_LIFE_SECONDS: u64 = 24 * 3600;
-const USER_AGENT_VALUE: &str = concat!("embedgate/", env!("CARGO_PKG_VERSION"));
 
 /// Asks the workspace at `issuer` for a token: `POST /oidc/v1/token`, credentials by HTTP Basic, scope `all-apis`.
-/// Redirects are not followed.
+/// Redirects are not followed, and after `limit` nothing is waited for.
 ///
 /// # Errors
 /// [`MintError`]; its text holds neither the secret nor a token.
@@ -42,26 +39,24 @@ pub async fn client_credentials(
     issuer: &BaseUrl,
     client_id: &str,
     client_secret: &Secret,
+    limit: Duration,
 ) -> Result<Minted, MintError> {
     let basic = STANDARD.encode(format!("{client_id}:{}", client_secret.expose()));
     let request = Request::post("/oidc/v1/token")
-        .header(HOST, issuer.authority())
         .header(AUTHORIZATION, format!("Basic {basic}"))
         .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
         .header(ACCEPT, "application/json")
-        .header(USER_AGENT, USER_AGENT_VALUE)
         .body(Full::new(Bytes::from_static(b"grant_type=client_credentials&scope=all-apis")))
         .map_err(|error| MintError::Refused(format!("the client id cannot be sent: {error}")))?;
-    let response = send(dialer, issuer, request).await?;
-    let (status, retry_after) = (response.status(), retry_after(&response));
-    let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-    let body = body.map_err(|error| unavailable(format!("{issuer}: {error}")))?.to_bytes();
+    let limits = Limits { time: limit, answer: MAX_ANSWER };
+    let response = client::call(dialer, issuer, request, limits).await?;
+    let (status, body) = (response.status(), response.body());
     if status == StatusCode::OK {
-        return parse(&body).ok_or_else(|| unavailable(format!("{issuer} answered 200 without a token")));
+        return parse(body).ok_or_else(|| unavailable(format!("{issuer} answered 200 without a token")));
     }
-    let said = format!("{issuer} answered {}{}", status.as_u16(), reason(&body));
+    let said = format!("{issuer} answered {}{}", status.as_u16(), reason(body));
     match status.as_u16() {
-        429 | 500.. => Err(MintError::Unavailable { cause: said, retry_after }),
+        429 | 500.. => Err(MintError::Unavailable { cause: said, retry_after: retry_after(&response) }),
         _ => Err(MintError::Refused(said)),
     }
 }
@@ -70,17 +65,10 @@ fn unavailable(cause: String) -> MintError {
     MintError::Unavailable { cause, retry_after: None }
 }
 
-async fn send(
-    dialer: &Dialer,
-    issuer: &BaseUrl,
-    request: Request<Full<Bytes>>,
-) -> Result<Response<Incoming>, MintError> {
-    let io = dialer.dial(issuer).await.map_err(|error| unavailable(error.to_string()))?;
-    let failed = |error: hyper::Error| unavailable(format!("{issuer}: {error}"));
-    let (mut sender, connection) = http1::handshake(TokioIo::new(io)).await.map_err(failed)?;
-    // The connection ends with the answer; an error shows in the answer as well.
-    tokio::spawn(connection);
-    sender.send_request(request).await.map_err(failed)
+impl From<CallError> for MintError {
+    fn from(error: CallError) -> Self {
+        unavailable(error.to_string())
+    }
 }
 
 fn retry_after<B>(response: &Response<B>) -> Option<Duration> {

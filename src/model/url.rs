@@ -1,5 +1,6 @@
 //! Base URLs of upstreams, and the policy of which hosts the gateway may talk to.
 
+use http::uri::PathAndQuery;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -58,6 +59,9 @@ pub enum InvalidUrl {
     /// More than scheme, host and port.
     #[error("{0:?} has a path, query or fragment; only scheme, host and port belong here")]
     Path(String),
+    /// A path or query that cannot stand in a request line.
+    #[error("must not hold spaces, '#' or letters beyond ASCII")]
+    Target,
     /// A host that is no DNS name and no IP address.
     #[error("{0:?} is not a host name")]
     Host(String),
@@ -142,6 +146,55 @@ impl BaseUrl {
 }
 
 /// The origin as browsers write it (RFC 6454 6.2).
+/// A page of a host: its origin, and what is asked for there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    base: BaseUrl,
+    target: PathAndQuery,
+}
+
+impl Endpoint {
+    /// Parses `scheme://host[:port][/path][?query]`.
+    ///
+    /// # Errors
+    /// [`InvalidUrl`] says which part is wrong.
+    pub fn parse(text: &str) -> Result<Self, InvalidUrl> {
+        let path = text.find("://").and_then(|at| text[at + 3..].find('/').map(|slash| at + 3 + slash));
+        let (base, target) = text.split_at(path.unwrap_or(text.len()));
+        let base = BaseUrl::parse(base)?;
+        let is_plain = target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
+        match target.parse() {
+            Ok(target) if is_plain => Ok(Self { base, target }),
+            _ if target.is_empty() => Ok(base.into()),
+            _ => Err(InvalidUrl::Target),
+        }
+    }
+
+    /// Its origin.
+    #[must_use]
+    pub fn base(&self) -> &BaseUrl {
+        &self.base
+    }
+
+    /// Path and query, as they stand in a request line.
+    #[must_use]
+    pub fn target(&self) -> &PathAndQuery {
+        &self.target
+    }
+}
+
+impl From<BaseUrl> for Endpoint {
+    fn from(base: BaseUrl) -> Self {
+        Self { base, target: PathAndQuery::from_static("/") }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.base, self.target)
+    }
+}
+
 impl fmt::Display for BaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://{}", self.scheme.as_str(), self.authority)

@@ -1,4 +1,4 @@
-//! TLS settings. One crypto provider, aws-lc-rs: the fastest of rustls's, and the one the JWT check will share.
+//! TLS settings. One crypto provider, aws-lc-rs: the fastest of rustls's, and the one the JWT check shares.
 
 use arc_swap::ArcSwap;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};

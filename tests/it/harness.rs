@@ -14,6 +14,7 @@ pub(crate) mod issuer;
 pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod raw;
+pub(crate) mod signer;
 
 use anyhow::Result;
 use std::time::Duration;

@@ -45,8 +45,20 @@ const LAYERS: [Layer; 18] = [
     Layer { name: "log", may_use: &["config::LogFormat"], why: "the form of lines is configured" },
     Layer {
         name: "session",
-        may_use: &["clock", "secret", "config", "model::access", "model::ids", "vault", "wire"],
-        why: "keys are named in the configuration, tokens are found in fields; it knows no directory and no credential",
+        may_use: &[
+            "clock",
+            "secret",
+            "config",
+            "metrics",
+            "model::access",
+            "model::ids",
+            "model::url",
+            "net::dial",
+            "net::http",
+            "vault",
+            "wire",
+        ],
+        why: "keys are configured or fetched, tokens are found in fields; it knows no directory and no credential",
     },
     Layer {
         name: "directory",

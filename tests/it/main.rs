@@ -9,6 +9,7 @@ mod directory;
 mod docker;
 mod harness;
 mod http;
+mod jwt;
 mod layers;
 mod postgres;
 mod secrets;

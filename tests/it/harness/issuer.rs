@@ -235,7 +235,8 @@ impl Desk {
     }
 }
 
-fn answer(status: u16, fields: &[(&str, &str)], body: &str) -> Response<Full<Bytes>> {
+/// An answer as a script has it.
+pub(super) fn answer(status: u16, fields: &[(&str, &str)], body: &str) -> Response<Full<Bytes>> {
     let mut response = Response::builder().status(status);
     for (name, value) in fields {
         response = response.header(*name, *value);
@@ -244,7 +245,7 @@ fn answer(status: u16, fields: &[(&str, &str)], body: &str) -> Response<Full<Byt
 }
 
 /// Serves HTTP/1.1 on a free loopback port for as long as the set of its tasks lives.
-async fn serve<A, F>(answer: A) -> Result<(SocketAddr, JoinSet<()>)>
+pub(super) async fn serve<A, F>(answer: A) -> Result<(SocketAddr, JoinSet<()>)>
 where
     A: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = io::Result<Response<Full<Bytes>>>> + Send + 'static,
@@ -267,6 +268,6 @@ where
 }
 
 /// Locks; a panic elsewhere leaves lists whole.
-fn lock<T>(list: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(list: &Mutex<T>) -> MutexGuard<'_, T> {
     list.lock().unwrap_or_else(PoisonError::into_inner)
 }
