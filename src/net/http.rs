@@ -1,6 +1,6 @@
-//! A client for the few HTTP calls that the gateway makes for itself: to issuers of tokens and of keys. One request on a
-//! connection of its own, everything about the answer bounded, redirects never followed. Requests of clients never come
-//! this way.
+//! A client for the few HTTP calls that the gateway makes for itself: to issuers of tokens and of keys. One request on
+//! a connection of its own, everything about the answer bounded, redirects never followed. Requests of clients never
+//! come this way.
 
 use super::dial::{DialError, Dialer};
 use crate::model::url::BaseUrl;

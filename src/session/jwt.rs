@@ -1,8 +1,8 @@
 //! The JWTs (RFC 7519) with which a front end vouches for its users: whether one is good, and what it says.
 //!
 //! What is accepted never depends on the token alone (RFC 8725 3.1): the algorithm has to be in the configured list and
-//! fit the key, and the key comes from the configured address. Keys that a token brings along or points to (`jwk`, `jku`,
-//! `x5c`, `x5u`) are not looked at.
+//! fit the key, and the key comes from the configured address. Keys that a token brings along or points to (`jwk`,
+//! `jku`, `x5c`, `x5u`) are not looked at.
 
 mod claims;
 mod jwks;
@@ -197,7 +197,7 @@ fn object(part: &str) -> Result<Map<String, Value>, JwtError> {
     serde_json::from_slice(&json).map_err(|_| JwtError::Malformed)
 }
 
-/// An algorithm of [`JWT_ALGORITHMS`](crate::config::JWT_ALGORITHMS) by its name. There is no name for `none` nor for HMAC.
+/// An algorithm of [`JWT_ALGORITHMS`](crate::config::JWT_ALGORITHMS) by its name. `none` and HMAC have no name here.
 fn algorithm(name: &str) -> Option<Algorithm> {
     Some(match name {
         "EdDSA" => Algorithm::EdDSA,

@@ -66,7 +66,7 @@ fn check_times(claims: &Map<String, Value>, now: UnixSeconds) -> Result<(UnixSec
     Ok((expires, issued))
 }
 
-/// A number of seconds, which may have a fraction (RFC 7519 2). One of the wrong type is an error and not a missing one.
+/// A number of seconds, which may have a fraction (RFC 7519 2). The wrong type is an error, not a lack.
 fn time(claims: &Map<String, Value>, name: &'static str) -> Result<Option<UnixSeconds>, JwtError> {
     let Some(value) = claims.get(name) else { return Ok(None) };
     let fraction = || Duration::try_from_secs_f64(value.as_f64()?).ok().map(|time| time.as_secs());

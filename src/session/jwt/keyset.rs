@@ -40,7 +40,7 @@ pub(super) enum BadKeySet {
 }
 
 impl KeySet {
-    /// Reads a set. What cannot be used is passed over (RFC 7517 5): other kinds of keys, keys for other ends, weak ones.
+    /// Reads a set. What cannot be used is passed over (RFC 7517 5): other kinds of keys, other uses, weak keys.
     pub(super) fn parse(json: &[u8], accepted: &[Algorithm]) -> Result<Self, BadKeySet> {
         let set: Value = serde_json::from_slice(json).map_err(|_| BadKeySet::Malformed)?;
         let keys = set.get("keys").and_then(Value::as_array).ok_or(BadKeySet::Malformed)?;
