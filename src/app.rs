@@ -5,6 +5,7 @@ use crate::clock::Clock;
 use crate::config::{Config, DirectorySource, Env};
 use crate::credential::{Minter, Settings as MinterSettings};
 use crate::directory::Directory;
+use crate::directory::once::Once;
 use crate::directory::postgres::Writer;
 use crate::directory::revoke::Revoker;
 use crate::directory::sync::{self, Source};
@@ -12,8 +13,10 @@ use crate::log::Sink;
 use crate::metrics::Metrics;
 use crate::net::dial::Dialer;
 use crate::net::tls::{self, ServerTls, TlsError};
+use crate::plane::start::Starter;
 use crate::plane::{Firefly, Plane, Settings, listener};
 use crate::session::firefly::Opener;
+use crate::session::jwt::Verifier;
 use crate::session::keys::{self, KeyLoadCause, KeyLoadError, Keys};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::net::{SocketAddr, TcpListener};
@@ -172,9 +175,11 @@ fn build(
         Some(files) => Some(ServerTls::load(&files.cert, &files.key)?),
         None => None,
     };
+    let writer = writer(config, env);
     Ok(Plane {
         settings: Settings::new(config, max_connections(config.limits.max_connections)),
-        revoker: Revoker::new(Arc::clone(directory), writer(config, env), control.clone()),
+        starter: starter(config, writer.as_ref(), metrics, clock, control)?,
+        revoker: Revoker::new(Arc::clone(directory), writer, control.clone()),
         directory: Arc::clone(directory),
         keys,
         minter,
@@ -188,6 +193,23 @@ fn build(
         leaving: AtomicBool::new(false),
         connections: AtomicUsize::new(0),
     })
+}
+
+/// What starts sessions, if front ends may. The keys' address is the operator's own word, so it may be private.
+fn starter(
+    config: &Config,
+    writer: Option<&Arc<Writer>>,
+    metrics: &Arc<Metrics>,
+    clock: &Clock,
+    control: &Handle,
+) -> Result<Option<Starter>, StartError> {
+    let Some(jwt) = &config.session.jwt else { return Ok(None) };
+    let client_tls = tls::client_config(config.upstreams.ca_file.as_deref())?;
+    let dialer = Dialer::new(client_tls, true, config.upstreams.connect_timeout);
+    let verifier = Verifier::new(jwt, dialer, clock.clone(), Arc::clone(metrics));
+    verifier.spawn(control);
+    let once = jwt.single_use.then(|| Once::new(clock.clone(), writer.cloned(), control.clone()));
+    Ok(Some(Starter { verifier, once, ttl: config.session.ttl }))
 }
 
 /// What writes to the database of the directory, if there is one.

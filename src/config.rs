@@ -182,6 +182,8 @@ pub struct Jwt {
     pub unknown_kid_interval: Duration,
     /// Whether a JWT has to have an id (`jti`), so that it can be used once only.
     pub single_use: bool,
+    /// The longest time from a JWT's `iat` to its `exp`.
+    pub max_lifetime: Duration,
 }
 
 /// The signatures a JWT may have (RFC 7518 3.1, RFC 8037 3.1). All are asymmetric: `none` proves nothing, and with `HS*`

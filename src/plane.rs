@@ -4,6 +4,7 @@
 mod account;
 mod client;
 mod cookie;
+mod cors;
 pub mod decide;
 mod exchange;
 mod forward;
@@ -18,6 +19,7 @@ mod request;
 mod respond;
 pub mod route;
 mod standing;
+pub mod start;
 mod streams;
 mod timer;
 mod tunnel;
@@ -39,6 +41,7 @@ use crate::session::keys::Keys;
 use crate::wire::request::Limits;
 use guard::Guard;
 use route::Hosts;
+use start::Starter;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -155,6 +158,8 @@ pub struct Plane {
     pub directory: Arc<Directory>,
     /// The keys that open sessions.
     pub keys: Arc<Keys>,
+    /// Starts sessions for front ends, when they may.
+    pub starter: Option<Starter>,
     /// Ends sessions.
     pub revoker: Revoker,
     /// Gets tokens.

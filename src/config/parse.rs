@@ -53,8 +53,16 @@ pub(super) mod keys {
     ];
     pub(crate) const SESSION: &[&str] = &["keys", "ttl", "idle_timeout", "jwt"];
     pub(crate) const SESSION_KEY: &[&str] = &["id", "file", "env"];
-    pub(crate) const JWT: &[&str] =
-        &["issuer", "audience", "jwks_url", "algorithms", "refresh_interval", "unknown_kid_interval", "single_use"];
+    pub(crate) const JWT: &[&str] = &[
+        "issuer",
+        "audience",
+        "jwks_url",
+        "algorithms",
+        "refresh_interval",
+        "unknown_kid_interval",
+        "single_use",
+        "max_lifetime",
+    ];
     pub(crate) const EMBEDDING: &[&str] = &["frontend_origins"];
     pub(crate) const ROUTING: &[&str] = &["base_domain", "public_hosts"];
     pub(crate) const UPSTREAMS: &[&str] = &[
@@ -271,6 +279,7 @@ fn jwt(section: &Section<'_>, allowed: &AllowedHosts) -> Jwt {
         refresh_interval: section.seconds("refresh_interval", 5 * 60),
         unknown_kid_interval: section.seconds("unknown_kid_interval", 30),
         single_use: section.or("single_use", false, Item::boolean),
+        max_lifetime: section.seconds("max_lifetime", 60 * 60),
     }
 }
 

@@ -40,8 +40,8 @@ pub enum Class {
     IssuerRefused,
     /// The token issuer cannot be reached.
     IssuerUnreachable,
-    /// A session could not be ended on the whole fleet.
-    NotEnded,
+    /// Something that has to be recorded for the whole fleet could not be.
+    NotRecorded,
     /// The directory has not been loaded yet.
     NotReady,
     /// No cluster of the upstream is running.
@@ -107,7 +107,7 @@ impl Class {
         Self::CredentialRefused,
         Self::IssuerRefused,
         Self::IssuerUnreachable,
-        Self::NotEnded,
+        Self::NotRecorded,
         Self::NotReady,
         Self::NoRunningCluster,
         Self::Overloaded,
@@ -273,12 +273,12 @@ impl Class {
                 "Sign-in at the app failed",
                 "The service that issues credentials cannot be reached. Try again in a moment.",
             ),
-            Self::NotEnded => face(
+            Self::NotRecorded => face(
                 503,
-                "not_ended",
+                "not_recorded",
                 "proxy_internal_error",
-                "Not signed out everywhere",
-                "The session could not be ended everywhere at the moment. Try again in a moment.",
+                "Try again",
+                "What you asked for could not be recorded everywhere at the moment. Try again in a moment.",
             ),
             Self::NotReady => face(
                 503,

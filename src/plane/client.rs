@@ -4,9 +4,11 @@ use super::outbox::{KEEP, Outbox};
 use super::streams::Registration;
 use super::timer::Timer;
 use super::worker::{HEAD_READ, Worker};
+use crate::model::reject::{Class, Reject};
 use crate::net::io::Io;
+use crate::wire::body::{Decoder, Piece};
 use crate::wire::fields::Position;
-use crate::wire::request::{HeadEnd, HeadError};
+use crate::wire::request::{Head, HeadEnd, HeadError};
 use std::future::poll_fn;
 use std::io;
 use std::net::IpAddr;
@@ -159,6 +161,47 @@ impl Client {
         Poll::Ready(Err(if head.is_empty() { NoHead::Quiet } else { NoHead::Slow }))
     }
 
+    /// Reads the body of a request that is for the gateway itself, whole.
+    pub(super) async fn read_body(
+        &mut self,
+        worker: &Worker,
+        head: &Head<'_>,
+        limit: usize,
+    ) -> Result<Vec<u8>, Reject> {
+        let deadline = Instant::now() + worker.plane.settings.header_timeout;
+        if head.expects_continue {
+            self.outbox.buffer().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+            let gone = |_| Reject::new(Class::ClientTimeout, "the client does not take the go-ahead");
+            self.flush(worker.plane.settings.header_timeout).await.map_err(gone)?;
+        }
+        let (mut decoder, mut body) = (Decoder::new(head.framing), Vec::new());
+        while !decoder.is_done() {
+            if self.unread.is_empty() {
+                poll_fn(|cx| self.poll_more(cx, worker, deadline)).await?;
+            }
+            let bytes = std::mem::take(&mut self.unread);
+            let used = take_body(&mut decoder, &bytes, &mut body, limit)?;
+            self.unread.extend_from_slice(&bytes[used..]);
+        }
+        Ok(body)
+    }
+
+    /// Reads something into `unread`, until the deadline.
+    fn poll_more(&mut self, cx: &mut Context<'_>, worker: &Worker, deadline: Instant) -> Poll<Result<(), Reject>> {
+        let mut scratch = worker.scratch.borrow_mut();
+        match self.io.poll_read_into(cx, &mut scratch[..HEAD_READ]) {
+            Poll::Ready(Ok(n)) if n > 0 => {
+                self.unread.extend_from_slice(&scratch[..n]);
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(_) => Poll::Ready(Err(Reject::new(Class::Malformed, "the body broke off"))),
+            Poll::Pending => {
+                ready!(self.timer.poll(cx, deadline));
+                Poll::Ready(Err(Reject::new(Class::ClientTimeout, "the body did not come in time")))
+            }
+        }
+    }
+
     /// Whether the client has gone away while its request is being served. Bytes of a next request are kept.
     pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<()> {
         while self.unread.is_empty() {
@@ -200,6 +243,24 @@ impl Client {
             }
         })
         .await;
+    }
+}
+
+/// Takes what of `bytes` is body into `body`; says how many bytes that took.
+fn take_body(decoder: &mut Decoder, bytes: &[u8], body: &mut Vec<u8>, limit: usize) -> Result<usize, Reject> {
+    let mut used = 0;
+    loop {
+        match decoder.next(&bytes[used..]).map_err(|error| Reject::new(Class::Malformed, error.0))? {
+            Piece::More => return Ok(bytes.len()),
+            Piece::End(n) => return Ok(used + n),
+            Piece::Data(range) => {
+                body.extend_from_slice(&bytes[used..][range.clone()]);
+                used += range.end;
+                if body.len() > limit {
+                    return Err(Reject::new(Class::BodyTooLarge, "the body is larger than is read here"));
+                }
+            }
+        }
     }
 }
 

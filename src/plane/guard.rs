@@ -39,11 +39,17 @@ impl Guard {
             .is_some_and(|authority| self.is_own(authority, head.authority.as_bytes()));
         if own {
             Origin::Own
-        } else if self.frontends.iter().any(|frontend| frontend.as_bytes() == origin) {
+        } else if self.is_frontend(origin) {
             Origin::Frontend
         } else {
             Origin::Foreign
         }
+    }
+
+    /// Whether an `Origin` is a front end's, letter by letter.
+    #[must_use]
+    pub fn is_frontend(&self, origin: &[u8]) -> bool {
+        self.frontends.iter().any(|frontend| frontend.as_bytes() == origin)
     }
 
     /// Browsers leave the scheme's own port out of both; other clients may write it.

@@ -1,6 +1,7 @@
 //! The gateway's own endpoints on every data host, below `/.embedgate/`.
 
 use super::cookie;
+use super::cors;
 use super::guard::is_navigation;
 use super::respond::Answer;
 use super::route::{Hosts, Target, locate};
@@ -61,7 +62,7 @@ fn start_session(worker: &Worker, head: &Head<'_>) -> Result<(Answer, Session), 
 }
 
 /// Where a session is started.
-enum Place {
+pub(super) enum Place {
     /// On the host of one app.
     AppHost,
     /// On the host that apps share: for one of them, or for all.
@@ -69,7 +70,7 @@ enum Place {
 }
 
 impl Place {
-    fn of(hosts: &Hosts, head: &Head<'_>, session: &Session) -> Result<Self, Reject> {
+    pub(super) fn of(hosts: &Hosts, head: &Head<'_>, session: &Session) -> Result<Self, Reject> {
         // The host alone counts here, so the root of it is asked for.
         let root = Head { target: "/app-proxy/any/", ..*head };
         match locate(hosts, &root)? {
@@ -85,14 +86,15 @@ impl Place {
     }
 
     /// Apps that share a host have a cookie each, so that one does not overwrite another's.
-    fn cookie_app(&self) -> Option<&str> {
+    pub(super) fn cookie_app(&self) -> Option<&str> {
         match self {
             Self::AppHost => None,
             Self::Shared(app) => app.as_deref(),
         }
     }
 
-    fn start(&self) -> String {
+    /// The path at which it begins.
+    pub(super) fn start(&self) -> String {
         self.cookie_app().map_or_else(|| "/".to_owned(), |app| format!("/app-proxy/{app}/"))
     }
 }
@@ -108,9 +110,10 @@ async fn end_session(worker: &Worker, head: &Head<'_>) -> Result<(Answer, Option
     }
     for (session, _) in &sessions {
         let ended = plane.revoker.end(session.id, now, session.expires).await;
-        ended.map_err(|error| Reject::new(Class::NotEnded, error.to_string()))?;
+        ended.map_err(|error| Reject::new(Class::NotRecorded, error.to_string()))?;
     }
-    Ok((taken_back(worker, head), sessions.into_iter().next().map(|(session, _)| session)))
+    let answer = cors::allow(&plane.settings.guard, head, taken_back(worker, head));
+    Ok((answer, sessions.into_iter().next().map(|(session, _)| session)))
 }
 
 /// An answer that takes the cookies of this host back.

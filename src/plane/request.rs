@@ -11,6 +11,7 @@ use super::own;
 use super::respond::{Answer, refusal};
 use super::route::{Target, locate, loggable};
 use super::standing::Standing;
+use super::start::{self, Form};
 use super::worker::Worker;
 use crate::live::node::NodeLive;
 use crate::metrics::RouteKind;
@@ -82,6 +83,10 @@ async fn handle(
     account: &mut Account,
 ) -> Result<Forwarded, Reject> {
     match target {
+        Target::Own("session") if matches!(head.method, "POST" | "OPTIONS") => {
+            return start_session(worker, client, head, Form::Own, account).await;
+        }
+        Target::StartSession => return start_session(worker, client, head, Form::Firefly, account).await,
         Target::Own(path) => {
             let (answer, session) = own::answer(worker, head, path).await?;
             account.session = session.map(Rc::new);
@@ -111,6 +116,23 @@ async fn handle(
     let mut trip = Trip::planned(plan, prefix, via);
     trip.renewal = Renewal::due(worker, &session, via);
     forward(worker, client, head, trip, account).await
+}
+
+/// Starts a session, where front ends may.
+async fn start_session(
+    worker: &Worker,
+    client: &mut Client,
+    head: &Head<'_>,
+    form: Form,
+    account: &mut Account,
+) -> Result<Forwarded, Reject> {
+    let may_start = worker.plane.starter.is_some() || (form == Form::Own && head.method == "OPTIONS");
+    if !may_start {
+        return Err(Reject::new(Class::NotFound, "session.jwt is not configured, so nobody starts sessions here"));
+    }
+    let (answer, read) = start::answer(worker, client, head, form, account).await;
+    let framing = if read { Framing::Empty } else { head.framing };
+    Ok(reply(worker, client, &Head { framing, ..*head }, &answer, account).await)
 }
 
 /// Opens the session of the request.

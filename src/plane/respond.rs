@@ -84,7 +84,30 @@ pub(super) fn refusal(reject: &Reject, head: Option<&Head<'_>>, kind: RouteKind,
         let policy = "default-src 'none'; style-src 'unsafe-inline'";
         return answer.field("Content-Security-Policy", policy).body("text/html; charset=utf-8", page(class, id));
     }
-    answer.body("application/problem+json", problem(class, kind, id))
+    answer.body("application/problem+json", document(class, kind, id).to_string())
+}
+
+/// A refusal for a program, with a reason and a sentence of its own.
+pub(super) fn problem(class: Class, reason: &str, detail: &str, id: &RequestId) -> Answer {
+    let mut document = document(class, RouteKind::Own, std::str::from_utf8(id).unwrap_or_default());
+    document["reason"] = reason.into();
+    document["detail"] = detail.into();
+    bare(class.status(), class, id).body("application/problem+json", document.to_string())
+}
+
+/// A refusal in the form of Go's `http.Error`: a line of text.
+pub(super) fn plain(status: u16, class: Class, text: &str, id: &RequestId) -> Answer {
+    bare(status, class, id).body("text/plain; charset=utf-8", format!("{text}\n"))
+}
+
+fn bare(status: u16, class: Class, id: &RequestId) -> Answer {
+    let answer = Answer::new(status, phrase(status))
+        .field("X-Request-Id", std::str::from_utf8(id).unwrap_or_default())
+        .field("Proxy-Status", &format!("embedgate; error={}", class.proxy_error()));
+    match class.retry_after() {
+        Some(seconds) if status == class.status() => answer.field("Retry-After", &seconds.to_string()),
+        _ => answer,
+    }
 }
 
 /// Whether a browser would show the answer to somebody.
@@ -96,7 +119,7 @@ fn wants_page(head: &Head<'_>) -> bool {
     head.method == "GET" && memchr::memmem::find(accept, b"text/html").is_some()
 }
 
-fn problem(class: Class, kind: RouteKind, id: &str) -> String {
+fn document(class: Class, kind: RouteKind, id: &str) -> serde_json::Value {
     let mut problem = serde_json::json!({
         "type": "about:blank",
         "title": class.title(),
@@ -109,7 +132,7 @@ fn problem(class: Class, kind: RouteKind, id: &str) -> String {
         problem["error_code"] = databricks_code(class).into();
         problem["message"] = class.detail().into();
     }
-    problem.to_string()
+    problem
 }
 
 fn databricks_code(class: Class) -> &'static str {

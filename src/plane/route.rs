@@ -31,6 +31,8 @@ impl Hosts {
 pub enum Target<'a> {
     /// `/.embedgate/...`: the rest of the path.
     Own(&'a str),
+    /// `/start-session`: `FireFly`'s way to start a session.
+    StartSession,
     /// An app by host name.
     AppByHost {
         /// The organisation in the host name.
@@ -68,7 +70,7 @@ impl Target<'_> {
     #[must_use]
     pub fn kind(&self) -> RouteKind {
         match self {
-            Self::Own(_) => RouteKind::Own,
+            Self::Own(_) | Self::StartSession => RouteKind::Own,
             Self::AppByHost { .. } | Self::AppByPath { .. } | Self::AppWithoutSlash => RouteKind::App,
             Self::Sql { .. } => RouteKind::Sql,
             Self::FireflyV1 { .. } => RouteKind::FireflyV1,
@@ -97,6 +99,9 @@ pub fn locate<'a>(hosts: &Hosts, head: &Head<'a>) -> Result<Target<'a>, Reject> 
     }
     if !hosts.is_public(&host) {
         return Err(Reject::new(Class::NotFound, "the host is not one of this gateway's"));
+    }
+    if path == "/start-session" {
+        return Ok(Target::StartSession);
     }
     if let Some(rest) = path.strip_prefix(APPS) {
         return by_path(hosts, rest);

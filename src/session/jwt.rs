@@ -72,6 +72,9 @@ pub enum JwtError {
     /// It has not begun, or was made in the future.
     #[error("the JWT is not valid yet; do the clocks agree?")]
     NotYetValid,
+    /// It was made for longer than is allowed.
+    #[error("the JWT lives longer than session.jwt.max_lifetime")]
+    TooLongLived,
     /// It names no user.
     #[error("the JWT names no user (sub)")]
     NoSubject,

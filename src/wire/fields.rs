@@ -21,6 +21,8 @@ pub enum Name {
     Upgrade,
     /// Asks for a go-ahead before the body (RFC 9110 10.1.1).
     Expect,
+    /// What a body is (RFC 9110 8.3).
+    ContentType,
     /// Cookies of the client.
     Cookie,
     /// Credentials of the client.
@@ -104,6 +106,7 @@ impl Name {
             b"te" => Self::Te,
             b"upgrade" => Self::Upgrade,
             b"expect" => Self::Expect,
+            b"content-type" => Self::ContentType,
             b"cookie" => Self::Cookie,
             b"authorization" => Self::Authorization,
             b"origin" => Self::Origin,

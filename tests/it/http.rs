@@ -10,8 +10,10 @@ mod isolation;
 mod refusals;
 mod renewal;
 mod retries;
+mod revocation;
 mod routing;
 mod sessions;
+mod start;
 mod streams;
 mod websocket;
 

@@ -41,6 +41,7 @@ fn settings(signer: &Signer) -> Result<Jwt> {
         refresh_interval: NEVER,
         unknown_kid_interval: NEVER,
         single_use: false,
+        max_lifetime: NEVER,
     })
 }
 

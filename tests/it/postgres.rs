@@ -1,5 +1,6 @@
 //! The directory in a real Postgres: schema, import, changes that reach a running gateway, and faults it lives through.
 
+mod access;
 mod conformance;
 mod faults;
 mod pooler;

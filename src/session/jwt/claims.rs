@@ -12,11 +12,17 @@ pub(super) struct Rules {
     issuer: String,
     audience: String,
     single_use: bool,
+    max_lifetime: u64,
 }
 
 impl Rules {
     pub(super) fn new(config: &Jwt) -> Self {
-        Self { issuer: config.issuer.clone(), audience: config.audience.clone(), single_use: config.single_use }
+        Self {
+            issuer: config.issuer.clone(),
+            audience: config.audience.clone(),
+            single_use: config.single_use,
+            max_lifetime: config.max_lifetime.as_secs(),
+        }
     }
 
     /// Reads and checks the payload of a token at a time.
@@ -29,6 +35,9 @@ impl Rules {
             return Err(JwtError::Audience);
         }
         let (expires, issued) = check_times(&claims, now)?;
+        if expires.saturating_sub(issued.unwrap_or(now)) > self.max_lifetime {
+            return Err(JwtError::TooLongLived);
+        }
         let id = text(&claims, "jti")?;
         if self.single_use && id.is_none() {
             return Err(JwtError::NoId);
@@ -110,8 +119,12 @@ mod tests {
         let claims: Map<_, _> =
             claims.as_object().unwrap().clone().into_iter().filter(|(_, value)| !value.is_null()).collect();
         let payload = URL_SAFE_NO_PAD.encode(serde_json::to_vec(&claims).unwrap());
+        rules(single_use).read(&payload, NOW)
+    }
+
+    fn rules(single_use: bool) -> Rules {
         let (issuer, audience) = ("https://front.example".to_owned(), "https://gate.example".to_owned());
-        Rules { issuer, audience, single_use }.read(&payload, NOW)
+        Rules { issuer, audience, single_use, max_lifetime: 3600 }
     }
 
     #[test]
@@ -171,6 +184,22 @@ mod tests {
         ] {
             assert_eq!(with(name, value.clone()).err(), verdict, "{name} = {value}");
         }
+    }
+
+    #[test]
+    fn a_life_has_a_limit_with_or_without_a_beginning() {
+        let life = |claims: Value| rules(false).read(&URL_SAFE_NO_PAD.encode(claims.to_string()), NOW).err();
+        let claims = |exp: u64, iat: Option<u64>| {
+            let mut claims = json!({
+                "iss": "https://front.example", "aud": "https://gate.example", "sub": "u", "email": "a@b", "exp": exp,
+            });
+            claims.as_object_mut().unwrap().extend(iat.map(|iat| ("iat".to_owned(), json!(iat))));
+            claims
+        };
+        assert_eq!(life(claims(NOW + 3600, Some(NOW))), None);
+        assert_eq!(life(claims(NOW + 3600, None)), None);
+        assert_eq!(life(claims(NOW + 3601, None)), Some(JwtError::TooLongLived));
+        assert_eq!(life(claims(NOW + 5, Some(NOW - 3600))), Some(JwtError::TooLongLived));
     }
 
     #[test]

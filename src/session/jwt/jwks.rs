@@ -27,6 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(6);
 /// The pauses after failed fetches: doubled from the first to the last.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(30);
+/// Keys that could not be fetched for so long are not used any more: they may have been withdrawn for a reason.
+const MAX_AGE: Duration = Duration::from_secs(24 * 3600);
 /// How often the age of the keys is told.
 const TELL: Duration = Duration::from_secs(5);
 
@@ -181,6 +183,9 @@ impl Jwks {
         let until = Instant::now() + pause;
         loop {
             self.metrics.jwks_age.set(fetched.elapsed().as_secs_f64());
+            if fetched.elapsed() > MAX_AGE && self.keys.swap(None).is_some() {
+                tracing::error!("the keys of the front end are a day old and not used any more");
+            }
             tokio::select! {
                 () = sleep_until(until) => return,
                 () = self.asked.notified() => return,

@@ -6,9 +6,11 @@ use anyhow::{Context as _, Result, bail};
 use embedgate::app::{self, Gateway as Running, Start};
 use embedgate::clock::Clock;
 use embedgate::config::{Config, Env};
-use embedgate::directory::file;
 use embedgate::directory::sync::FixedSource;
+use embedgate::directory::{News, file};
 use embedgate::log::Writer;
+use embedgate::model::access::Bar;
+use embedgate::model::snapshot::Snapshot;
 use embedgate::plane::Plane;
 use embedgate::session::seal::Purpose;
 use embedgate::session::{Parts, Session};
@@ -139,6 +141,21 @@ impl Gateway {
     /// A session of an ordinary user for an hour.
     pub(crate) fn session(&self, org: &str) -> Result<String> {
         self.token(org, "ann", &format!("ann@{org}.example"), None, 3600)
+    }
+
+    /// Puts another directory in place, as a source does.
+    pub(crate) fn publish(&self, directory: &str) -> Result<()> {
+        let (nowhere, keys) = (Path::new("test"), &self.plane.keys);
+        let tables = file::parse(directory, nowhere, &self.plane.settings.allowed, &Env::new(), keys.vault())?;
+        let snapshot = Snapshot::build(tables, self.plane.directory.snapshot().as_deref());
+        self.plane.directory.publish(snapshot, News::All);
+        Ok(())
+    }
+
+    /// Shuts somebody out, as the directory does.
+    pub(crate) fn put_up(&self, bar: Bar) -> Result<()> {
+        let now = self.clock.now();
+        Ok(self.plane.directory.put_up(bar, now, now + 3600)?)
     }
 
     /// An answer of the admin listener.

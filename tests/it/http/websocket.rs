@@ -18,7 +18,7 @@ pub(super) const ASK: &str = "Connection: keep-alive, Upgrade\r\nUpgrade: websoc
 pub(super) const AGREE: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
 
 /// A client and an upstream's end with a tunnel between them.
-async fn tunnel(site: &Site) -> Result<(Wire, Wire)> {
+pub(super) async fn tunnel(site: &Site) -> Result<(Wire, Wire)> {
     let mut client = site.gateway.connect().await?;
     client.send(site.head("GET /ws", ASK)).await?;
     let mut app = site.upstream.accept().await?;
@@ -30,7 +30,7 @@ async fn tunnel(site: &Site) -> Result<(Wire, Wire)> {
 
 /// The header of a frame: its first byte and how long its payload is. The mask, where there is one, is all zeros, so
 /// that the payload reads as it is.
-fn frame_head(first: u8, length: usize, masked: bool) -> Vec<u8> {
+pub(super) fn frame_head(first: u8, length: usize, masked: bool) -> Vec<u8> {
     let mask = u8::from(masked) << 7;
     let mut head = match length {
         0..=125 => vec![first, mask + length as u8],
@@ -42,13 +42,19 @@ fn frame_head(first: u8, length: usize, masked: bool) -> Vec<u8> {
 }
 
 /// Reads a close frame of the gateway's and gives its code.
-async fn close_code(wire: &mut Wire, masked: bool) -> Result<u16> {
+pub(super) async fn close_code(wire: &mut Wire, masked: bool) -> Result<u16> {
+    Ok(close(wire, masked).await?.0)
+}
+
+/// Reads a close frame of the gateway's and gives its code and its reason.
+pub(super) async fn close(wire: &mut Wire, masked: bool) -> Result<(u16, String)> {
     let head = wire.exactly(2).await?;
     ensure!(head[0] == 0x88 && (head[1] & 0x80 != 0) == masked, "not a close frame: {head:?}");
     let mask = if masked { wire.exactly(4).await? } else { vec![0; 4] };
     let payload = wire.exactly(usize::from(head[1] & 0x7f)).await?;
     ensure!(payload.len() >= 2, "a close frame without a code");
-    Ok(u16::from_be_bytes([payload[0] ^ mask[0], payload[1] ^ mask[1]]))
+    let payload: Vec<u8> = payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask).collect();
+    Ok((u16::from_be_bytes([payload[0], payload[1]]), String::from_utf8(payload[2..].to_vec())?))
 }
 
 #[tokio::test]

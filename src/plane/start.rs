@@ -1,0 +1,231 @@
+//! Session start: a front end's page exchanges the JWT of its user for a sealed session in a cookie of this host.
+//! `POST /.embedgate/session`, and `POST /start-session` as `FireFly`'s front end calls it.
+
+mod refusal;
+
+use super::account::Account;
+use super::client::Client;
+use super::cookie::session_cookie;
+use super::cors;
+use super::own::Place;
+use super::respond::{Answer, plain, problem};
+use super::worker::Worker;
+use crate::clock::UnixSeconds;
+use crate::directory::once::{Once, UseError};
+use crate::model::ids::is_valid_id;
+use crate::model::snapshot::Snapshot;
+use crate::model::upstream::ServicePrincipal;
+use crate::session::jwt::{Claims, Verifier};
+use crate::session::{Parts, Session};
+use crate::wire::fields::Name;
+use crate::wire::request::Head;
+use refusal::Refusal;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Who may start sessions, and how long they last.
+pub struct Starter {
+    /// Checks JWTs.
+    pub verifier: Verifier,
+    /// Remembers used ones, where each may be used once.
+    pub once: Option<Once>,
+    /// How long a session lasts.
+    pub ttl: Duration,
+}
+
+/// Whose way of starting sessions is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// The gateway's own.
+    Own,
+    /// `FireFly`'s.
+    Firefly,
+}
+
+/// The longest body: a JWT has a few kilobytes.
+const MAX_BODY: usize = 16 * 1024;
+
+/// What a page asks for.
+struct Order {
+    jwt: String,
+    app: Option<String>,
+    org: String,
+}
+
+/// Answers a request to start a session, or the preflight before it. Says whether the body has been read.
+pub(super) async fn answer(
+    worker: &Worker,
+    client: &mut Client,
+    head: &Head<'_>,
+    form: Form,
+    account: &mut Account,
+) -> (Answer, bool) {
+    let guard = &worker.plane.settings.guard;
+    if head.method == "OPTIONS" {
+        let (methods, bare) = match form {
+            Form::Own => ("POST, DELETE, OPTIONS", Answer::new(204, "No Content")),
+            Form::Firefly => ("POST, OPTIONS", Answer::new(200, "OK")),
+        };
+        return (cors::preflight(guard, head, methods, bare), false);
+    }
+    let (mut about, mut read) = (About::default(), false);
+    let answer = match start(worker, client, head, form, &mut about, &mut read).await {
+        Ok((session, cookie)) => {
+            let answer = started(form, &about, &session, &cookie);
+            account.session = Some(Rc::new(session));
+            answer
+        }
+        Err(refusal) => {
+            let answer = refused(form, &about, &refusal, account);
+            account.reject(refusal.reject());
+            answer
+        }
+    };
+    (cors::allow(guard, head, answer.field("Cache-Control", "no-store")), read)
+}
+
+/// What is known of an order so far.
+#[derive(Default)]
+struct About {
+    app: String,
+    org: String,
+    email: String,
+    /// Where the app is on this host.
+    place: String,
+}
+
+fn started(form: Form, about: &About, session: &Session, cookie: &str) -> Answer {
+    let answer = Answer::new(200, "OK").field("Set-Cookie", cookie);
+    let body = match form {
+        Form::Firefly => serde_json::json!({ "ok": true }),
+        Form::Own => serde_json::json!({ "ok": true, "path": about.place, "expires": session.expires }),
+    };
+    answer.body("application/json", body.to_string())
+}
+
+fn refused(form: Form, about: &About, refusal: &Refusal, account: &Account) -> Answer {
+    let face = refusal.face();
+    match form {
+        Form::Own => problem(face.class, face.reason, face.detail, &account.request_id),
+        Form::Firefly => {
+            let (status, text) = refusal.firefly(&about.app, &about.org, &about.email);
+            plain(status, face.class, &text, &account.request_id)
+        }
+    }
+}
+
+/// Everything from the request to the session and its cookie.
+async fn start(
+    worker: &Worker,
+    client: &mut Client,
+    head: &Head<'_>,
+    form: Form,
+    about: &mut About,
+    read: &mut bool,
+) -> Result<(Session, String), Refusal> {
+    let plane = &worker.plane;
+    let starter = plane.starter.as_ref().ok_or(Refusal::NotReady)?;
+    check_head(worker, head, form)?;
+    let body = client.read_body(worker, head, MAX_BODY).await.map_err(Refusal::Body)?;
+    *read = true;
+    let order = order(&body, form, about)?;
+    let claims = starter.verifier.verify(&order.jwt).await.map_err(Refusal::Jwt)?;
+    about.email.clone_from(&claims.email);
+    let now = plane.clock.now();
+    let (session, principal) = {
+        let snapshot = plane.directory.snapshot().ok_or(Refusal::NotReady)?;
+        grant(&snapshot, &claims, &order, now, starter.ttl)?
+    };
+    let here = Place::of(&plane.settings.hosts, head, &session).map_err(|_| Refusal::WrongHost)?;
+    about.place = here.start();
+    if let Some(principal) = principal.filter(|principal| !principal.is_anonymous()) {
+        // So that a secret that is not accepted shows here, to the front end, and not in the frame.
+        plane.minter.token(&principal).await.map_err(|error| Refusal::NoToken(error.into()))?;
+    }
+    use_up(starter, &claims).await?;
+    let cookie = session_cookie(worker, here.cookie_app(), &session).map_err(Refusal::Internal)?;
+    Ok((session, cookie))
+}
+
+/// What can be told before the body is read.
+fn check_head(worker: &Worker, head: &Head<'_>, form: Form) -> Result<(), Refusal> {
+    if head.method != "POST" {
+        return Err(Refusal::Method);
+    }
+    if cors::frontend(&worker.plane.settings.guard, head).is_none() {
+        return Err(Refusal::Origin);
+    }
+    if !matches!(head.fields.first(Name::SecFetchMode), None | Some(b"cors" | b"same-origin")) {
+        return Err(Refusal::Origin);
+    }
+    let kind = head.fields.first(Name::ContentType).unwrap_or_default();
+    let kind = kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    // FireFly does not ask for it; the Origin protects it as well.
+    if form == Form::Own && !kind.eq_ignore_ascii_case(b"application/json") {
+        return Err(Refusal::ContentType);
+    }
+    Ok(())
+}
+
+fn order(body: &[u8], form: Form, about: &mut About) -> Result<Order, Refusal> {
+    use crate::model::reject::{Class, Reject};
+    let wrong = || Refusal::Body(Reject::new(Class::Malformed, "the body is not a JSON object"));
+    let body: serde_json::Value = serde_json::from_slice(body).map_err(|_| wrong())?;
+    let body = body.as_object().ok_or_else(wrong)?;
+    let (app, org) = match form {
+        Form::Own => ("app", "org"),
+        Form::Firefly => ("toolId", "orgId"),
+    };
+    let text = |key: &str| body.get(key).and_then(|value| value.as_str()).unwrap_or_default();
+    let id = |key: &str| Some(text(key)).filter(|text| is_valid_id(text)).map(str::to_owned);
+    // A session for all apps of the organisation is asked for by leaving the app out.
+    let for_all = form == Form::Own && body.get(app).is_none_or(serde_json::Value::is_null);
+    let app = if for_all { None } else { Some(id(app).ok_or(Refusal::App)?) };
+    let org = id(org).ok_or(Refusal::Org)?;
+    about.app = app.clone().unwrap_or_default();
+    about.org.clone_from(&org);
+    let jwt = text("jwt");
+    if jwt.is_empty() { Err(Refusal::NoJwt) } else { Ok(Order { jwt: jwt.to_owned(), app, org }) }
+}
+
+/// Whether the user may have a session, the session, and whose token it will need first.
+fn grant(
+    snapshot: &Snapshot,
+    claims: &Claims,
+    order: &Order,
+    now: UnixSeconds,
+    ttl: Duration,
+) -> Result<(Session, Option<Arc<ServicePrincipal>>), Refusal> {
+    let (user, org) = (claims.subject.as_str(), order.org.as_str());
+    if snapshot.access().is_banned(user) {
+        return Err(Refusal::Banned);
+    }
+    let known = snapshot.org(org).filter(|known| known.admits(user)).ok_or(Refusal::NotMember)?;
+    let mut id = [0; 16];
+    getrandom::fill(&mut id).map_err(|error| Refusal::User(error.to_string()))?;
+    // Not before the user's sessions were ended, should that have been within this second.
+    let issued = now.max(snapshot.access().earliest(org, user));
+    let expires = issued + ttl.as_secs();
+    let (email, app) = (claims.email.as_str(), order.app.as_deref());
+    let session = Session::new(Parts { id, issued, expires, org, user, email, app });
+    let session = session.map_err(|error| Refusal::User(error.to_string()))?;
+    let Some(app) = app else { return Ok((session, None)) };
+    let app = known.app(app).ok_or(Refusal::UnknownApp)?;
+    if app.failed {
+        return Err(Refusal::AppFailed);
+    }
+    let principal = app.workspace.principals.of(session.email()).ok_or(Refusal::NoPrincipal)?;
+    Ok((session, Some(Arc::clone(principal))))
+}
+
+/// Takes the JWT out of use, where each may be used once. Last of all, so that a refusal for another reason costs none.
+async fn use_up(starter: &Starter, claims: &Claims) -> Result<(), Refusal> {
+    let (Some(once), Some(id)) = (&starter.once, &claims.id) else { return Ok(()) };
+    match once.take(id, claims.expires + crate::session::jwt::SKEW).await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Refusal::Used),
+        Err(UseError::Full) => Err(Refusal::TooManyUses),
+        Err(UseError::Unknown(error)) => Err(Refusal::UseUnknown(error)),
+    }
+}
