@@ -93,6 +93,8 @@ fn append(path: &Path, subject: &Subject) -> Result<()> {
         Subject::User(id) => ("user", id.to_string()),
         Subject::Session(id) => ("session", session_text(id)),
     };
+    // Where a link leads: the file is replaced, and not the link.
+    let path = &fs::canonicalize(path).with_context(|| format!("cannot read {}", path.display()))?;
     let shown = path.display();
     let mut text = fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;
     if !text.is_empty() && !text.ends_with('\n') {
@@ -102,7 +104,7 @@ fn append(path: &Path, subject: &Subject) -> Result<()> {
     let id = serde_json::to_string(&id)?;
     let entry = format!("\n[[revocation]]\n{key} = {id}\nbefore = {}\n", Clock::default().now());
     text.push_str(&entry);
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = path.parent().unwrap_or(path);
     let advice = || format!("cannot replace {shown}; add this to it yourself:{entry}");
     let mut file = tempfile::NamedTempFile::new_in(folder).with_context(advice)?;
     file.write_all(text.as_bytes()).with_context(advice)?;

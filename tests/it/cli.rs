@@ -360,6 +360,45 @@ async fn keys_rotate_without_a_restart() -> Result<()> {
 }
 
 #[tokio::test]
+async fn sessions_are_revoked_by_a_line_in_the_directory_file() -> Result<()> {
+    let app = App::start("welcome").await?;
+    let installation = Installation::new(LOCAL, &format!("# kept\n{}", directory(&app.url())))?;
+    let gateway = installation.serve().await?;
+    let old = |age| session(KEY, "acme", None, age);
+    let (one, two, three) = (old(0)?, old(10)?, old(20)?);
+    for (arguments, gone, left) in [
+        (["--session", &one], vec![&one], vec![&two, &three]),
+        (["--user", "u-ann"], vec![&one, &two, &three], vec![]),
+        (["--org", "acme"], vec![&one, &two, &three], vec![]),
+    ] {
+        let ended = run(&installation, &[&["session", "revoke"][..], &arguments].concat()).await?;
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        for token in gone {
+            wait_for_status(&gateway, token, 401).await?;
+        }
+        for token in left {
+            assert_eq!(gateway.get("/app-proxy/studio/", token).await?.status, 200);
+        }
+    }
+    let text = std::fs::read_to_string(installation.path("directory.toml"))?;
+    assert!(text.starts_with("# kept\n") && text.matches("[[revocation]]").count() == 3, "{text}");
+    gateway.stop().await?;
+
+    for (arguments, said) in [
+        (vec![], "<--org <ORG>|--user <USER>|--session <SESSION>>"),
+        (vec!["--org", "acme", "--user", "u"], "cannot be used with"),
+        (vec!["--org", "a b"], "--org: an id is"),
+        (vec!["--user", "a b"], "--user: 1 to 255"),
+        (vec!["--session", "12"], "--session: write a token, or the 32 hexadecimal digits"),
+        (vec!["--session", "~1.k1.x"], "--session: the token does not open"),
+    ] {
+        let ended = run(&installation, &[vec!["session", "revoke"], arguments].concat()).await?;
+        check_failed(&ended, 2, &[said]);
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn variables_override_the_file() -> Result<()> {
     let app = App::start("welcome").await?;
     let mut installation = Installation::new(LOCAL, "")?;

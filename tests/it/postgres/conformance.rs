@@ -3,11 +3,13 @@
 use crate::harness::PATIENCE;
 use crate::harness::postgres::Postgres;
 use anyhow::{Context as _, Result, ensure};
+use embedgate::clock::UnixSeconds;
 use embedgate::config::{self, Env, UrlSource};
 use embedgate::directory::file;
 use embedgate::directory::postgres::import::import;
 use embedgate::directory::postgres::{PostgresSource, migrate};
 use embedgate::directory::sync::{Change, FileSource, Source};
+use embedgate::model::access::{Bar, Subject};
 use embedgate::model::ids::OrgId;
 use embedgate::model::tables::{OrgRow, Tables};
 use embedgate::model::url::AllowedHosts;
@@ -20,10 +22,20 @@ use tokio::time::timeout;
 
 /// An organisation with one of everything, and one with nothing.
 const FULL: &str = "
+banned = ['u-9', 'u-8']
+[[revocation]]
+session = '000102030405060708090a0b0c0d0e0f'
+[[revocation]]
+user = 'u:7'
+before = 1700000000
+[[revocation]]
+org = 'acme'
+before = 1700000001
 [[org]]
 id = 'acme'
 name = 'Acme'
 segment = 'preview'
+members = ['u-2', 'u-1']
 [[org.workspace]]
 id = 'second'
 url = 'https://b.example.com'
@@ -50,6 +62,7 @@ workspace = 'second'
 id = 'editor'
 workspace = 'first'
 url = 'https://editor.example.com:8443'
+status = 'failed'
 [[org.app.cluster]]
 id = 'green'
 state = 'running'
@@ -93,6 +106,7 @@ fn normal(mut orgs: Vec<OrgRow>) -> Vec<OrgRow> {
         org.version = 0;
         org.principals.sort_by(|a, b| a.id.cmp(&b.id));
         org.apps.sort_by(|a, b| a.id.cmp(&b.id));
+        org.members.iter_mut().for_each(|members| members.sort());
     }
     orgs
 }
@@ -107,6 +121,19 @@ async fn conforms<S: Source>(mut source: S, write: impl AsyncFn(&str) -> Result<
     }
     let first = source.load().await.map_err(failed)?;
     ensure!(normal(first.orgs) == normal(rows(FULL)?.orgs), "what was written is what is read");
+    let bars = |mut bars: Vec<(Bar, UnixSeconds)>| {
+        // The moment counts where sessions that began later go on.
+        bars.iter_mut()
+            .filter(|(bar, _)| !matches!(bar, Bar::Revoked(Subject::Org(_) | Subject::User(_))))
+            .for_each(|(_, since)| *since = 0);
+        bars.sort();
+        bars
+    };
+    let all = bars(rows(FULL)?.bars);
+    ensure!(all.len() == 5 && bars(first.bars) == all, "what was written is what is read");
+    let which = [all[0].0.clone(), Bar::Banned("nobody".into())];
+    let some = source.load_bars(&which).await.map_err(failed)?;
+    ensure!(bars(some) == all[..1], "those that are up are given");
     ensure!(source.is_current(), "nothing has changed since");
 
     let changed = FULL.replace("name = 'Acme'", "name = 'Acme Limited'").replace("https://editor", "https://viewer");
