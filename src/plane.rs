@@ -13,6 +13,7 @@ pub mod guard;
 mod headers;
 pub mod listener;
 mod outbox;
+mod outside;
 mod own;
 mod pool;
 mod request;

@@ -5,6 +5,7 @@ use super::account::Account;
 use super::client::Client;
 use super::headers::ToClient;
 use super::outbox::Outbox;
+use super::outside::Outside;
 use super::worker::{HEAD_READ, Worker};
 use crate::net::io::Io;
 use crate::wire::body::{self, CHUNK_HEAD, Decoder, Framing, LAST_CHUNK, Piece};
@@ -141,7 +142,8 @@ impl<'a> Exchange<'a> {
         }
         if self.takes_interim {
             let (cookie, frames, framing, connection) = (None, None, Framing::Empty, None);
-            let to_client = ToClient { head: &head, ours: false, cookie, frames, framing, connection };
+            let to_client =
+                ToClient { head: &head, ours: false, cookie, frames, outside: Outside::default(), framing, connection };
             to_client.write(self.client.outbox.buffer());
         }
         self.input.drain(..length);

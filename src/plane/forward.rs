@@ -8,10 +8,12 @@ use super::decide::Plan;
 use super::exchange::{Exchange, Failure};
 use super::guard::Origin;
 use super::headers::{ToClient, ToUpstream};
+use super::outside::Outside;
 use super::worker::Worker;
 use crate::live::token::Token;
 use crate::model::reject::{Class, Reject};
 use crate::model::upstream::{Node, ServicePrincipal};
+use crate::model::url::Scheme;
 use crate::net::dial::DialError;
 use crate::net::io::Io;
 use crate::secret::Secret;
@@ -63,6 +65,14 @@ impl Trip {
             Credential::Principal(_, token) => token.as_ref().map(|token| token.authorization.expose()),
             Credential::Firefly(authorization) => Some(authorization.expose()),
         }
+    }
+
+    /// Where the app is, from outside.
+    fn outside<'a>(&'a self, worker: &Worker, head: &Head<'a>) -> Outside<'a> {
+        let settings = &worker.plane.settings;
+        // Plain http is for local work, where browsers take no cookie with these attributes.
+        let is_framed = settings.frame_ancestors.is_some() && settings.guard.scheme == Scheme::Https;
+        Outside { node: Some(&self.node.url), prefix: &head.target[..self.prefix], is_framed }
     }
 
     fn is_pooled(&self) -> bool {
@@ -144,7 +154,8 @@ pub(super) async fn forward(
         return match (answer.status, upgrade) {
             (101, Some(protocol)) => {
                 let cookie = trip.cookie(worker, account, &answer);
-                switch(exchange, &answer, cookie.as_deref(), rest, protocol).await
+                let (cookie, outside) = (cookie.as_deref(), trip.outside(worker, head));
+                switch(exchange, &answer, cookie, outside, rest, protocol).await
             }
             (101, None) => Err(Reject::new(Class::UpstreamBroke, "101 without a request to upgrade")),
             _ => {
@@ -284,7 +295,8 @@ async fn deliver(
     let out = exchange.client.outbox.buffer();
     let (ours, cookie) = (trip.authorization().is_some(), trip.cookie(worker, account, answer));
     let frames = worker.plane.settings.frame_ancestors.as_deref();
-    ToClient { head: answer, ours, cookie: cookie.as_deref(), frames, framing, connection }.write(out);
+    let outside = trip.outside(worker, head);
+    ToClient { head: answer, ours, cookie: cookie.as_deref(), frames, outside, framing, connection }.write(out);
     let (upstream, delivered) = exchange.deliver(answer.framing, framing, rest, account).await;
     match delivered {
         Ok(clean) => {
@@ -305,12 +317,14 @@ async fn switch(
     exchange: Exchange<'_>,
     answer: &response::Head<'_>,
     cookie: Option<&str>,
+    outside: Outside<'_>,
     rest: &[u8],
     protocol: &str,
 ) -> Result<Forwarded, Reject> {
     let out = exchange.client.outbox.buffer();
     let connection = Some("Upgrade");
-    ToClient { head: answer, ours: true, cookie, frames: None, framing: Framing::Empty, connection }.write(out);
+    ToClient { head: answer, ours: true, cookie, frames: None, outside, framing: Framing::Empty, connection }
+        .write(out);
     let limit = exchange.worker.plane.settings.idle_timeout;
     match exchange.client.flush(limit).await {
         Ok(()) => Ok(Forwarded::Upgraded {

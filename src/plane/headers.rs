@@ -4,11 +4,12 @@
 use super::account::RequestId;
 use super::cookie::is_private;
 use super::guard::Origin;
+use super::outside::Outside;
 use crate::model::ids::MAX_ID_LEN;
 use crate::model::upstream::Node;
 use crate::model::url::Scheme;
 use crate::session::Session;
-use crate::session::carrier::{is_our_cookie, names, session_in, strip_cookies};
+use crate::session::carrier::{session_in, strip_cookies};
 use crate::session::seal::PREFIX;
 use crate::wire::body::Framing;
 use crate::wire::fields::{Field, Fields, Name, list};
@@ -164,27 +165,6 @@ fn cookies(field: Field<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// Passes on a cookie that the app sets, for the app's own host: our names are refused, as is a cookie without a name,
-/// which browsers send back as whatever its value looks like. `Domain` would reach other tenants' hosts.
-fn set_cookie(field: Field<'_>, out: &mut Vec<u8>) {
-    if names(field.value).next().is_none_or(|name| name.is_empty() || is_our_cookie(name)) {
-        return;
-    }
-    out.extend_from_slice(field.name);
-    out.extend_from_slice(b": ");
-    for (count, part) in field.value.split(|b| *b == b';').enumerate() {
-        let name = part.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii();
-        if count > 0 && name.eq_ignore_ascii_case(b"domain") {
-            continue;
-        }
-        if count > 0 {
-            out.push(b';');
-        }
-        out.extend_from_slice(part);
-    }
-    out.extend_from_slice(b"\r\n");
-}
-
 /// Passes on a policy with another `frame-ancestors`, everything else byte for byte; says whether it had one. A field may
 /// hold several policies with commas between them, all of which count (CSP 3, 2.2.1).
 fn policy(field: Field<'_>, ancestors: &str, out: &mut Vec<u8>) -> bool {
@@ -243,6 +223,8 @@ pub(super) struct ToClient<'a> {
     pub(super) cookie: Option<&'a str>,
     /// The `frame-ancestors` directive for pages; none leaves the app's own rules for frames alone.
     pub(super) frames: Option<&'a str>,
+    /// Where the app is, from outside.
+    pub(super) outside: Outside<'a>,
     /// How the body is framed for the client.
     pub(super) framing: Framing,
     /// What to say of the connection; none for interim answers.
@@ -297,9 +279,8 @@ impl ToClient<'_> {
         match field.kind {
             Name::Connection | Name::HopByHop | Name::Te | Name::ContentLength | Name::TransferEncoding => {}
             Name::Upgrade if self.head.status != 101 => {}
-            Name::SetCookie => set_cookie(field, out),
             Name::WwwAuthenticate if self.ours => {}
-            _ if named.contains(field.name) => {}
+            _ if named.contains(field.name) || self.outside.pass(field, out) => {}
             kind => {
                 said.private |= kind == Name::CacheControl && self.cookie.is_some() && is_private(field.value);
                 line(out, field.name, field.value);
@@ -336,7 +317,7 @@ fn content_length(length: u64, out: &mut Vec<u8>) {
     line(out, b"Content-Length", itoa::Buffer::new().format(length).as_bytes());
 }
 
-fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+pub(super) fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);

@@ -53,6 +53,14 @@ pub enum Name {
     SetCookie,
     /// Where a redirect leads.
     Location,
+    /// Where a page leads after a while (HTML, "shared declarative refresh steps").
+    Refresh,
+    /// How far a service worker may reach (Service Workers, 3.4.1).
+    ServiceWorkerAllowed,
+    /// What a browser has to forget of a host.
+    ClearSiteData,
+    /// What holds for the whole host of whoever says it: HSTS (RFC 6797), alternative services (RFC 7838), key pins.
+    OwnHostPolicy,
     /// Asks the client for a credential.
     WwwAuthenticate,
     /// What a page may do, and who may frame it.
@@ -120,6 +128,10 @@ impl Name {
             b"x-request-id" => Self::XRequestId,
             b"set-cookie" => Self::SetCookie,
             b"location" => Self::Location,
+            b"refresh" => Self::Refresh,
+            b"service-worker-allowed" => Self::ServiceWorkerAllowed,
+            b"clear-site-data" => Self::ClearSiteData,
+            b"strict-transport-security" | b"alt-svc" | b"public-key-pins" => Self::OwnHostPolicy,
             b"www-authenticate" => Self::WwwAuthenticate,
             b"content-security-policy" => Self::ContentSecurityPolicy,
             b"x-frame-options" => Self::FrameOptions,

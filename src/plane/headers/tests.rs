@@ -159,7 +159,8 @@ fn to_client_framed(text: &str, framing: Framing, frames: Option<&str>) -> Strin
     let mut positions = Vec::new();
     let head = response::Head::parse(text.as_bytes(), &mut positions, LIMITS, false).unwrap();
     let mut out = Vec::new();
-    ToClient { head: &head, ours: true, cookie: None, frames, framing, connection: Some("close") }.write(&mut out);
+    let (outside, connection) = (Outside::default(), Some("close"));
+    ToClient { head: &head, ours: true, cookie: None, frames, outside, framing, connection }.write(&mut out);
     String::from_utf8(out).unwrap()
 }
 
@@ -179,7 +180,16 @@ fn a_cookie_of_ours_makes_an_answer_private() {
         let head = response::Head::parse(text.as_bytes(), &mut positions, LIMITS, false).unwrap();
         let (cookie, framing) = (Some("embedgate=ours; Path=/"), Framing::Length(0));
         let mut out = Vec::new();
-        ToClient { head: &head, ours: true, cookie, frames: None, framing, connection: None }.write(&mut out);
+        ToClient {
+            head: &head,
+            ours: true,
+            cookie,
+            frames: None,
+            outside: Outside::default(),
+            framing,
+            connection: None,
+        }
+        .write(&mut out);
         let out = String::from_utf8(out).unwrap();
         assert_eq!(values(&out, "set-cookie"), ["a=b", "embedgate=ours; Path=/"], "{lines}");
         assert_eq!(values(&out, "cache-control"), caching, "{lines}");

@@ -368,3 +368,41 @@ async fn another_organisations_headers_are_its_own() -> Result<()> {
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn an_app_behind_a_path_stays_behind_it() -> Result<()> {
+    let site = Site::open().await?;
+    let address = site.upstream.address();
+    let request = format!("GET /app-proxy/editor/a HTTP/1.1\r\nHost: localhost\r\n{}\r\n", site.bearer());
+    let answer = format!(
+        "HTTP/1.1 302 Found\r\nLocation: http://{address}/login?next=/\r\nSet-Cookie: a=b; Path=/; Domain=x.example\r\n\
+         Service-Worker-Allowed: /\r\nClear-Site-Data: \"cookies\"\r\nStrict-Transport-Security: max-age=9\r\n\
+         Alt-Svc: h3=\":443\"\r\nContent-Length: 0\r\n\r\n"
+    );
+    let (_, got) = site.exchange(request, &answer).await?;
+    ensure!(got.field("Location") == Some("/app-proxy/editor/login?next=/"), "{got:?}");
+    ensure!(got.field("Set-Cookie") == Some("a=b; Path=/app-proxy/editor/"), "{got:?}");
+    ensure!(got.field("Service-Worker-Allowed") == Some("/app-proxy/editor/"), "{got:?}");
+    for name in ["Clear-Site-Data", "Strict-Transport-Security", "Alt-Svc"] {
+        ensure!(!got.has(name), "{name}: {got:?}");
+    }
+    let (_, got) = site.exchange(site.get("/a"), answer).await?;
+    ensure!(
+        got.field("Location") == Some("/login?next=/") && got.field("Set-Cookie") == Some("a=b; Path=/"),
+        "{got:?}"
+    );
+    ensure!(got.field("Service-Worker-Allowed") == Some("/") && got.has("Clear-Site-Data"), "{got:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn cookies_of_apps_in_frames_of_other_sites_come_back() -> Result<()> {
+    let settings =
+        [("server.public_url", "https://localhost"), ("embedding.frontend_origins", "[\"https://front.example\"]")];
+    let site = Site::with(&settings).await?;
+    let answer = "HTTP/1.1 200 OK\r\nSet-Cookie: a=b; Path=/; SameSite=Lax; HttpOnly\r\nContent-Length: 0\r\n\r\n";
+    let (_, got) = site.exchange(site.get("/"), answer).await?;
+    let cookie = "a=b; Path=/; HttpOnly; Secure; SameSite=None; Partitioned";
+    ensure!(got.field("Set-Cookie") == Some(cookie), "{got:?}");
+    Ok(())
+}

@@ -1,0 +1,254 @@
+//! How an app's own addresses and cookies look from outside: the app knows its own host and root, the browser knows the
+//! gateway's host and, in path mode, a prefix. Bodies are never looked into.
+
+use super::headers::line;
+use crate::model::url::{BaseUrl, Scheme};
+use crate::session::carrier::{is_our_cookie, names};
+use crate::wire::fields::{Field, Name};
+
+/// Where an app is, from outside.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Outside<'a> {
+    /// Where it is from inside; none leaves addresses alone.
+    pub(super) node: Option<&'a BaseUrl>,
+    /// What its paths begin with from outside; empty where it has a host of its own.
+    pub(super) prefix: &'a str,
+    /// Whether its pages are shown in frames of other sites, where only cookies with the attributes for it come along.
+    pub(super) is_framed: bool,
+}
+
+impl Outside<'_> {
+    /// Passes on a field of an answer whose value is about the app's place, if it is one; says whether it was.
+    pub(super) fn pass(&self, field: Field<'_>, out: &mut Vec<u8>) -> bool {
+        match field.kind {
+            Name::SetCookie => self.set_cookie(field, out),
+            Name::Location => self.address(field, 0, out),
+            Name::Refresh => self.address(field, refresh_url(field.value), out),
+            Name::ServiceWorkerAllowed if !self.prefix.is_empty() => self.scope(field, out),
+            // It would empty what other apps of the host have stored.
+            Name::ClearSiteData if !self.prefix.is_empty() => {}
+            // What holds for the app's own host does not hold for the gateway's, which other apps may share.
+            Name::OwnHostPolicy => {}
+            _ => return false,
+        }
+        true
+    }
+
+    /// Passes on an address that begins at `from` within the value: what leads to the app's own host, or from its root,
+    /// leads there from outside. Everything else stays as it is.
+    fn address(&self, field: Field<'_>, from: usize, out: &mut Vec<u8>) {
+        let (before, address) = field.value.split_at(from);
+        let Some(path) = self.path(address) else { return line(out, field.name, field.value) };
+        out.extend_from_slice(field.name);
+        out.extend_from_slice(b": ");
+        for part in [before, self.prefix_for(path), path] {
+            out.extend_from_slice(part);
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// The path, with what follows it, of an address on the app's own host; none for any other.
+    fn path<'v>(&self, address: &'v [u8]) -> Option<&'v [u8]> {
+        let node = self.node?;
+        let rest = match address {
+            [b'/', b'/', rest @ ..] => rest,
+            // Nothing to add: it stays as it is.
+            [b'/', ..] => return (!self.prefix_for(address).is_empty()).then_some(address),
+            _ => without_scheme(address)?,
+        };
+        let end = rest.iter().position(|b| matches!(b, b'/' | b'?' | b'#' | b'\\')).unwrap_or(rest.len());
+        let (authority, path) = rest.split_at(end);
+        let own = [node.authority().as_bytes(), node.host().as_bytes()];
+        let is_own = own.iter().any(|own| authority.eq_ignore_ascii_case(own));
+        match path {
+            _ if !is_own => None,
+            [b'/', b'/', ..] | [b'\\', ..] => None,
+            [b'/', ..] => Some(path),
+            [] => Some(b"/"),
+            // A query without a path stands on the root, which cannot be written without copying: left as it is.
+            _ => None,
+        }
+    }
+
+    /// The prefix that a path of the app needs: none where it has it already, as apps do that are told their base.
+    fn prefix_for(&self, path: &[u8]) -> &[u8] {
+        let prefix = self.prefix.as_bytes();
+        let is_below = |rest: &[u8]| matches!(rest.first(), None | Some(b'/' | b'?' | b'#'));
+        if path.strip_prefix(prefix).is_some_and(is_below) { b"" } else { prefix }
+    }
+
+    /// Passes on a cookie that the app sets, for the app's own place: our names are refused, as is a cookie without a name,
+    /// which browsers send back as whatever its value looks like. `Domain` would reach other tenants' hosts, and `Path=/`
+    /// other apps of a shared one.
+    fn set_cookie(&self, field: Field<'_>, out: &mut Vec<u8>) {
+        let Some(name) = names(field.value).next().filter(|name| !name.is_empty() && !is_our_cookie(name)) else {
+            return;
+        };
+        // Browsers demand Path=/ of these (RFC 6265bis 4.1.3.2).
+        let is_bound = name.len() >= 7 && name[..7].eq_ignore_ascii_case(b"__host-");
+        out.extend_from_slice(field.name);
+        out.extend_from_slice(b": ");
+        for (count, part) in field.value.split(|b| *b == b';').enumerate() {
+            let mut halves = part.splitn(2, |b| *b == b'=');
+            let attribute = halves.next().unwrap_or_default().trim_ascii();
+            let value = halves.next().unwrap_or_default().trim_ascii();
+            let is = |known: &[u8]| count > 0 && attribute.eq_ignore_ascii_case(known);
+            if is(b"domain") || (self.is_framed && (is(b"samesite") || is(b"secure") || is(b"partitioned"))) {
+                continue;
+            }
+            if count > 0 {
+                out.push(b';');
+            }
+            if is(b"path") && !is_bound && value.starts_with(b"/") && !self.prefix_for(value).is_empty() {
+                out.extend_from_slice(b" Path=");
+                out.extend_from_slice(self.prefix.as_bytes());
+                out.extend_from_slice(value);
+            } else {
+                out.extend_from_slice(part);
+            }
+        }
+        if self.is_framed {
+            out.extend_from_slice(b"; Secure; SameSite=None; Partitioned");
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// Passes on how far the app's service worker may reach: no further than the app does.
+    fn scope(&self, field: Field<'_>, out: &mut Vec<u8>) {
+        if !field.value.starts_with(b"/") {
+            return line(out, field.name, field.value);
+        }
+        out.extend_from_slice(field.name);
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(self.prefix_for(field.value));
+        out.extend_from_slice(field.value);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// What follows `http://` or `https://`.
+fn without_scheme(address: &[u8]) -> Option<&[u8]> {
+    [Scheme::Http, Scheme::Https].into_iter().find_map(|scheme| {
+        let (start, rest) = address.split_at_checked(scheme.as_str().len() + 3)?;
+        let name = &start[..scheme.as_str().len()];
+        (name.eq_ignore_ascii_case(scheme.as_str().as_bytes()) && start.ends_with(b"://")).then_some(rest)
+    })
+}
+
+/// Where the address begins in the value of a `Refresh` field, such as `5; url=/next`; the end where there is none.
+fn refresh_url(value: &[u8]) -> usize {
+    let Some(at) = value.windows(4).position(|part| part.eq_ignore_ascii_case(b"url=")) else { return value.len() };
+    let quoted = matches!(value.get(at + 4), Some(b'"' | b'\''));
+    at + 4 + usize::from(quoted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::fields::Name;
+
+    fn passed(outside: Outside<'_>, name: &'static str, value: &'static str) -> String {
+        let field = Field { kind: Name::of(name.as_bytes()), name: name.as_bytes(), value: value.as_bytes() };
+        let mut out = Vec::new();
+        assert!(outside.pass(field, &mut out), "{name}");
+        let text = String::from_utf8(out).unwrap();
+        text.strip_prefix(name).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(&text).trim_end().to_owned()
+    }
+
+    fn by_path(node: &BaseUrl) -> Outside<'_> {
+        Outside { node: Some(node), prefix: "/app-proxy/editor", is_framed: false }
+    }
+
+    #[test]
+    fn addresses_of_the_app_lead_to_it_from_outside() {
+        let node = BaseUrl::parse("https://app.example:8443").unwrap();
+        for (address, on_path, on_host) in [
+            ("/", "/app-proxy/editor/", "/"),
+            ("/a?b#c", "/app-proxy/editor/a?b#c", "/a?b#c"),
+            ("/app-proxy/editor", "/app-proxy/editor", "/app-proxy/editor"),
+            ("/app-proxy/editor/x", "/app-proxy/editor/x", "/app-proxy/editor/x"),
+            ("/app-proxy/editors", "/app-proxy/editor/app-proxy/editors", "/app-proxy/editors"),
+            ("https://app.example:8443/a", "/app-proxy/editor/a", "/a"),
+            ("HTTP://App.example/a", "/app-proxy/editor/a", "/a"),
+            ("//app.example:8443/a", "/app-proxy/editor/a", "/a"),
+            ("https://app.example:8443", "/app-proxy/editor/", "/"),
+            ("https://app.example:8443/app-proxy/editor/a", "/app-proxy/editor/a", "/app-proxy/editor/a"),
+        ] {
+            assert_eq!(passed(by_path(&node), "Location", address), on_path, "{address}");
+            assert_eq!(passed(Outside { prefix: "", ..by_path(&node) }, "location", address), on_host, "{address}");
+        }
+        for other in [
+            "",
+            "a/b",
+            "?x",
+            "#x",
+            "https://other.example/a",
+            "//other.example/a",
+            "https://app.example.evil/a",
+            "https://user@app.example:8443/a",
+            "https://app.example:8443//evil.example",
+            "https://app.example:8443\\evil",
+            "https://app.example:8443?x",
+            "mailto:app.example",
+            "https:/app.example",
+        ] {
+            assert_eq!(passed(by_path(&node), "Location", other), other, "{other}");
+        }
+        for (refresh, expected) in [
+            ("5", "5"),
+            ("5; url=/a", "5; url=/app-proxy/editor/a"),
+            ("0;URL='/a'", "0;URL='/app-proxy/editor/a'"),
+            ("0; url=https://app.example:8443/a", "0; url=/app-proxy/editor/a"),
+            ("0; url=https://other.example/", "0; url=https://other.example/"),
+        ] {
+            assert_eq!(passed(by_path(&node), "Refresh", refresh), expected);
+        }
+        assert_eq!(passed(Outside::default(), "Location", "https://app.example:8443/a"), "https://app.example:8443/a");
+    }
+
+    #[test]
+    fn cookies_stay_with_their_app() {
+        let node = BaseUrl::parse("https://app.example").unwrap();
+        for (cookie, on_path, framed) in [
+            ("a=b", "a=b", "a=b; Secure; SameSite=None; Partitioned"),
+            ("a=b; Path=/", "a=b; Path=/app-proxy/editor/", "a=b; Path=/; Secure; SameSite=None; Partitioned"),
+            (
+                "a=b; path=/x; HttpOnly; samesite=Lax",
+                "a=b; Path=/app-proxy/editor/x; HttpOnly; samesite=Lax",
+                "a=b; path=/x; HttpOnly; Secure; SameSite=None; Partitioned",
+            ),
+            (
+                "a=b; Path=/app-proxy/editor/; Domain=app.example",
+                "a=b; Path=/app-proxy/editor/",
+                "a=b; Path=/app-proxy/editor/; Secure; SameSite=None; Partitioned",
+            ),
+            (
+                "__Host-a=b; Secure; Path=/",
+                "__Host-a=b; Secure; Path=/",
+                "__Host-a=b; Path=/; Secure; SameSite=None; Partitioned",
+            ),
+            (
+                "a=; Max-Age=0; SameSite=None; Secure; Partitioned",
+                "a=; Max-Age=0; SameSite=None; Secure; Partitioned",
+                "a=; Max-Age=0; Secure; SameSite=None; Partitioned",
+            ),
+            ("embedgate=stolen", "", ""),
+            ("=embedgate=stolen", "", ""),
+            ("__Host-embedgate-e=x; Path=/", "", ""),
+        ] {
+            assert_eq!(passed(by_path(&node), "Set-Cookie", cookie), on_path, "{cookie}");
+            let on_host = Outside { prefix: "", is_framed: true, ..by_path(&node) };
+            assert_eq!(passed(on_host, "Set-Cookie", cookie), framed, "{cookie}");
+        }
+    }
+
+    #[test]
+    fn nothing_of_an_app_holds_for_the_whole_host() {
+        let node = BaseUrl::parse("https://app.example").unwrap();
+        assert_eq!(passed(by_path(&node), "Service-Worker-Allowed", "/"), "/app-proxy/editor/");
+        assert_eq!(passed(by_path(&node), "Service-Worker-Allowed", "/app-proxy/editor/x"), "/app-proxy/editor/x");
+        for name in ["Strict-Transport-Security", "Alt-Svc", "Clear-Site-Data"] {
+            assert_eq!(passed(by_path(&node), name, "x"), "", "{name}");
+        }
+    }
+}
