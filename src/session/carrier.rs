@@ -41,6 +41,8 @@ pub struct CookieNames {
     base: &'static str,
 }
 
+/// The cookie of `FireFly's` proxy, which this gateway may have taken over from: it still opens sessions there.
+const FIREFLY: &[u8] = b"proxy_sid";
 const PLAIN: &str = "embedgate";
 const HOST_PREFIXED: &str = "__Host-embedgate";
 
@@ -176,6 +178,9 @@ pub fn names(field: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// Whether a cookie name is, or was, one of ours, on any kind of host and in any case.
 #[must_use]
 pub fn is_our_cookie(name: &[u8]) -> bool {
+    if name.eq_ignore_ascii_case(FIREFLY) {
+        return true;
+    }
     [PLAIN, HOST_PREFIXED].iter().any(|ours| {
         let (Some(start), rest) = (name.get(..ours.len()), name.get(ours.len()..).unwrap_or_default()) else {
             return false;

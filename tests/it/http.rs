@@ -15,6 +15,7 @@ mod routing;
 mod sessions;
 mod start;
 mod streams;
+mod weaknesses;
 mod websocket;
 
 use crate::harness::gateway::{Builder, Gateway, org};
