@@ -42,6 +42,12 @@ impl Directory {
         guard.is_some().then(|| Loaded(guard))
     }
 
+    /// The snapshot now, for work beside the requests that takes a while.
+    #[must_use]
+    pub fn held(&self) -> Option<Arc<Snapshot>> {
+        self.current.load_full()
+    }
+
     /// Replaces the snapshot for all requests from now on.
     pub fn publish(&self, snapshot: Snapshot) {
         let old = self.current.swap(Some(Arc::new(snapshot)));

@@ -136,9 +136,15 @@ impl Import {
 }
 
 fn shown(counts: Counts) -> String {
-    let Counts { organisations, workspaces, principals, apps, warehouses, clusters, nodes } = counts;
-    format!(
-        "imported {organisations} organisations, {workspaces} workspaces, {principals} principals, {apps} apps, \
-         {warehouses} warehouses, {clusters} clusters, {nodes} nodes"
-    )
+    let parts = [
+        (counts.organisations, "organisation"),
+        (counts.workspaces, "workspace"),
+        (counts.principals, "principal"),
+        (counts.apps, "app"),
+        (counts.warehouses, "warehouse"),
+        (counts.clusters, "cluster"),
+        (counts.nodes, "node"),
+    ];
+    let counted = |(count, name)| if count == 1 { format!("1 {name}") } else { format!("{count} {name}s") };
+    format!("imported {}", parts.map(counted).join(", "))
 }

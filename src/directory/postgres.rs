@@ -7,8 +7,10 @@ pub mod connect;
 pub mod import;
 pub mod listen;
 pub mod migrate;
+pub mod reading;
 pub mod rows;
 pub mod source;
+pub mod standing;
 pub mod url;
 
 pub use source::PostgresSource;
@@ -68,6 +70,9 @@ pub enum Error {
         /// The key of the URL in the configuration.
         key: &'static str,
     },
+    /// What was read is older than what is known.
+    #[error("what was read is older than what is known")]
+    Behind,
     /// The connection ended.
     #[error("the connection to Postgres was lost: {0}")]
     Lost(String),

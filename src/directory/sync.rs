@@ -10,6 +10,7 @@ use crate::model::snapshot::Snapshot;
 use crate::model::tables::{OrgRow, Tables};
 use crate::model::url::AllowedHosts;
 use crate::vault::Vault;
+use std::collections::HashMap;
 use std::fmt::Display;
 use std::fs;
 use std::path::PathBuf;
@@ -23,12 +24,28 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 pub enum Change {
     /// Anything.
     All,
+    /// Anything; what did shows in the versions.
+    Versions,
     /// One organisation: changed, new or gone.
     Org {
         /// Which.
         id: OrgId,
         /// A read that gives a lower version came too early.
         version: u64,
+    },
+}
+
+/// What a comparison of versions gave.
+#[derive(Debug)]
+pub enum Difference {
+    /// Versions cannot be compared, or too many differ: these are all rows.
+    All(Tables),
+    /// What differs from what is known.
+    Some {
+        /// The organisations that are new or have another version, be it a lower one.
+        changed: Vec<OrgRow>,
+        /// Those that are not there any more.
+        gone: Vec<OrgId>,
     },
 }
 
@@ -44,13 +61,27 @@ pub trait Source: Send + 'static {
     /// Reads everything.
     fn load(&mut self) -> impl Future<Output = Result<Tables, Self::Error>> + Send;
 
-    /// Reads one organisation; none when there is no such any more.
-    fn load_org(&mut self, id: &OrgId) -> impl Future<Output = Result<Option<OrgRow>, Self::Error>> + Send {
-        async move { Ok(self.load().await?.orgs.into_iter().find(|row| row.id == *id)) }
+    /// Reads some organisations; those that are not there are left out. Of each, no version lower than the one beside it
+    /// is worth having.
+    fn load_orgs(&mut self, ids: &[(OrgId, u64)]) -> impl Future<Output = Result<Vec<OrgRow>, Self::Error>> + Send {
+        async move {
+            let is_asked = |row: &OrgRow| ids.iter().any(|(id, _)| *id == row.id);
+            Ok(self.load().await?.orgs.into_iter().filter(is_asked).collect())
+        }
+    }
+
+    /// Reads what differs from `known`.
+    fn load_changed(&mut self, _known: &Snapshot) -> impl Future<Output = Result<Difference, Self::Error>> + Send {
+        async move { Ok(Difference::All(self.load().await?)) }
     }
 
     /// Waits until something may have changed. Nothing is lost when the wait is given up.
     fn changed(&mut self) -> impl Future<Output = Change> + Send;
+
+    /// A change that can be had without waiting.
+    fn waiting(&mut self) -> Option<Change> {
+        None
+    }
 
     /// Whether the source can be asked and has nothing newer than what was loaded last.
     fn is_current(&self) -> bool;
@@ -180,10 +211,12 @@ const LOAD_LIMIT: Duration = Duration::from_secs(120);
 /// The pauses after failed loads of a remote source: doubled from the first to the last.
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LAST_RETRY: Duration = Duration::from_secs(5);
+/// So many organisations that have changed are read at once, at most.
+const MAX_AT_ONCE: usize = 500;
 
 /// Follows the source for ever. `reload` asks for a load now.
 pub async fn follow<S: Source>(source: S, directory: Arc<Directory>, metrics: Arc<Metrics>, reload: Arc<Notify>) {
-    let mut follower = Follower { source, directory, metrics, failures: 0, retry: None };
+    let mut follower = Follower { source, directory, metrics, failures: 0, retry: None, next: None };
     loop {
         if let Some(change) = follower.next(&reload).await {
             follower.apply(change).await;
@@ -201,6 +234,8 @@ struct Follower<S> {
     failures: u32,
     /// When everything is loaded again after a failure.
     retry: Option<Instant>,
+    /// A change that was taken out of the source and comes next.
+    next: Option<Change>,
 }
 
 /// Why a load came to nothing.
@@ -214,6 +249,9 @@ enum Failure<E> {
 impl<S: Source> Follower<S> {
     /// The next change; none when it is time to look after the directory's age.
     async fn next(&mut self, reload: &Notify) -> Option<Change> {
+        if let Some(change) = self.next.take() {
+            return Some(change);
+        }
         let pause = if self.directory.snapshot().is_some() { CONFIRM } else { LOOK };
         let retry = self.retry;
         let again = async {
@@ -248,7 +286,8 @@ impl<S: Source> Follower<S> {
     async fn apply(&mut self, change: Change) {
         let result = match change {
             Change::All => self.load_all().await,
-            Change::Org { id, version } => self.load_org(id, version).await,
+            Change::Versions => self.load_changed().await,
+            Change::Org { id, version } => self.load_orgs(id, version).await,
         };
         self.metrics.directory_unusable.set(self.source.unusable_rows() as f64);
         match result {
@@ -268,19 +307,46 @@ impl<S: Source> Follower<S> {
         Ok(())
     }
 
-    async fn load_org(&mut self, id: OrgId, version: u64) -> Result<(), Failure<S::Error>> {
-        let Some(known) = self.directory.snapshot().map(|now| now.org(id.as_str()).map_or(0, |org| org.version)) else {
-            return self.load_all().await;
-        };
-        if version != 0 && version <= known {
+    /// Loads what has another version than the snapshot. After a failure that is not enough: what was wrong then may
+    /// have touched anything.
+    async fn load_changed(&mut self) -> Result<(), Failure<S::Error>> {
+        let Some(known) = self.directory.held().filter(|_| self.failures == 0) else { return self.load_all().await };
+        let difference = timeout(LOAD_LIMIT, self.source.load_changed(&known)).await.map_err(|_| Failure::Late)?;
+        // Let go before it is replaced, so that it can be freed at once.
+        drop(known);
+        match difference.map_err(Failure::Source)? {
+            Difference::All(tables) => publish_all(tables, &self.directory, &self.metrics),
+            Difference::Some { changed, gone } if changed.is_empty() && gone.is_empty() => self.directory.confirm(),
+            Difference::Some { changed, gone } => publish_some(changed, &gone, &self.directory, &self.metrics),
+        }
+        Ok(())
+    }
+
+    /// Loads this organisation with all others that have changed by now, and publishes them at once.
+    async fn load_orgs(&mut self, id: OrgId, version: u64) -> Result<(), Failure<S::Error>> {
+        let Some(known) = self.directory.held() else { return self.load_all().await };
+        let mut asked = Vec::new();
+        let mut change = Some(Change::Org { id, version });
+        while let Some(Change::Org { id, version }) = change {
+            let known = known.org(id.as_str()).map_or(0, |org| org.version);
+            if version == 0 || version > known {
+                asked.push((id, version.max(known)));
+            }
+            change = if asked.len() < MAX_AT_ONCE { self.source.waiting() } else { None };
+        }
+        self.next = change;
+        drop(known);
+        if asked.is_empty() {
             return Ok(());
         }
-        let row = timeout(LOAD_LIMIT, self.source.load_org(&id)).await.map_err(|_| Failure::Late)?;
-        let row = row.map_err(Failure::Source)?;
-        if row.as_ref().is_some_and(|row| row.version < known.max(version)) {
+        let rows = timeout(LOAD_LIMIT, self.source.load_orgs(&asked)).await.map_err(|_| Failure::Late)?;
+        let rows = rows.map_err(Failure::Source)?;
+        let read: HashMap<_, _> = rows.iter().map(|row| (&row.id, row.version)).collect();
+        if asked.iter().any(|(id, least)| read.get(id).is_some_and(|version| version < least)) {
             return Err(Failure::Stale);
         }
-        publish_org(&id, row, &self.directory, &self.metrics);
+        let gone: Vec<_> = asked.iter().map(|(id, _)| id).filter(|id| !read.contains_key(id)).cloned().collect();
+        publish_some(rows, &gone, &self.directory, &self.metrics);
         Ok(())
     }
 
@@ -303,13 +369,10 @@ fn publish_all(tables: Tables, directory: &Directory, metrics: &Metrics) {
     directory.confirm();
 }
 
-fn publish_org(id: &OrgId, row: Option<OrgRow>, directory: &Directory, metrics: &Metrics) {
+fn publish_some(rows: Vec<OrgRow>, gone: &[OrgId], directory: &Directory, metrics: &Metrics) {
     let Some(now) = directory.snapshot() else { return };
-    tracing::debug!(org = %id, version = row.as_ref().map(|row| row.version), "organisation loaded");
-    let next = match row {
-        Some(row) => now.with_org(row),
-        None => now.without_org(id.as_str()),
-    };
+    tracing::debug!(changed = rows.len(), gone = gone.len(), "organisations loaded");
+    let next = now.with_orgs(rows, gone);
     // Let go before it is replaced, so that it can be freed at once.
     drop(now);
     publish(next, directory, metrics);

@@ -99,32 +99,31 @@ impl Snapshot {
         Self { shards: shards.into_iter().map(Arc::new).collect(), orgs }
     }
 
-    /// The same with one organisation put in place of the one with its id, or added. Only its shard is copied.
+    /// The same with these organisations put in place of those with their ids, or added, and without those of `gone`.
+    /// Only their shards are copied.
     #[must_use]
-    pub fn with_org(&self, row: OrgRow) -> Self {
-        let old = self.org(row.id.as_str());
-        let orgs = self.orgs + usize::from(old.is_none());
-        let org = Arc::new(Builder::new(old.map(Arc::as_ref), row.id.clone()).build(row));
-        self.with_shard(shard_of(org.id.as_str()), orgs, |shard| {
-            shard.insert(org.id.clone(), org);
-        })
-    }
-
-    /// The same without this organisation.
-    #[must_use]
-    pub fn without_org(&self, id: &str) -> Self {
-        let orgs = self.orgs - usize::from(self.org(id).is_some());
-        self.with_shard(shard_of(id), orgs, |shard| {
-            shard.remove(id);
-        })
-    }
-
-    fn with_shard(&self, at: usize, orgs: usize, change: impl FnOnce(&mut Shard)) -> Self {
-        let mut shards = self.shards.clone();
-        let mut shard = Shard::clone(&shards[at]);
-        change(&mut shard);
-        shards[at] = Arc::new(shard);
+    pub fn with_orgs(&self, rows: Vec<OrgRow>, gone: &[OrgId]) -> Self {
+        let (mut shards, mut orgs) = (self.shards.clone(), self.orgs);
+        // A shard is copied when it is changed for the first time, and is our own from then on.
+        for row in rows {
+            let old = self.org(row.id.as_str()).map(Arc::as_ref);
+            let org = Arc::new(Builder::new(old, row.id.clone()).build(row));
+            let shard = Arc::make_mut(&mut shards[shard_of(org.id.as_str())]);
+            orgs += usize::from(shard.insert(org.id.clone(), org).is_none());
+        }
+        for id in gone {
+            let shard = &mut shards[shard_of(id.as_str())];
+            if shard.contains_key(id.as_str()) {
+                Arc::make_mut(shard).remove(id.as_str());
+                orgs -= 1;
+            }
+        }
         Self { shards, orgs }
+    }
+
+    /// All organisations, in no order.
+    pub fn orgs(&self) -> impl Iterator<Item = &Arc<Org>> {
+        self.shards.iter().flat_map(|shard| shard.values())
     }
 
     /// The organisation with this id.

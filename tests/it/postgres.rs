@@ -3,6 +3,7 @@
 mod conformance;
 mod faults;
 mod pooler;
+mod resync;
 mod tls;
 
 use crate::harness::embedgate::{Embedgate, Ended};
@@ -77,6 +78,7 @@ impl Setup {
         Ok(Gateway { process, data, admin })
     }
 
+    /// A running gateway that is ready.
     async fn ready(&self) -> Result<Gateway> {
         let gateway = self.serve().await?;
         gateway.until_ready().await?;
@@ -111,6 +113,29 @@ impl Gateway {
         fits.with_context(|| format!("app {app:?} last answered {last:?}:\n{}", self.process.output()))
     }
 
+    /// The value of a metric, by its name with labels.
+    async fn metric(&self, name: &str) -> Result<f64> {
+        let (_, text) = get(self.admin, "/metrics", None).await?;
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(value.with_context(|| format!("no {name} in\n{text}"))?.parse()?)
+    }
+
+    /// Waits until a metric is what is expected.
+    async fn until_metric(&self, name: &str, expected: impl Fn(f64) -> bool) -> Result<()> {
+        let mut last = 0.0;
+        let fits = until(PATIENCE, async || {
+            last = self.metric(name).await?;
+            Ok(expected(last).then_some(()))
+        });
+        let fits = fits.await?;
+        fits.with_context(|| format!("{name} is {last}:\n{}", self.process.output()))
+    }
+
+    /// How often everything was read.
+    fn full_loads(&self) -> usize {
+        self.process.output().matches("directory loaded").count()
+    }
+
     /// One request for an app, whose answer has to come from `name`.
     async fn expect_app(&self, app: &str, token: &str, name: &str) -> Result<()> {
         let (status, body) = get(self.data, &format!("/app-proxy/{app}/"), Some(token)).await?;
@@ -135,7 +160,10 @@ async fn database(app: &Named) -> Result<(Postgres, Setup)> {
     postgres.sql(include_str!("../../migrations/roles.sql")).await?;
     setup.configure(&format!("url = '{}'", postgres.url("embedgate_admin")))?;
     let said = setup.import(&organisation("acme", &app.url()))?;
-    ensure!(said.contains("1 organisations") && said.contains("1 warehouses"), "{said}");
+    ensure!(
+        said.contains("imported 1 organisation, 1 workspace,") && said.contains("1 warehouse, 0 clusters"),
+        "{said}"
+    );
     setup.configure(&format!("url = '{}'", postgres.url("embedgate_serve")))?;
     Ok((postgres, setup))
 }

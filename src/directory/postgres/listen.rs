@@ -33,6 +33,8 @@ const MAX_WAITING: usize = 1000;
 #[derive(Debug, Default)]
 struct Heard {
     all: bool,
+    /// Notices may have been missed: versions are to be compared.
+    compare: bool,
     order: VecDeque<OrgId>,
     versions: HashMap<OrgId, u64>,
     connected: bool,
@@ -42,6 +44,12 @@ struct Heard {
 impl Heard {
     fn everything(&mut self) {
         self.all = true;
+        self.order.clear();
+        self.versions.clear();
+    }
+
+    fn missed(&mut self) {
+        self.compare = true;
         self.order.clear();
         self.versions.clear();
     }
@@ -60,15 +68,19 @@ impl Heard {
             return;
         }
         if self.order.len() >= MAX_WAITING {
-            return self.everything();
+            return self.missed();
         }
         self.order.push_back(id.clone());
         self.versions.insert(id, version);
     }
 
     fn take(&mut self) -> Option<Change> {
+        let compare = std::mem::take(&mut self.compare);
         if std::mem::take(&mut self.all) {
             return Some(Change::All);
+        }
+        if compare {
+            return Some(Change::Versions);
         }
         let id = self.order.pop_front()?;
         let version = self.versions.remove(&id).unwrap_or(0);
@@ -122,11 +134,17 @@ impl Listener {
         }
     }
 
+    /// A change that has been heard of already.
+    #[must_use]
+    pub fn waiting(&self) -> Option<Change> {
+        self.shared.heard().take()
+    }
+
     /// Whether changes are heard of, and all that were have been given out.
     #[must_use]
     pub fn is_current(&self) -> bool {
         let heard = self.shared.heard();
-        heard.connected && !heard.all && heard.order.is_empty()
+        heard.connected && !heard.all && !heard.compare && heard.order.is_empty()
     }
 
     /// Why changes are not heard of.
@@ -175,7 +193,7 @@ async fn listen(settings: &Postgres, env: &Env, shared: &Arc<Shared>, failures: 
     *failures = 0;
     {
         let mut heard = shared.heard();
-        heard.everything();
+        heard.missed();
         (heard.connected, heard.trouble) = (true, None);
     }
     shared.wake.notify_one();
@@ -274,6 +292,6 @@ mod tests {
         }
         let mut heard = Heard::default();
         (0..=MAX_WAITING).for_each(|number| heard.notice(&format!("o{number} 1")));
-        assert_eq!([heard.take(), heard.take()], [Some(Change::All), None]);
+        assert_eq!([heard.take(), heard.take()], [Some(Change::Versions), None]);
     }
 }
