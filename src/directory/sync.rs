@@ -91,6 +91,9 @@ pub trait Source: Send + 'static {
         0
     }
 
+    /// Tells what is to be measured of the source alone.
+    fn observe(&self, _metrics: &Metrics) {}
+
     /// What keeps the source from telling of changes.
     fn trouble(&self) -> Option<String> {
         None
@@ -269,6 +272,7 @@ impl<S: Source> Follower<S> {
     }
 
     fn tick(&self) {
+        self.source.observe(&self.metrics);
         self.directory.sweep();
         if self.failures == 0 {
             self.directory.set_trouble(self.source.trouble());
@@ -290,6 +294,7 @@ impl<S: Source> Follower<S> {
             Change::Org { id, version } => self.load_orgs(id, version).await,
         };
         self.metrics.directory_unusable.set(self.source.unusable_rows() as f64);
+        self.source.observe(&self.metrics);
         match result {
             Ok(()) => self.confirm(),
             Err(Failure::Source(error)) => self.failed(error.to_string()),

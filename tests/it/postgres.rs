@@ -2,7 +2,10 @@
 
 mod conformance;
 mod faults;
+mod load;
+mod migration;
 mod pooler;
+mod replicas;
 mod resync;
 mod tls;
 
@@ -113,16 +116,16 @@ impl Gateway {
         fits.with_context(|| format!("app {app:?} last answered {last:?}:\n{}", self.process.output()))
     }
 
-    /// The value of a metric, by its name with labels.
-    async fn metric(&self, name: &str) -> Result<f64> {
+    /// The value of a metric that counts, by its name with labels.
+    async fn metric(&self, name: &str) -> Result<u64> {
         let (_, text) = get(self.admin, "/metrics", None).await?;
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         Ok(value.with_context(|| format!("no {name} in\n{text}"))?.parse()?)
     }
 
     /// Waits until a metric is what is expected.
-    async fn until_metric(&self, name: &str, expected: impl Fn(f64) -> bool) -> Result<()> {
-        let mut last = 0.0;
+    async fn until_metric(&self, name: &str, expected: impl Fn(u64) -> bool) -> Result<()> {
+        let mut last = 0;
         let fits = until(PATIENCE, async || {
             last = self.metric(name).await?;
             Ok(expected(last).then_some(()))

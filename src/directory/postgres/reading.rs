@@ -27,15 +27,19 @@ pub enum Job<'a> {
     Changed(&'a Snapshot),
 }
 
-/// What is known besides.
+/// What is to be read, and how.
 #[derive(Clone, Copy)]
-pub struct Known<'a> {
+pub struct Request<'a> {
+    /// What.
+    pub job: Job<'a>,
     /// The organisations that could not be used, with their versions.
     pub unusable: &'a BTreeMap<OrgId, u64>,
     /// That of the last read of everything.
     pub mark: Option<&'a Mark>,
-    /// The history of the rows that are about to be read.
-    pub history: Option<&'a History>,
+    /// What rows are judged by.
+    pub context: Context<'a>,
+    /// For one statement.
+    pub limit: Duration,
 }
 
 /// What was read.
@@ -48,37 +52,34 @@ pub struct Found {
     pub whole: Option<Option<Mark>>,
 }
 
-/// Reads within a transaction of its own.
+/// Reads within a transaction of its own. `history` is that of the rows, where it is known.
 ///
 /// # Errors
 /// [`Error::Behind`] when an organisation is older than asked for; [`Error::Schema`] and [`Error::Sql`].
-pub async fn read(
-    client: &mut Client,
-    job: Job<'_>,
-    known: Known<'_>,
-    context: Context<'_>,
-    limit: Duration,
-) -> Result<Found, Error> {
+pub async fn read(client: &mut Client, request: Request<'_>, history: Option<&History>) -> Result<Found, Error> {
     let transaction = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
     let transaction = transaction.start().await?;
     // Local, because behind a pooler the connection is another's afterwards.
-    transaction.batch_execute(&format!("set local statement_timeout = {}", limit.as_millis())).await?;
-    let found = match job {
-        Job::All => all(&transaction, context, standing::mark(&transaction, known.history).await?).await?,
-        Job::Some(asked) => some(&transaction, context, asked).await?,
-        Job::Changed(snapshot) => changed(&transaction, context, snapshot, known).await?,
+    transaction.batch_execute(&format!("set local statement_timeout = {}", request.limit.as_millis())).await?;
+    let found = match request.job {
+        Job::All => all(&transaction, request, standing::mark(&transaction, history).await?).await?,
+        Job::Some(asked) => some(&transaction, request, asked).await?,
+        Job::Changed(snapshot) => {
+            let mark = standing::mark(&transaction, history).await?;
+            changed(&transaction, request, snapshot, mark).await?
+        }
     };
     transaction.commit().await?;
     Ok(found)
 }
 
-async fn all(client: &Transaction<'_>, context: Context<'_>, mark: Option<Mark>) -> Result<Found, Error> {
-    Ok(Found { read: rows::read(client, None, context).await?, gone: Vec::new(), whole: Some(mark) })
+async fn all(client: &Transaction<'_>, request: Request<'_>, mark: Option<Mark>) -> Result<Found, Error> {
+    Ok(Found { read: rows::read(client, None, request.context).await?, gone: Vec::new(), whole: Some(mark) })
 }
 
-async fn some(client: &Transaction<'_>, context: Context<'_>, asked: &[(OrgId, u64)]) -> Result<Found, Error> {
+async fn some(client: &Transaction<'_>, request: Request<'_>, asked: &[(OrgId, u64)]) -> Result<Found, Error> {
     let ids: Vec<_> = asked.iter().map(|(id, _)| id.as_str()).collect();
-    let read = rows::read(client, Some(&ids), context).await?;
+    let read = rows::read(client, Some(&ids), request.context).await?;
     let usable = read.orgs.iter().map(|row| (&row.id, row.version));
     let there: HashMap<_, _> = usable.chain(read.unusable.iter().map(|(id, version)| (id, *version))).collect();
     if asked.iter().any(|(id, least)| there.get(id).is_some_and(|version| version < least)) {
@@ -90,20 +91,19 @@ async fn some(client: &Transaction<'_>, context: Context<'_>, asked: &[(OrgId, u
 
 async fn changed(
     client: &Transaction<'_>,
-    context: Context<'_>,
+    request: Request<'_>,
     snapshot: &Snapshot,
-    known: Known<'_>,
+    mark: Option<Mark>,
 ) -> Result<Found, Error> {
-    let mark = standing::mark(client, known.history).await?;
-    if mark.is_none() || mark.as_ref() != known.mark {
-        return all(client, context, mark).await;
+    if mark.is_none() || mark.as_ref() != request.mark {
+        return all(client, request, mark).await;
     }
-    let (ids, gone) = differences(client, snapshot, known.unusable).await?;
+    let (ids, gone) = differences(client, snapshot, request.unusable).await?;
     if ids.len() > MAX_DIFFERENT {
-        return all(client, context, mark).await;
+        return all(client, request, mark).await;
     }
     let ids: Vec<_> = ids.iter().map(String::as_str).collect();
-    let read = if ids.is_empty() { Read::default() } else { rows::read(client, Some(&ids), context).await? };
+    let read = if ids.is_empty() { Read::default() } else { rows::read(client, Some(&ids), request.context).await? };
     Ok(Found { read, gone, whole: None })
 }
 

@@ -1,34 +1,35 @@
 //! The source that reads a Postgres database.
 
-use super::connect::{self, Limits};
+use super::Error;
 use super::listen::Listener;
-use super::reading::{self, Found, Job, Known};
+use super::reading::{Found, Job, Request};
 use super::rows::{Context, Fault, Read};
-use super::standing::{self, Mark};
-use super::{Error, url};
+use super::servers::Servers;
+use super::standing::Mark;
 use crate::config::{Env, Postgres};
 use crate::directory::sync::{Change, Difference, Source};
+use crate::metrics::Metrics;
 use crate::model::ids::OrgId;
 use crate::model::snapshot::Snapshot;
 use crate::model::tables::{OrgRow, Tables};
 use crate::model::url::AllowedHosts;
 use crate::vault::Vault;
-use deadpool_postgres::Pool;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::time::{Instant, sleep_until};
 
-/// Reads organisations by a pool, and hears of changes by a listener.
+/// Reads organisations where they can be read, and hears of changes by a listener.
 pub struct PostgresSource {
     settings: Postgres,
     env: Env,
     policy: AllowedHosts,
     vault: Arc<Vault>,
-    /// Made at the first load, and again after a failed one: a password file may have changed.
-    pool: Option<(Pool, String)>,
+    servers: Servers,
     /// Made at the first wait, which is within a runtime.
     listener: Option<Listener>,
     resync: Option<Instant>,
+    /// Whether everything was read once.
+    has_read: bool,
     /// What was wrong at the last read, by organisation.
     faults: BTreeMap<String, Vec<Fault>>,
     /// The organisations that could not be used at all, with their versions.
@@ -43,54 +44,31 @@ impl PostgresSource {
     /// # Errors
     /// [`Error::Url`] and [`Error::Tls`], which waiting does not mend.
     pub fn new(settings: Postgres, policy: AllowedHosts, env: Env, vault: Arc<Vault>) -> Result<Self, Error> {
-        url::listen(&settings, &env)?;
-        let mut source = Self {
+        Ok(Self {
+            servers: Servers::new(settings.clone(), env.clone())?,
             settings,
             env,
             policy,
             vault,
-            pool: None,
             listener: None,
             resync: None,
+            has_read: false,
             faults: BTreeMap::new(),
             unusable: BTreeMap::new(),
             mark: None,
-        };
-        source.pool()?;
-        Ok(source)
-    }
-
-    fn pool(&mut self) -> Result<&(Pool, String), Error> {
-        let settings = &self.settings;
-        let made = if let Some(made) = self.pool.take() {
-            made
-        } else {
-            let target = url::rows(settings, &self.env)?;
-            let limits = Limits {
-                size: settings.pool_size,
-                connect: settings.connect_timeout,
-                acquire: settings.acquire_timeout,
-            };
-            (connect::pool(&target, limits)?, target.at())
-        };
-        Ok(self.pool.insert(made))
+        })
     }
 
     async fn read(&mut self, job: Job<'_>) -> Result<Found, Error> {
-        let result = self.try_read(job).await;
-        if result.is_err() {
-            self.pool = None;
-        }
-        result
-    }
-
-    async fn try_read(&mut self, job: Job<'_>) -> Result<Found, Error> {
-        let (pool, at) = self.pool()?;
-        let mut client = connect::acquire(pool, at).await?;
-        let standing = standing::ask(&**client).await?;
-        let known = Known { unusable: &self.unusable, mark: self.mark.as_ref(), history: standing.history.as_ref() };
-        let context = Context { policy: &self.policy, vault: &self.vault };
-        reading::read(&mut client, job, known, context, self.settings.statement_timeout).await
+        let primary = self.listener.as_ref().and_then(Listener::primary);
+        let request = Request {
+            job,
+            unusable: &self.unusable,
+            mark: self.mark.as_ref(),
+            context: Context { policy: &self.policy, vault: &self.vault },
+            limit: self.settings.statement_timeout,
+        };
+        self.servers.read(primary.as_ref(), !self.has_read, request).await
     }
 
     fn put_off_resync(&mut self) {
@@ -101,7 +79,7 @@ impl PostgresSource {
     fn take(&mut self, found: &mut Found) {
         let unusable = std::mem::take(&mut found.read.unusable);
         let orgs: Vec<String> = if let Some(mark) = found.whole.take() {
-            (self.mark, self.unusable) = (mark, BTreeMap::new());
+            (self.has_read, self.mark, self.unusable) = (true, mark, BTreeMap::new());
             self.faults.keys().cloned().collect()
         } else {
             let ids: Vec<_> = found.read.orgs.iter().map(|row| &row.id).chain(&found.gone).collect();
@@ -198,6 +176,10 @@ impl Source for PostgresSource {
 
     fn unusable_rows(&self) -> usize {
         self.faults.values().map(Vec::len).sum()
+    }
+
+    fn observe(&self, metrics: &Metrics) {
+        self.servers.observe(metrics);
     }
 
     fn trouble(&self) -> Option<String> {

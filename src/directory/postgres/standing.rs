@@ -1,6 +1,8 @@
 //! What a server is: the primary or a standby, of which history, and how far along.
 
 use super::Error;
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::types::Type;
 use tokio_postgres::{GenericClient, Row};
 
@@ -25,6 +27,8 @@ impl History {
 /// What a server says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
+    /// The cluster; none where the server does not tell.
+    pub system: Option<i64>,
     /// Whether it only replays what another server writes.
     pub is_standby: bool,
     /// What it writes; none for a standby, and where the server does not tell.
@@ -47,7 +51,9 @@ pub async fn ask(client: &impl GenericClient) -> Result<Standing, Error> {
     match client.query_typed_one(STANDING, &[]).await {
         Ok(row) => Ok(standing(&row)?),
         // What is wrong with more than these functions shows in the next statement.
-        Err(error) if error.as_db_error().is_some() => Ok(Standing { is_standby: false, history: None, replayed: 0 }),
+        Err(error) if error.as_db_error().is_some() => {
+            Ok(Standing { system: None, is_standby: false, history: None, replayed: 0 })
+        }
         Err(error) => Err(error.into()),
     }
 }
@@ -57,6 +63,7 @@ fn standing(row: &Row) -> Result<Standing, tokio_postgres::Error> {
     let timeline = timeline.and_then(|digits| u32::from_str_radix(digits, 16).ok());
     let (system, replayed): (i64, Option<i64>) = (row.try_get(1)?, row.try_get(3)?);
     Ok(Standing {
+        system: Some(system),
         is_standby: row.try_get(0)?,
         history: timeline.map(|timeline| History { system, timeline }),
         replayed: replayed.unwrap_or(0).unsigned_abs(),
@@ -83,6 +90,51 @@ fn end_of_record(position: u64) -> u64 {
     const PAGE: u64 = 8192;
     let beyond = position % PAGE;
     if matches!(beyond, 24 | 40) { position - beyond } else { position }
+}
+
+/// A moment of the primary.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moment {
+    /// What the primary writes.
+    pub history: History,
+    /// How far it was.
+    pub position: u64,
+    /// When it was asked.
+    pub asked: Instant,
+}
+
+/// The pauses between two looks at a standby that is waited for: doubled from the first to the last.
+const FIRST_LOOK: Duration = Duration::from_millis(1);
+const LAST_LOOK: Duration = Duration::from_millis(100);
+
+/// Waits until everything of the moment is there, or the deadline has passed: gives the bytes that are lacking then.
+///
+/// # Errors
+/// [`Error::Foreign`] when the server follows another history; [`Error::Late`] and [`Error::Sql`].
+pub async fn catch_up(
+    client: &impl GenericClient,
+    moment: &Moment,
+    deadline: Instant,
+    limit: Duration,
+) -> Result<u64, Error> {
+    let mut pause = FIRST_LOOK;
+    loop {
+        let late = |_| Error::Late(format!("no answer within {limit:?}"));
+        let standing = timeout(limit, ask(client)).await.map_err(late)??;
+        // One that was promoted is as good as the primary when it is the primary.
+        if standing.history.as_ref() == Some(&moment.history) {
+            return Ok(0);
+        }
+        if !standing.is_standby || standing.system != Some(moment.history.system) {
+            return Err(Error::Foreign);
+        }
+        let lacking = moment.position.saturating_sub(standing.replayed);
+        if lacking == 0 || Instant::now() >= deadline {
+            return Ok(lacking);
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(LAST_LOOK);
+    }
 }
 
 /// What shows that versions can be compared: the history, and the files of the tables, which TRUNCATE replaces without

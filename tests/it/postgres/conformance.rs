@@ -150,6 +150,8 @@ async fn postgres_conforms() -> Result<()> {
     let settings = config::Postgres {
         url: UrlSource::Text(Secret::new(postgres.url("postgres"))),
         listen_url: None,
+        replicas: Vec::new(),
+        max_replica_lag: PATIENCE,
         pool_size: 2,
         connect_timeout: PATIENCE,
         acquire_timeout: PATIENCE,

@@ -69,7 +69,7 @@ async fn rows_that_cannot_be_used_stay_known() -> Result<()> {
     let mut gateway = setup.ready().await?;
     let [acme, partly, wholly] = ["acme", "partly", "wholly"].map(|org| setup.token(org));
     let (acme, partly, wholly) = (acme?, partly?, wholly?);
-    gateway.until_metric(UNUSABLE, |count| count == 2.0).await?;
+    gateway.until_metric(UNUSABLE, |count| count == 2).await?;
     gateway.until_app("editor", &wholly, |status, _| status == 401).await?;
 
     // A comparison that finds something, and does not look at those two.
@@ -77,14 +77,14 @@ async fn rows_that_cannot_be_used_stay_known() -> Result<()> {
     let app = format!("update embedgate.app set url = '{}' where org = 'acme'", two.url());
     postgres.sql(&unheard(&format!("{app}; {raised} where id = 'acme'"))).await?;
     gateway.until_app("editor", &acme, |status, body| status == 200 && body == "two").await?;
-    ensure!(gateway.metric(UNUSABLE).await? == 2.0, "both stay known");
+    ensure!(gateway.metric(UNUSABLE).await? == 2, "both stay known");
     ensure!(gateway.full_loads() == 1, "nothing else was read:\n{}", gateway.process.output());
 
     // One that finds them mended.
     let mended = format!("update embedgate.workspace set url = '{}' where org = 'wholly'", one.url());
     postgres.sql(&unheard(&format!("{mended}; {raised} where id = 'wholly'"))).await?;
     gateway.until_app("editor", &wholly, |status, body| status == 200 && body == "one").await?;
-    gateway.until_metric(UNUSABLE, |count| count == 1.0).await?;
+    gateway.until_metric(UNUSABLE, |count| count == 1).await?;
     // And one that finds them spoilt: what was usable goes.
     let spoilt = format!("update embedgate.workspace set url = '{evil}' where org = 'partly'");
     postgres.sql(&unheard(&format!("{spoilt}; {raised} where id = 'partly'"))).await?;

@@ -1,0 +1,157 @@
+//! Replicas that rows are read from: each has to prove that it has everything that is committed on the primary.
+
+use super::Error;
+use super::connect::{self, Limits};
+use super::reading::{self, Found, Request};
+use super::standing::{self, Moment};
+use super::url::Target;
+use deadpool_postgres::Pool;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// One that failed is left alone for so long: doubled from the first to the last.
+const FIRST_REST: Duration = Duration::from_secs(1);
+const LAST_REST: Duration = Duration::from_secs(30);
+
+/// One replica, with what was seen of it.
+pub struct Replica {
+    number: usize,
+    pool: Option<(Pool, String)>,
+    /// It did not catch up in time when it was last waited for, since then.
+    behind: Option<Instant>,
+    /// Failures in a row, and until when it is left alone for them.
+    failures: u32,
+    resting: Option<Instant>,
+    /// What the metrics tell.
+    pub seen: Seen,
+}
+
+/// What was seen of a replica.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Seen {
+    /// Reads that it answered.
+    pub reads: u64,
+    /// How many bytes it had still to replay when it was last asked.
+    pub lag_bytes: u64,
+    /// From asking the primary for its position to the replica's being there, as far as that was waited for.
+    pub lag: Duration,
+}
+
+/// Why a replica was not read from.
+pub enum Refusal {
+    /// It has not replayed enough.
+    Late,
+    /// What was read is too old though it said that it had replayed enough.
+    Old,
+    /// It is not to be had.
+    Failed(Error),
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl Replica {
+    /// One that has not been connected to; its number, from 1, is how it is called.
+    #[must_use]
+    pub fn new(number: usize) -> Self {
+        Self { number, pool: None, behind: None, failures: 0, resting: None, seen: Seen::default() }
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn number(&self) -> usize {
+        self.number
+    }
+
+    /// Whether it is not left alone just now.
+    #[must_use]
+    pub fn is_awake(&self) -> bool {
+        self.resting.is_none_or(|until| until <= Instant::now())
+    }
+
+    /// Whether it lagged too far when it was last asked.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.behind.is_some()
+    }
+
+    /// Reads when it has replayed what was committed at `moment`. One that was behind gets no time to catch up: whoever
+    /// waits for the rows has waited for it once. Without a moment it is read as it is.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub async fn read(
+        &mut self,
+        target: Result<Target, Error>,
+        limits: Limits,
+        moment: Option<&Moment>,
+        deadline: Instant,
+        request: Request<'_>,
+    ) -> Result<Found, Refusal> {
+        let result = self.try_read(target, limits, moment, deadline, request).await;
+        match &result {
+            Ok(_) => self.good(),
+            Err(Refusal::Late) => self.late(),
+            Err(Refusal::Old) => {}
+            Err(Refusal::Failed(error)) => self.failed(error),
+        }
+        result
+    }
+
+    async fn try_read(
+        &mut self,
+        target: Result<Target, Error>,
+        limits: Limits,
+        moment: Option<&Moment>,
+        deadline: Instant,
+        request: Request<'_>,
+    ) -> Result<Found, Refusal> {
+        let (pool, at) = match self.pool.take() {
+            Some(made) => self.pool.insert(made),
+            None => self.pool.insert(connect::pool_at(&target?, limits)?),
+        };
+        let mut client = connect::acquire(pool, at).await?;
+        if let Some(moment) = moment {
+            let deadline = if self.is_behind() { Instant::now() } else { deadline };
+            self.seen.lag_bytes = standing::catch_up(&**client, moment, deadline, limits.acquire).await?;
+            if self.seen.lag_bytes > 0 {
+                return Err(Refusal::Late);
+            }
+            self.seen.lag = moment.asked.elapsed();
+        }
+        let found = reading::read(&mut client, request, moment.map(|moment| &moment.history)).await;
+        found.map_err(|error| if matches!(error, Error::Behind) { Refusal::Old } else { Refusal::Failed(error) })
+    }
+
+    fn good(&mut self) {
+        if self.failures > 0 || self.behind.is_some() {
+            tracing::info!(replica = self.number, "rows are read from the replica again");
+        }
+        (self.failures, self.resting, self.behind) = (0, None, None);
+        self.seen.reads += 1;
+    }
+
+    fn late(&mut self) {
+        let since = *self.behind.get_or_insert_with(|| {
+            tracing::warn!(
+                replica = self.number,
+                bytes = self.seen.lag_bytes,
+                "the replica lags; rows are read elsewhere"
+            );
+            Instant::now()
+        });
+        self.seen.lag = self.seen.lag.max(since.elapsed());
+    }
+
+    fn failed(&mut self, error: &Error) {
+        if self.failures == 0 {
+            tracing::warn!(replica = self.number, %error, "the replica cannot be read; rows are read elsewhere");
+        }
+        let rest = FIRST_REST.saturating_mul(1 << self.failures.min(10)).min(LAST_REST);
+        self.failures = self.failures.saturating_add(1);
+        (self.pool, self.resting) = (None, Some(Instant::now() + rest));
+    }
+}
