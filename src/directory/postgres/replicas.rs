@@ -17,13 +17,20 @@ const LAST_REST: Duration = Duration::from_secs(30);
 pub struct Replica {
     number: usize,
     pool: Option<(Pool, String)>,
-    /// It did not catch up in time when it was last waited for, since then.
-    behind: Option<Instant>,
+    /// Set while it does not catch up in time.
+    behind: Option<Behind>,
     /// Failures in a row, and until when it is left alone for them.
     failures: u32,
     resting: Option<Instant>,
     /// What the metrics tell.
     pub seen: Seen,
+}
+
+/// A replica that was waited for in vain.
+struct Behind {
+    since: Instant,
+    /// It is not waited for again before it has replayed up to here: whoever waits for the rows has waited once.
+    position: u64,
 }
 
 /// What was seen of a replica.
@@ -39,8 +46,8 @@ pub struct Seen {
 
 /// Why a replica was not read from.
 pub enum Refusal {
-    /// It has not replayed enough.
-    Late,
+    /// It has not replayed up to the position of the primary.
+    Late(Moment),
     /// What was read is too old though it said that it had replayed enough.
     Old,
     /// It is not to be had.
@@ -72,14 +79,7 @@ impl Replica {
         self.resting.is_none_or(|until| until <= Instant::now())
     }
 
-    /// Whether it lagged too far when it was last asked.
-    #[must_use]
-    pub fn is_behind(&self) -> bool {
-        self.behind.is_some()
-    }
-
-    /// Reads when it has replayed what was committed at `moment`. One that was behind gets no time to catch up: whoever
-    /// waits for the rows has waited for it once. Without a moment it is read as it is.
+    /// Reads when it has replayed what was committed at `moment`. Without a moment it is read as it is.
     ///
     /// # Errors
     /// [`Refusal`].
@@ -94,7 +94,7 @@ impl Replica {
         let result = self.try_read(target, limits, moment, deadline, request).await;
         match &result {
             Ok(_) => self.good(),
-            Err(Refusal::Late) => self.late(),
+            Err(Refusal::Late(moment)) => self.late(moment),
             Err(Refusal::Old) => {}
             Err(Refusal::Failed(error)) => self.failed(error),
         }
@@ -115,10 +115,10 @@ impl Replica {
         };
         let mut client = connect::acquire(pool, at).await?;
         if let Some(moment) = moment {
-            let deadline = if self.is_behind() { Instant::now() } else { deadline };
-            self.seen.lag_bytes = standing::catch_up(&**client, moment, deadline, limits.acquire).await?;
+            let worth_it = self.behind.as_ref().map_or(0, |behind| behind.position);
+            self.seen.lag_bytes = standing::catch_up(&**client, moment, worth_it, deadline, limits.acquire).await?;
             if self.seen.lag_bytes > 0 {
-                return Err(Refusal::Late);
+                return Err(Refusal::Late(moment.clone()));
             }
             self.seen.lag = moment.asked.elapsed();
         }
@@ -134,16 +134,18 @@ impl Replica {
         self.seen.reads += 1;
     }
 
-    fn late(&mut self) {
-        let since = *self.behind.get_or_insert_with(|| {
-            tracing::warn!(
-                replica = self.number,
-                bytes = self.seen.lag_bytes,
-                "the replica lags; rows are read elsewhere"
-            );
-            Instant::now()
-        });
-        self.seen.lag = self.seen.lag.max(since.elapsed());
+    fn late(&mut self, moment: &Moment) {
+        let Moment { position, asked: since, .. } = *moment;
+        let lag_bytes = self.seen.lag_bytes;
+        if self.behind.is_none() {
+            tracing::warn!(replica = self.number, lag_bytes, "the replica lags; rows are read elsewhere");
+        }
+        let behind = self.behind.get_or_insert(Behind { since, position });
+        self.seen.lag = behind.since.elapsed();
+        if position - lag_bytes >= behind.position {
+            // It was waited for again, and again in vain.
+            behind.position = position;
+        }
     }
 
     fn failed(&mut self, error: &Error) {

@@ -5,11 +5,12 @@ use super::connect::{self, Limits};
 use super::listen::Primary;
 use super::reading::{self, Found, Request};
 use super::replicas::{Refusal, Replica};
-use super::standing::{self, Moment};
+use super::standing::{self, History, Moment};
 use super::url;
 use crate::config::{Env, Postgres};
 use crate::metrics::Metrics;
-use deadpool_postgres::Pool;
+use deadpool_postgres::{Object, Pool};
+use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 /// All servers that rows can be read from, and the pools of connections to them.
@@ -84,13 +85,11 @@ impl Servers {
         self.turn = self.turn.wrapping_add(1);
         let mut order: Vec<_> = (0..count).map(|index| (self.turn + index) % count).collect();
         order.retain(|index| self.replicas[*index].is_awake());
-        // Those that were behind come last: they are not waited for, and others may be.
-        order.sort_by_key(|index| self.replicas[*index].is_behind());
         for index in order {
             match self.read_replica(index, Some(&moment), request).await {
                 Ok(found) => return Some(found),
                 Err(Refusal::Old) => return None,
-                Err(Refusal::Late | Refusal::Failed(_)) => {}
+                Err(Refusal::Late(_) | Refusal::Failed(_)) => {}
             }
         }
         None
@@ -131,25 +130,8 @@ impl Servers {
             None => self.url.insert(connect::pool_at(&url::rows(&self.settings, &self.env)?, limits)?),
         };
         let mut client = connect::acquire(pool, at).await?;
-        // A pooler gives connections away that lead nowhere yet.
-        let late = |_| Error::Late(format!("Postgres at {at}: no answer within {:?}", limits.acquire));
-        let standing = timeout(limits.acquire, standing::ask(&**client)).await.map_err(late)??;
-        let known = primary.and_then(Primary::history);
-        let history = match (standing.history, primary) {
-            (Some(own), _) if known.is_some_and(|known| own.is_before(known)) => {
-                return Err(Error::Superseded { at: at.clone() });
-            }
-            (None, Some(primary)) if standing.is_standby => {
-                let moment = primary.moment(limits.connect).await?;
-                let deadline = moment.asked + self.settings.max_replica_lag;
-                if standing::catch_up(&**client, &moment, deadline, limits.acquire).await? > 0 {
-                    return Err(Error::Lagging { at: at.clone() });
-                }
-                Some(moment.history)
-            }
-            (None, None) if standing.is_standby && !is_first => return Err(Error::Alone { at: at.clone() }),
-            (own, _) => own,
-        };
+        let lag = self.settings.max_replica_lag;
+        let history = history(&client, at, primary, is_first, limits, lag).await?;
         reading::read(&mut client, request, history.as_ref()).await
     }
 
@@ -180,4 +162,28 @@ impl Servers {
             told.lag_seconds.set(replica.seen.lag.as_secs_f64());
         }
     }
+}
+
+/// The history of what the server of `url` has; an error when that is older than what is known.
+async fn history(
+    client: &Object,
+    at: &str,
+    primary: Option<&Primary>,
+    is_first: bool,
+    limits: Limits,
+    lag: Duration,
+) -> Result<Option<History>, Error> {
+    // A pooler gives connections away that lead nowhere yet.
+    let late = |_| Error::Late(format!("Postgres at {at}: no answer within {:?}", limits.acquire));
+    let standing = timeout(limits.acquire, standing::ask(&***client)).await.map_err(late)??;
+    let at = at.to_owned();
+    if !standing.is_standby {
+        let known = primary.and_then(Primary::history);
+        let is_old = standing.history.as_ref().zip(known).is_some_and(|(own, known)| own.is_before(known));
+        return if is_old { Err(Error::Superseded { at }) } else { Ok(standing.history) };
+    }
+    let Some(primary) = primary else { return if is_first { Ok(None) } else { Err(Error::Alone { at }) } };
+    let moment = primary.moment(limits.connect).await?;
+    let lacking = standing::catch_up(&***client, &moment, 0, moment.asked + lag, limits.acquire).await?;
+    if lacking == 0 { Ok(Some(moment.history)) } else { Err(Error::Lagging { at }) }
 }

@@ -6,14 +6,17 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::types::Type;
 use tokio_postgres::{GenericClient, Row};
 
-/// A history of writes. Another one begins with every promotion and every new cluster: what was read of one says nothing
-/// about the other, for versions may have gone back and been given out again.
+/// A history of writes. Another one begins with every promotion, every new cluster and every start of the server, which
+/// may have crashed and lost its last writes (`synchronous_commit = off`): what was read of one says nothing about the
+/// other, for versions may have gone back and been given out again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct History {
     /// The cluster, a standby's being its primary's.
     pub system: i64,
     /// Rises with every promotion.
     pub timeline: u32,
+    /// When the server was started, in microseconds since 1970.
+    pub started: i64,
 }
 
 impl History {
@@ -40,6 +43,7 @@ pub struct Standing {
 // The case keeps the functions of the one kind from being called on the other, which refuses them.
 const STANDING: &str = "select pg_is_in_recovery(), system_identifier,
     case when not pg_is_in_recovery() then substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) end,
+    (extract(epoch from pg_postmaster_start_time()) * 1000000)::int8,
     case when pg_is_in_recovery() then (pg_last_wal_replay_lsn() - '0/0'::pg_lsn)::int8 end
     from pg_control_system()";
 
@@ -61,11 +65,12 @@ pub async fn ask(client: &impl GenericClient) -> Result<Standing, Error> {
 fn standing(row: &Row) -> Result<Standing, tokio_postgres::Error> {
     let timeline: Option<&str> = row.try_get(2)?;
     let timeline = timeline.and_then(|digits| u32::from_str_radix(digits, 16).ok());
-    let (system, replayed): (i64, Option<i64>) = (row.try_get(1)?, row.try_get(3)?);
+    let (system, replayed): (i64, Option<i64>) = (row.try_get(1)?, row.try_get(4)?);
+    let started = row.try_get(3)?;
     Ok(Standing {
         system: Some(system),
         is_standby: row.try_get(0)?,
-        history: timeline.map(|timeline| History { system, timeline }),
+        history: timeline.map(|timeline| History { system, timeline, started }),
         replayed: replayed.unwrap_or(0).unsigned_abs(),
     })
 }
@@ -107,13 +112,15 @@ pub struct Moment {
 const FIRST_LOOK: Duration = Duration::from_millis(1);
 const LAST_LOOK: Duration = Duration::from_millis(100);
 
-/// Waits until everything of the moment is there, or the deadline has passed: gives the bytes that are lacking then.
+/// Waits until everything of the moment is there, or the deadline has passed: gives the bytes that are lacking then. One
+/// that has not even replayed up to `worth_it` is not waited for.
 ///
 /// # Errors
 /// [`Error::Foreign`] when the server follows another history; [`Error::Late`] and [`Error::Sql`].
 pub async fn catch_up(
     client: &impl GenericClient,
     moment: &Moment,
+    worth_it: u64,
     deadline: Instant,
     limit: Duration,
 ) -> Result<u64, Error> {
@@ -129,7 +136,7 @@ pub async fn catch_up(
             return Err(Error::Foreign);
         }
         let lacking = moment.position.saturating_sub(standing.replayed);
-        if lacking == 0 || Instant::now() >= deadline {
+        if lacking == 0 || standing.replayed < worth_it || Instant::now() >= deadline {
             return Ok(lacking);
         }
         sleep(pause).await;
@@ -171,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_promotion_makes_a_later_history_of_the_same_system() {
-        let history = |system, timeline| History { system, timeline };
+        let history = |system, timeline| History { system, timeline, started: 0 };
         assert!(history(1, 1).is_before(&history(1, 2)));
         assert!(!history(1, 2).is_before(&history(1, 2)) && !history(1, 1).is_before(&history(2, 5)));
     }

@@ -94,8 +94,9 @@ impl Postgres {
         Process::spawn("postgres", command)
     }
 
-    /// Kills the server as a crash does.
+    /// Kills the server as a crash does. What was committed is on disk by then, as it is with usual settings.
     pub(crate) async fn kill(&mut self) -> Result<()> {
+        self.sql("checkpoint").await?;
         let mut process = self.process.take().context("it does not run")?;
         process.end_by("KILL", STOP_WITHIN).await?;
         Ok(())

@@ -23,6 +23,23 @@ async fn a_lost_notice_is_made_good_by_the_reconnect() -> Result<()> {
         "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'embedgate listener'";
     ensure!(postgres.client().await?.query(listener, &[]).await?.len() == 1, "one connection listens");
     gateway.until_app("editor", &token, |status, body| status == 200 && body == "two").await?;
+    ensure!(gateway.full_loads() == 1, "versions were compared:\n{}", gateway.process.output());
+    gateway.process.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_restart_versions_are_not_believed() -> Result<()> {
+    let (one, two) = (Named::start("one").await?, Named::start("two").await?);
+    let (mut postgres, setup) = database(&one).await?;
+    setup.configure(&format!("url = '{}'\nresync_interval = '1h'", postgres.url("embedgate_serve")))?;
+    let gateway = setup.ready().await?;
+    let token = setup.token("acme")?;
+    gateway.expect_app("editor", &token, "one").await?;
+    // Another row of the same version, as when a crash lost the last writes and the version was given out again.
+    postgres.sql(&unheard(&format!("update embedgate.app set url = '{}'", two.url()))).await?;
+    postgres.stop().await?;
+    postgres.go_on().await?;
+    gateway.until_app("editor", &token, |status, body| status == 200 && body == "two").await?;
     gateway.process.stop().await
 }
 
@@ -278,14 +295,14 @@ async fn a_server_that_takes_no_more_connections_is_waited_for() -> Result<()> {
     let mut others = Vec::new();
     let ours = "select count(pg_terminate_backend(pid)) from pg_stat_activity where usename = 'embedgate_serve'";
     // What the gateway loses is taken by others, until it has nothing.
-    let taken = until(PATIENCE, async || {
+    let all_taken = until(PATIENCE, async || {
         while let Ok(other) = connected(&postgres.url("embedgate_admin")).await {
             others.push(other);
         }
         let left: i64 = superuser.query_one(ours, &[]).await?.get(0);
         Ok((left == 0).then_some(()))
     });
-    taken.await?.context("the gateway keeps its connections")?;
+    all_taken.await?.context("the gateway keeps its connections")?;
     gateway.process.wait_for_stderr("refusal", |line| line.contains("SQLSTATE 53300").then_some(())).await?;
     load.go_on().await?;
     until_said(&gateway, Some("SQLSTATE 53300")).await?;

@@ -37,7 +37,7 @@ async fn one_that_is_cut_off_half_way_has_changed_nothing_and_is_run_again() -> 
     holder.batch_execute("begin; lock table embedgate.node in access exclusive mode").await?;
     let mut migrating = Embedgate::start(&["db", "migrate", "--config", &setup.path("embedgate.toml")])?;
     // By then it has made functions and triggers, and waits for its turn at that table.
-    let waiting = "select coalesce(max(pid), 0) from pg_stat_activity
+    let waiting = "select coalesce(max(pid), 0)::int8 from pg_stat_activity
         where application_name = 'embedgate' and wait_event_type = 'Lock'";
     let pid = until(PATIENCE, async || Ok(Some(postgres.number(waiting).await?).filter(|pid| *pid != 0)));
     let pid = pid.await?.context("it does not wait")?;
