@@ -282,7 +282,8 @@ impl<S: Source> Follower<S> {
 
     /// Tells that the snapshot is current, if it is.
     fn confirm(&self) {
-        if self.failures == 0 && self.source.is_current() && self.directory.snapshot().is_some() {
+        let is_done = self.failures == 0 && self.next.is_none();
+        if is_done && self.source.is_current() && self.directory.snapshot().is_some() {
             self.directory.confirm();
         }
     }

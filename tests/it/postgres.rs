@@ -259,6 +259,10 @@ async fn commands_tell_wrong_use_from_failure() -> Result<()> {
     setup.configure("url = 'postgres://u:hush@db.example.com/d?sslmode=prefer'")?;
     code(&["serve"], "", 2, "directory.postgres.url: sslmode=prefer may fall back to plain text")?;
     code(&["check"], "", 2, "1 mistake in")?;
+    setup.configure(
+        "url = 'postgres://u@127.0.0.1/d'\nreplicas = ['postgres://u:hush@r.example.com/d?sslmode=allow']",
+    )?;
+    code(&["serve"], "", 2, "directory.postgres.replicas[#1]: sslmode=allow may fall back to plain text")?;
     setup.configure("pool_size = 2")?;
     code(&["db", "migrate"], "", 2, "does not say where the database is")
 }

@@ -152,8 +152,42 @@ impl Replica {
         if self.failures == 0 {
             tracing::warn!(replica = self.number, %error, "the replica cannot be read; rows are read elsewhere");
         }
-        let rest = FIRST_REST.saturating_mul(1 << self.failures.min(10)).min(LAST_REST);
+        (self.pool, self.resting) = (None, Some(Instant::now() + rest(self.failures)));
         self.failures = self.failures.saturating_add(1);
-        (self.pool, self.resting) = (None, Some(Instant::now() + rest));
+    }
+}
+
+/// How long one is left alone after so many failures before the last one.
+fn rest(failures: u32) -> Duration {
+    FIRST_REST.saturating_mul(1 << failures.min(10)).min(LAST_REST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::directory::postgres::standing::History;
+
+    #[test]
+    fn one_that_lags_is_waited_for_again_when_it_has_what_it_lacked() {
+        let mut replica = Replica::new(1);
+        let history = History { system: 1, timeline: 1, started: 0 };
+        for (position, replayed, worth_it) in [(100, 50, 100), (200, 60, 100), (300, 100, 300), (400, 299, 300)] {
+            replica.seen.lag_bytes = position - replayed;
+            replica.late(&Moment { history: history.clone(), position, asked: Instant::now() });
+            assert_eq!(replica.behind.as_ref().map(|behind| behind.position), Some(worth_it), "{position}");
+        }
+        replica.good();
+        assert!(replica.behind.is_none() && replica.seen.reads == 1);
+    }
+
+    #[test]
+    fn one_that_fails_rests_longer_each_time_and_up_to_a_limit() {
+        assert_eq!([0, 1, 4, 5, u32::MAX].map(|failures| rest(failures).as_secs()), [1, 2, 16, 30, 30]);
+        let mut replica = Replica::new(1);
+        assert!(replica.is_awake());
+        replica.failed(&Error::Foreign);
+        assert!(!replica.is_awake());
+        replica.good();
+        assert!(replica.is_awake() && replica.failures == 0);
     }
 }
