@@ -69,15 +69,19 @@ impl Admin {
         }
     }
 
-    /// Ready once there is a directory, and until the instance leaves.
+    /// Ready once there is a directory, and until the instance leaves. One that cannot be kept current is said, and goes
+    /// on serving.
     fn readyz(&self) -> Response<Full<Bytes>> {
+        let directory = &self.plane.directory;
+        let why = directory.trouble().map(|trouble| format!(": {trouble}"));
         if self.plane.is_leaving() {
             text(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n".into())
-        } else if self.plane.directory.snapshot().is_none() {
-            let why = self.plane.directory.trouble().map(|trouble| format!(": {trouble}")).unwrap_or_default();
+        } else if directory.snapshot().is_none() {
+            let why = why.unwrap_or_default();
             text(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("the directory has not been loaded yet{why}\n"))
         } else {
-            text(StatusCode::OK, TEXT, "ready\n".into())
+            let why = why.map(|why| format!("; the directory is not followed{why}")).unwrap_or_default();
+            text(StatusCode::OK, TEXT, format!("ready{why}\n"))
         }
     }
 

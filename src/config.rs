@@ -105,7 +105,11 @@ pub struct Postgres {
     pub url: UrlSource,
     /// Where changes are listened for: a connection of one's own to the primary. Absent means `url`.
     pub listen_url: Option<UrlSource>,
-    /// Connections at most, besides the one that listens.
+    /// Standbys that rows are read from while they are fresh, and that may become the primary.
+    pub replicas: Vec<UrlSource>,
+    /// A replica is waited for this long.
+    pub max_replica_lag: Duration,
+    /// Connections to each server at most, besides the one that listens.
     pub pool_size: usize,
     /// For a connection to be made, TLS and authentication included.
     pub connect_timeout: Duration,
@@ -113,7 +117,7 @@ pub struct Postgres {
     pub acquire_timeout: Duration,
     /// For one statement.
     pub statement_timeout: Duration,
-    /// Everything is read again this often, whatever was heard.
+    /// Versions are compared this often, whatever was heard.
     pub resync_interval: Duration,
 }
 

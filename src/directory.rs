@@ -89,6 +89,12 @@ impl Directory {
         guard.is_some().then(|| Loaded(guard))
     }
 
+    /// The snapshot now, for work beside the requests that takes a while.
+    #[must_use]
+    pub fn held(&self) -> Option<Arc<Snapshot>> {
+        self.current.load_full()
+    }
+
     /// Replaces the snapshot for all requests from now on, and tells what is new in it.
     pub fn publish(&self, snapshot: Snapshot, news: News) {
         let own = lock(&self.own);

@@ -47,6 +47,16 @@ pub struct RouteMetrics {
     codes: Vec<OnceLock<Counter>>,
 }
 
+/// The handles of one replica of the directory's database.
+pub struct ReplicaMetrics {
+    /// Reads that it answered.
+    pub reads: Counter,
+    /// From asking the primary for its position to the replica's being there, at the last read.
+    pub lag_seconds: Gauge,
+    /// What it had still to replay when it was last waited for in vain.
+    pub lag_bytes: Gauge,
+}
+
 /// Status codes 100 to 599 are told apart.
 const CODES: std::ops::Range<u16> = 100..600;
 const METADATA: Metadata<'static> = Metadata::new("embedgate", Level::INFO, None);
@@ -100,6 +110,8 @@ pub struct Metrics {
     pub directory_loads: Counter,
     /// Directory loads that were refused.
     pub directory_failures: Counter,
+    /// Reads of the directory that no replica answered though there are some.
+    pub directory_fallbacks: Counter,
     /// Log lines lost because the reader was too slow.
     pub log_dropped: Counter,
     /// Panics that ended one connection.
@@ -148,6 +160,7 @@ impl Metrics {
             directory_unusable: gauge("embedgate_directory_unusable_rows"),
             directory_loads: labelled("embedgate_directory_loads_total", "result", "ok"),
             directory_failures: labelled("embedgate_directory_loads_total", "result", "refused"),
+            directory_fallbacks: counter("embedgate_directory_replica_fallbacks_total"),
             log_dropped: counter("embedgate_log_lines_dropped_total"),
             panics: counter("embedgate_panics_total"),
             recorder,
@@ -158,6 +171,18 @@ impl Metrics {
     #[must_use]
     pub fn route(&self, kind: RouteKind) -> &RouteMetrics {
         &self.routes[kind as usize]
+    }
+
+    /// The handles of a replica, which is told by its number: a URL may hold a password.
+    #[must_use]
+    pub fn replica(&self, number: usize) -> ReplicaMetrics {
+        let labels = || vec![Label::new("replica", number.to_string())];
+        let gauge = |name: &'static str| self.recorder.register_gauge(&Key::from_parts(name, labels()), &METADATA);
+        ReplicaMetrics {
+            reads: counter_with(&self.recorder, "embedgate_directory_replica_reads_total", labels()),
+            lag_seconds: gauge("embedgate_directory_replica_lag_seconds"),
+            lag_bytes: gauge("embedgate_directory_replica_lag_bytes"),
+        }
     }
 
     /// Counts a finished request.
@@ -214,6 +239,8 @@ fn describe(recorder: &PrometheusRecorder) {
         ("embedgate_jwks_age_seconds", "Seconds since the keys of the front end's JWTs were fetched."),
         ("embedgate_directory_age_seconds", "Seconds since the directory was known to be current."),
         ("embedgate_directory_organisations", "Organisations in the directory."),
+        ("embedgate_directory_replica_lag_seconds", "How long a replica took to replay what the primary had written."),
+        ("embedgate_directory_replica_lag_bytes", "What a replica had still to replay when it was given up."),
         ("embedgate_directory_unusable_rows", "Rows of the directory that cannot be used; the log names them."),
     ];
     let counters = [
@@ -227,6 +254,8 @@ fn describe(recorder: &PrometheusRecorder) {
         ("embedgate_token_mints_total", "Calls to token issuers by result."),
         ("embedgate_jwks_failures_total", "Fetches of the keys of the front end's JWTs that came to nothing."),
         ("embedgate_directory_loads_total", "Loads of the directory, taken over or refused."),
+        ("embedgate_directory_replica_reads_total", "Reads of the directory that a replica answered."),
+        ("embedgate_directory_replica_fallbacks_total", "Reads of the directory that no replica could answer."),
         ("embedgate_log_lines_dropped_total", "Log writes lost because their reader was too slow."),
         ("embedgate_panics_total", "Panics; each ended one connection."),
     ];

@@ -72,7 +72,7 @@ fn check(path: &Path, env: &Env) -> (Option<usize>, Vec<Mistake>) {
 
 fn postgres_urls(settings: &Postgres, env: &Env) -> Result<(), postgres::Error> {
     url::rows(settings, env)?;
-    url::listen(settings, env).map(drop)
+    url::candidates(settings, env).map(drop)
 }
 
 /// What is wrong with the keys and certificates that the good sections name.

@@ -136,9 +136,17 @@ impl Import {
 }
 
 fn shown(counts: Counts) -> String {
-    let Counts { organisations, workspaces, principals, apps, warehouses, clusters, nodes, members, bars } = counts;
-    format!(
-        "imported {organisations} organisations, {workspaces} workspaces, {principals} principals, {apps} apps, \
-         {warehouses} warehouses, {clusters} clusters, {nodes} nodes, {members} memberships, {bars} revocations and bans"
-    )
+    let parts = [
+        (counts.organisations, "organisation"),
+        (counts.workspaces, "workspace"),
+        (counts.principals, "principal"),
+        (counts.apps, "app"),
+        (counts.warehouses, "warehouse"),
+        (counts.clusters, "cluster"),
+        (counts.nodes, "node"),
+        (counts.members, "membership"),
+        (counts.bars, "revocation or ban"),
+    ];
+    let counted = |(count, name)| if count == 1 { format!("1 {name}") } else { format!("{count} {name}s") };
+    format!("imported {}", parts.map(counted).join(", "))
 }

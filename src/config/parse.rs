@@ -45,6 +45,7 @@ pub(super) mod keys {
         "listen_url_file",
         "listen_url_env",
         "replicas",
+        "max_replica_lag",
         "pool_size",
         "connect_timeout",
         "acquire_timeout",

@@ -266,6 +266,11 @@ fn the_url_of_postgres_stands_in_one_place() {
         |text: &str| accepted(&format!("[directory]\nsource = 'postgres'\n[directory.postgres]\n{text}")).directory;
     let DirectorySource::Postgres(postgres) = from("url_file = 'f'\npool_size = 2\n") else { panic!("a file") };
     assert_eq!((postgres.url, postgres.pool_size), (UrlSource::File("etc/f".into()), 2));
+    let DirectorySource::Postgres(postgres) = from("url = 'postgres://h'\nreplicas = ['postgres://u:hush@r/d']\n")
+    else {
+        panic!("replicas")
+    };
+    assert_eq!(postgres.replicas, [UrlSource::Text(Secret::new("postgres://u:hush@r/d".to_owned()))]);
     let more = [("DB", "postgres://u:hush@h/d"), ("BAD", "hush")];
     let all = "[directory]\nsource = 'postgres'\n[directory.postgres]\n";
     for (text, expected) in [
@@ -284,12 +289,20 @@ fn the_url_of_postgres_stands_in_one_place() {
             "5 directory.postgres.url_env: the URL stands in more than one place; keep one of url, url_file and url_env",
         ),
         (
-            "url_env = 'DB'\nreplicas = ['x']",
-            "6 directory.postgres.replicas: read replicas are not part of this version; remove them, or write replicas = []",
+            "url_env = 'DB'\nreplicas = ['postgres://h', 'x']",
+            "6 directory.postgres.replicas[#2]: is not a Postgres URL; write one such as \"postgres://user@host:5432/database\"",
+        ),
+        (
+            "url_env = 'DB'\nreplicas = ['postgres://h', 'postgres://h', 'postgres://h', 'postgres://h', 'postgres://h', 'postgres://h', 'postgres://h', 'postgres://h', 'postgres://h']",
+            "6 directory.postgres.replicas: 9 replicas are more than the 8 that are possible; remove some",
+        ),
+        (
+            "url_env = 'DB'\nmax_replica_lag = '0s'",
+            "6 directory.postgres.max_replica_lag: must be longer than 0; write a duration such as \"500ms\" or \"30s\"",
         ),
         (
             "url_env = 'DB'\nresync_interval = '1ms'",
-            "6 directory.postgres.resync_interval: reads everything more often than once a second; write 1s or more",
+            "6 directory.postgres.resync_interval: compares more often than once a second; write 1s or more",
         ),
     ] {
         assert_eq!(mistakes(&format!("{all}{text}"), &more), [expected], "{text}");

@@ -7,8 +7,12 @@ pub mod connect;
 pub mod import;
 pub mod listen;
 pub mod migrate;
+pub mod reading;
+pub mod replicas;
 pub mod rows;
+pub mod servers;
 pub mod source;
+pub mod standing;
 pub mod url;
 pub mod write;
 
@@ -53,6 +57,16 @@ pub enum Error {
         /// The version this program was made for.
         needed: i32,
     },
+    /// A step of the schema does not go through, such as one that finds what is not known to be there.
+    #[error("version {version} ({name}) of the schema cannot be applied, and nothing was changed: {cause}")]
+    Step {
+        /// Its version.
+        version: i32,
+        /// Its name.
+        name: &'static str,
+        /// Why.
+        cause: String,
+    },
     /// The schema is newer than this program, which therefore does not touch it.
     #[error("the database has version {found} of the schema, newer than this program's {known}: use the newer program")]
     Newer {
@@ -70,6 +84,39 @@ pub enum Error {
         /// The key of the URL in the configuration.
         key: &'static str,
     },
+    /// What was read is older than what is known.
+    #[error("what was read is older than what is known")]
+    Behind,
+    /// There is nothing to listen to on a standby.
+    #[error("Postgres at {at} is a standby, and changes are told of by the primary alone; name it in listen_url")]
+    Standby {
+        /// Hosts and ports.
+        at: String,
+    },
+    /// A primary of the past that another one has replaced.
+    #[error("Postgres at {at} was replaced by another primary and still runs as one; what is written to it is lost")]
+    Superseded {
+        /// Hosts and ports.
+        at: String,
+    },
+    /// No candidate is the primary; what each of them said.
+    #[error("no primary: {0}")]
+    NoPrimary(String),
+    /// A standby lacks what the primary has.
+    #[error("Postgres at {at} is a standby that has not caught up with the primary within max_replica_lag")]
+    Lagging {
+        /// Hosts and ports.
+        at: String,
+    },
+    /// A standby without a primary that tells whether it is current.
+    #[error("Postgres at {at} is a standby, and without its primary it is not known whether it is current")]
+    Alone {
+        /// Hosts and ports.
+        at: String,
+    },
+    /// A replica of something else.
+    #[error("the server is no replica of the primary that is listened to")]
+    Foreign,
     /// The connection ended.
     #[error("the connection to Postgres was lost: {0}")]
     Lost(String),

@@ -6,7 +6,7 @@ use super::{Directory, News};
 use crate::clock::UnixSeconds;
 use crate::config::{Env, Mistakes};
 use crate::metrics::Metrics;
-use crate::model::access::Bar;
+use crate::model::access::{Access, Bar};
 use crate::model::ids::OrgId;
 use crate::model::snapshot::Snapshot;
 use crate::model::tables::{OrgRow, Tables};
@@ -26,6 +26,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 pub enum Change {
     /// Anything.
     All,
+    /// Anything; what did shows in the versions.
+    Versions,
     /// One organisation: changed, new or gone.
     Org {
         /// Which.
@@ -35,6 +37,22 @@ pub enum Change {
     },
     /// Who is shut out.
     Bars(Vec<Bar>),
+}
+
+/// What a comparison of versions gave.
+#[derive(Debug)]
+pub enum Difference {
+    /// Versions cannot be compared, or too many differ: these are all rows.
+    All(Tables),
+    /// What differs from what is known.
+    Some {
+        /// The organisations that are new or have another version, be it a lower one.
+        changed: Vec<OrgRow>,
+        /// Those that are not there any more.
+        gone: Vec<OrgId>,
+        /// Who is shut out: all of it.
+        bars: Vec<(Bar, UnixSeconds)>,
+    },
 }
 
 /// Where rows come from.
@@ -49,9 +67,18 @@ pub trait Source: Send + 'static {
     /// Reads everything.
     fn load(&mut self) -> impl Future<Output = Result<Tables, Self::Error>> + Send;
 
-    /// Reads one organisation; none when there is no such any more.
-    fn load_org(&mut self, id: &OrgId) -> impl Future<Output = Result<Option<OrgRow>, Self::Error>> + Send {
-        async move { Ok(self.load().await?.orgs.into_iter().find(|row| row.id == *id)) }
+    /// Reads some organisations; those that are not there are left out. Of each, no version lower than the one beside it
+    /// is worth having.
+    fn load_orgs(&mut self, ids: &[(OrgId, u64)]) -> impl Future<Output = Result<Vec<OrgRow>, Self::Error>> + Send {
+        async move {
+            let is_asked = |row: &OrgRow| ids.iter().any(|(id, _)| *id == row.id);
+            Ok(self.load().await?.orgs.into_iter().filter(is_asked).collect())
+        }
+    }
+
+    /// Reads what differs from `known`.
+    fn load_changed(&mut self, _known: &Snapshot) -> impl Future<Output = Result<Difference, Self::Error>> + Send {
+        async move { Ok(Difference::All(self.load().await?)) }
     }
 
     /// Reads which of these bars are up.
@@ -68,6 +95,11 @@ pub trait Source: Send + 'static {
     /// Waits until something may have changed. Nothing is lost when the wait is given up.
     fn changed(&mut self) -> impl Future<Output = Change> + Send;
 
+    /// A change that can be had without waiting.
+    fn waiting(&mut self) -> Option<Change> {
+        None
+    }
+
     /// Whether the source can be asked and has nothing newer than what was loaded last.
     fn is_current(&self) -> bool;
 
@@ -75,6 +107,9 @@ pub trait Source: Send + 'static {
     fn unusable_rows(&self) -> usize {
         0
     }
+
+    /// Tells what is to be measured of the source alone.
+    fn observe(&self, _metrics: &Metrics) {}
 
     /// What keeps the source from telling of changes.
     fn trouble(&self) -> Option<String> {
@@ -196,10 +231,12 @@ const LOAD_LIMIT: Duration = Duration::from_secs(120);
 /// The pauses after failed loads of a remote source: doubled from the first to the last.
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LAST_RETRY: Duration = Duration::from_secs(5);
+/// So many organisations that have changed are read at once, at most.
+const MAX_AT_ONCE: usize = 500;
 
 /// Follows the source for ever. `reload` asks for a load now.
 pub async fn follow<S: Source>(source: S, directory: Arc<Directory>, metrics: Arc<Metrics>, reload: Arc<Notify>) {
-    let mut follower = Follower { source, directory, metrics, failures: 0, retry: None };
+    let mut follower = Follower { source, directory, metrics, failures: 0, retry: None, next: None };
     loop {
         if let Some(change) = follower.next(&reload).await {
             follower.apply(change).await;
@@ -217,6 +254,8 @@ struct Follower<S> {
     failures: u32,
     /// When everything is loaded again after a failure.
     retry: Option<Instant>,
+    /// A change that was taken out of the source and comes next.
+    next: Option<Change>,
 }
 
 /// Why a load came to nothing.
@@ -230,6 +269,9 @@ enum Failure<E> {
 impl<S: Source> Follower<S> {
     /// The next change; none when it is time to look after the directory's age.
     async fn next(&mut self, reload: &Notify) -> Option<Change> {
+        if let Some(change) = self.next.take() {
+            return Some(change);
+        }
         let pause = if self.directory.snapshot().is_some() { CONFIRM } else { LOOK };
         let retry = self.retry;
         let again = async {
@@ -247,6 +289,7 @@ impl<S: Source> Follower<S> {
     }
 
     fn tick(&self) {
+        self.source.observe(&self.metrics);
         self.directory.sweep();
         if self.failures == 0 {
             self.directory.set_trouble(self.source.trouble());
@@ -256,7 +299,8 @@ impl<S: Source> Follower<S> {
 
     /// Tells that the snapshot is current, if it is.
     fn confirm(&self) {
-        if self.failures == 0 && self.source.is_current() && self.directory.snapshot().is_some() {
+        let is_done = self.failures == 0 && self.next.is_none();
+        if is_done && self.source.is_current() && self.directory.snapshot().is_some() {
             self.directory.confirm();
         }
     }
@@ -264,10 +308,12 @@ impl<S: Source> Follower<S> {
     async fn apply(&mut self, change: Change) {
         let result = match change {
             Change::All => self.load_all().await,
-            Change::Org { id, version } => self.load_org(id, version).await,
+            Change::Versions => self.load_changed().await,
+            Change::Org { id, version } => self.load_orgs(id, version).await,
             Change::Bars(bars) => self.load_bars(bars).await,
         };
         self.metrics.directory_unusable.set(self.source.unusable_rows() as f64);
+        self.source.observe(&self.metrics);
         match result {
             Ok(()) => self.confirm(),
             Err(Failure::Source(error)) => self.failed(error.to_string()),
@@ -285,20 +331,64 @@ impl<S: Source> Follower<S> {
         Ok(())
     }
 
-    async fn load_org(&mut self, id: OrgId, version: u64) -> Result<(), Failure<S::Error>> {
-        let Some(known) = self.directory.snapshot().map(|now| now.org(id.as_str()).map_or(0, |org| org.version)) else {
-            return self.load_all().await;
-        };
-        if version != 0 && version <= known {
+    /// Loads what has another version than the snapshot. After a failure that is not enough: what was wrong then may
+    /// have touched anything.
+    async fn load_changed(&mut self) -> Result<(), Failure<S::Error>> {
+        let Some(known) = self.directory.held().filter(|_| self.failures == 0) else { return self.load_all().await };
+        let difference = timeout(LOAD_LIMIT, self.source.load_changed(&known)).await.map_err(|_| Failure::Late)?;
+        // Let go before it is replaced, so that it can be freed at once.
+        drop(known);
+        match difference.map_err(Failure::Source)? {
+            Difference::All(tables) => publish_all(tables, &self.directory, &self.metrics),
+            Difference::Some { changed, gone, bars } => {
+                self.compare_bars(bars);
+                if !(changed.is_empty() && gone.is_empty()) {
+                    publish_some(changed, &gone, &self.directory, &self.metrics);
+                }
+                self.directory.confirm();
+            }
+        }
+        Ok(())
+    }
+
+    /// Loads this organisation with all others that have changed by now, and publishes them at once.
+    async fn load_orgs(&mut self, id: OrgId, version: u64) -> Result<(), Failure<S::Error>> {
+        let Some(known) = self.directory.held() else { return self.load_all().await };
+        let mut asked = Vec::new();
+        let mut change = Some(Change::Org { id, version });
+        while let Some(Change::Org { id, version }) = change {
+            let known = known.org(id.as_str()).map_or(0, |org| org.version);
+            if version == 0 || version > known {
+                asked.push((id, version.max(known)));
+            }
+            change = if asked.len() < MAX_AT_ONCE { self.source.waiting() } else { None };
+        }
+        self.next = change;
+        drop(known);
+        if asked.is_empty() {
             return Ok(());
         }
-        let row = timeout(LOAD_LIMIT, self.source.load_org(&id)).await.map_err(|_| Failure::Late)?;
-        let row = row.map_err(Failure::Source)?;
-        if row.as_ref().is_some_and(|row| row.version < known.max(version)) {
+        let rows = timeout(LOAD_LIMIT, self.source.load_orgs(&asked)).await.map_err(|_| Failure::Late)?;
+        let rows = rows.map_err(Failure::Source)?;
+        let read: HashMap<_, _> = rows.iter().map(|row| (&row.id, row.version)).collect();
+        if asked.iter().any(|(id, least)| read.get(id).is_some_and(|version| version < least)) {
             return Err(Failure::Stale);
         }
-        publish_org(&id, row, &self.directory, &self.metrics);
+        let gone: Vec<_> = asked.iter().map(|(id, _)| id).filter(|id| !read.contains_key(id)).cloned().collect();
+        publish_some(rows, &gone, &self.directory, &self.metrics);
         Ok(())
+    }
+
+    /// Puts these bars in place of those before, if they differ.
+    fn compare_bars(&self, bars: Vec<(Bar, UnixSeconds)>) {
+        let Some(now) = self.directory.snapshot() else { return };
+        let access = Access::default().with(bars.into_iter().map(|(bar, since)| (bar, Some(since))));
+        if *now.access() == access {
+            return;
+        }
+        let next = now.with_access(access);
+        drop(now);
+        publish(next, News::All, &self.directory, &self.metrics);
     }
 
     async fn load_bars(&mut self, which: Vec<Bar>) -> Result<(), Failure<S::Error>> {
@@ -331,13 +421,14 @@ fn publish_all(tables: Tables, directory: &Directory, metrics: &Metrics) {
     directory.confirm();
 }
 
-fn publish_org(id: &OrgId, row: Option<OrgRow>, directory: &Directory, metrics: &Metrics) {
+fn publish_some(rows: Vec<OrgRow>, gone: &[OrgId], directory: &Directory, metrics: &Metrics) {
     let Some(now) = directory.snapshot() else { return };
-    tracing::debug!(org = %id, version = row.as_ref().map(|row| row.version), "organisation loaded");
-    let next = now.with_orgs([(id.clone(), row)]);
+    tracing::debug!(changed = rows.len(), gone = gone.len(), "organisations loaded");
+    let ids = rows.iter().map(|row| &row.id).chain(gone).cloned().collect();
+    let next = now.with_orgs(rows, gone);
     // Let go before it is replaced, so that it can be freed at once.
     drop(now);
-    publish(next, News::Orgs([id.clone()].into()), directory, metrics);
+    publish(next, News::Orgs(ids), directory, metrics);
 }
 
 fn publish(snapshot: Snapshot, news: News, directory: &Directory, metrics: &Metrics) {

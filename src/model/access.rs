@@ -81,7 +81,7 @@ pub enum NoAccess {
 }
 
 /// All of it at one moment. Empty for most gateways, and then it costs three comparisons.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Access {
     orgs: Sharded<Box<str>, UnixSeconds>,
     users: Sharded<Box<str>, UnixSeconds>,

@@ -81,6 +81,14 @@ impl<K: Hash + Eq + Clone, V: Clone> Sharded<K, V> {
     }
 }
 
+impl<K: Hash + Eq, V: PartialEq> PartialEq for Sharded<K, V> {
+    fn eq(&self, other: &Self) -> bool {
+        self.len == other.len && self.iter().all(|(key, value)| other.get(key) == Some(value))
+    }
+}
+
+impl<K: Hash + Eq, V: Eq> Eq for Sharded<K, V> {}
+
 impl<K: Hash + Eq, V> FromIterator<(K, V)> for Sharded<K, V> {
     fn from_iter<T: IntoIterator<Item = (K, V)>>(entries: T) -> Self {
         let mut shards: Vec<Shard<K, V>> = (0..SHARDS).map(|_| Shard::default()).collect();

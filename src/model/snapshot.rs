@@ -103,21 +103,28 @@ impl Snapshot {
         Self { orgs: tables.orgs.into_iter().map(org).collect(), access: Access::default().with(bars) }
     }
 
-    /// The same with these organisations put in place of those with their ids, added or, where there is no row, removed.
+    /// The same with these organisations put in place of those with their ids, or added, and without those of `gone`.
+    /// Only their shards are copied.
     #[must_use]
-    pub fn with_orgs(&self, rows: impl IntoIterator<Item = (OrgId, Option<OrgRow>)>) -> Self {
-        let orgs = self.orgs.with(rows.into_iter().map(|(id, row)| {
-            let old = self.org(id.as_str()).map(Arc::as_ref);
-            let org = row.map(|row| Arc::new(Builder::new(old, id.clone()).build(row)));
-            (id, org)
-        }));
+    pub fn with_orgs(&self, rows: Vec<OrgRow>, gone: &[OrgId]) -> Self {
+        let changed = rows.into_iter().map(|row| {
+            let (id, old) = (row.id.clone(), self.org(row.id.as_str()).map(Arc::as_ref));
+            (id.clone(), Some(Arc::new(Builder::new(old, id).build(row))))
+        });
+        let orgs = self.orgs.with(changed.chain(gone.iter().map(|id| (id.clone(), None))));
         Self { orgs, access: self.access.clone() }
     }
 
     /// The same with these bars put up, or taken away.
     #[must_use]
     pub fn with_bars(&self, changes: impl IntoIterator<Item = (Bar, Option<UnixSeconds>)>) -> Self {
-        Self { orgs: self.orgs.clone(), access: self.access.with(changes) }
+        self.with_access(self.access.with(changes))
+    }
+
+    /// The same with all bars replaced.
+    #[must_use]
+    pub fn with_access(&self, access: Access) -> Self {
+        Self { orgs: self.orgs.clone(), access }
     }
 
     /// The organisation with this id.

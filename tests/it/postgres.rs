@@ -3,7 +3,11 @@
 mod access;
 mod conformance;
 mod faults;
+mod load;
+mod migration;
 mod pooler;
+mod replicas;
+mod resync;
 mod tls;
 
 use crate::harness::embedgate::{Embedgate, Ended};
@@ -78,6 +82,7 @@ impl Setup {
         Ok(Gateway { process, data, admin })
     }
 
+    /// A running gateway that is ready.
     async fn ready(&self) -> Result<Gateway> {
         let gateway = self.serve().await?;
         gateway.until_ready().await?;
@@ -112,6 +117,29 @@ impl Gateway {
         fits.with_context(|| format!("app {app:?} last answered {last:?}:\n{}", self.process.output()))
     }
 
+    /// The value of a metric that counts, by its name with labels.
+    async fn metric(&self, name: &str) -> Result<u64> {
+        let (_, text) = get(self.admin, "/metrics", None).await?;
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(value.with_context(|| format!("no {name} in\n{text}"))?.parse()?)
+    }
+
+    /// Waits until a metric is what is expected.
+    async fn until_metric(&self, name: &str, expected: impl Fn(u64) -> bool) -> Result<()> {
+        let mut last = 0;
+        let fits = until(PATIENCE, async || {
+            last = self.metric(name).await?;
+            Ok(expected(last).then_some(()))
+        });
+        let fits = fits.await?;
+        fits.with_context(|| format!("{name} is {last}:\n{}", self.process.output()))
+    }
+
+    /// How often everything was read.
+    fn full_loads(&self) -> usize {
+        self.process.output().matches("directory loaded").count()
+    }
+
     /// One request for an app, whose answer has to come from `name`.
     async fn expect_app(&self, app: &str, token: &str, name: &str) -> Result<()> {
         let (status, body) = get(self.data, &format!("/app-proxy/{app}/"), Some(token)).await?;
@@ -136,7 +164,10 @@ async fn database(app: &Named) -> Result<(Postgres, Setup)> {
     postgres.sql(include_str!("../../migrations/roles.sql")).await?;
     setup.configure(&format!("url = '{}'", postgres.url("embedgate_admin")))?;
     let said = setup.import(&organisation("acme", &app.url()))?;
-    ensure!(said.contains("1 organisations") && said.contains("1 warehouses"), "{said}");
+    ensure!(
+        said.contains("imported 1 organisation, 1 workspace,") && said.contains("1 warehouse, 0 clusters"),
+        "{said}"
+    );
     setup.configure(&format!("url = '{}'", postgres.url("embedgate_serve")))?;
     Ok((postgres, setup))
 }
@@ -229,6 +260,10 @@ async fn commands_tell_wrong_use_from_failure() -> Result<()> {
     setup.configure("url = 'postgres://u:hush@db.example.com/d?sslmode=prefer'")?;
     code(&["serve"], "", 2, "directory.postgres.url: sslmode=prefer may fall back to plain text")?;
     code(&["check"], "", 2, "1 mistake in")?;
+    setup.configure(
+        "url = 'postgres://u@127.0.0.1/d'\nreplicas = ['postgres://u:hush@r.example.com/d?sslmode=allow']",
+    )?;
+    code(&["serve"], "", 2, "directory.postgres.replicas[#1]: sslmode=allow may fall back to plain text")?;
     setup.configure("pool_size = 2")?;
     code(&["db", "migrate"], "", 2, "does not say where the database is")
 }

@@ -28,6 +28,7 @@ fn connector(target: &Target) -> Result<MakeRustlsConnect, Error> {
 /// [`Error::Connect`] and [`Error::Tls`].
 pub async fn direct(target: &Target, limit: Duration) -> Result<(Client, Driver), Error> {
     let connector = connector(target)?;
+    let limit = limit * target.hosts();
     let failed = |cause| Error::Connect { at: target.at(), cause };
     // The driver's own limit holds for TCP alone.
     match timeout(limit, target.config.connect(connector)).await {
@@ -69,8 +70,18 @@ pub fn pool(target: &Target, limits: Limits) -> Result<Pool, Error> {
     let manager = Manager::from_config(target.config.clone(), connector(target)?, recycling);
     let builder = Pool::builder(manager).max_size(limits.size).runtime(Runtime::Tokio1);
     let builder = builder.wait_timeout(Some(limits.acquire));
-    let builder = builder.create_timeout(Some(limits.connect)).recycle_timeout(Some(limits.connect));
+    // Hosts are tried in turn, and one that is silent must not take the time of the next.
+    let create = limits.connect * target.hosts();
+    let builder = builder.create_timeout(Some(create)).recycle_timeout(Some(limits.connect));
     builder.build().map_err(|error| Error::Sql(error.to_string()))
+}
+
+/// A pool with what to call its server.
+///
+/// # Errors
+/// As [`pool`].
+pub fn pool_at(target: &Target, limits: Limits) -> Result<(Pool, String), Error> {
+    Ok((pool(target, limits)?, target.at()))
 }
 
 /// A connection out of the pool.

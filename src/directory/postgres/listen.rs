@@ -3,6 +3,7 @@
 //! The order closes the gap: first listen, then read everything, then follow notices. Whatever was sent while nobody
 //! listened is covered by that read.
 
+use super::standing::{self, History, Moment};
 use super::url::{self, Target};
 use super::{Error, connect, explain, rows};
 use crate::config::{Env, Postgres};
@@ -16,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::{AsyncMessage, Client};
 
 /// The channel that the triggers notify.
@@ -34,16 +35,26 @@ const MAX_WAITING: usize = 1000;
 #[derive(Debug, Default)]
 struct Heard {
     all: bool,
+    /// Notices may have been missed: versions are to be compared.
+    compare: bool,
     order: VecDeque<OrgId>,
     versions: HashMap<OrgId, u64>,
     bars: BTreeSet<Bar>,
-    connected: bool,
+    /// The connection that hears of changes, while there is one.
+    primary: Option<Primary>,
     trouble: Option<String>,
 }
 
 impl Heard {
     fn everything(&mut self) {
         self.all = true;
+        self.order.clear();
+        self.versions.clear();
+        self.bars.clear();
+    }
+
+    fn missed(&mut self) {
+        self.compare = true;
         self.order.clear();
         self.versions.clear();
         self.bars.clear();
@@ -56,7 +67,7 @@ impl Heard {
         }
         if let Some(bar) = rows::bar_of_notice(payload) {
             if self.bars.len() >= MAX_WAITING {
-                return self.everything();
+                return self.missed();
             }
             self.bars.insert(bar);
             return;
@@ -70,17 +81,21 @@ impl Heard {
             return;
         }
         if self.order.len() >= MAX_WAITING {
-            return self.everything();
+            return self.missed();
         }
         self.order.push_back(id.clone());
         self.versions.insert(id, version);
     }
 
     fn take(&mut self) -> Option<Change> {
+        let compare = std::mem::take(&mut self.compare);
         if std::mem::take(&mut self.all) {
             return Some(Change::All);
         }
-        // First, because they take access away.
+        if compare {
+            return Some(Change::Versions);
+        }
+        // First of all single ones, because they take access away.
         if !self.bars.is_empty() {
             return Some(Change::Bars(std::mem::take(&mut self.bars).into_iter().collect()));
         }
@@ -136,11 +151,23 @@ impl Listener {
         }
     }
 
+    /// A change that has been heard of already.
+    #[must_use]
+    pub fn waiting(&self) -> Option<Change> {
+        self.shared.heard().take()
+    }
+
     /// Whether changes are heard of, and all that were have been given out.
     #[must_use]
     pub fn is_current(&self) -> bool {
         let heard = self.shared.heard();
-        heard.connected && !heard.all && heard.order.is_empty() && heard.bars.is_empty()
+        heard.primary.is_some() && !heard.all && !heard.compare && heard.order.is_empty() && heard.bars.is_empty()
+    }
+
+    /// The primary, while it is listened to.
+    #[must_use]
+    pub fn primary(&self) -> Option<Primary> {
+        self.shared.heard().primary.clone()
     }
 
     /// Why changes are not heard of.
@@ -151,27 +178,126 @@ impl Listener {
 }
 
 async fn run(settings: Postgres, env: Env, shared: Arc<Shared>) {
-    let mut failures = 0_u32;
+    let (mut failures, mut newest) = (0_u32, None);
     loop {
-        let Err(error) = listen(&settings, &env, &shared, &mut failures).await;
+        let Err(error) = listen(&settings, &env, &shared, &mut failures, &mut newest).await;
         let pause = FIRST_BACKOFF.saturating_mul(1 << failures.min(10)).min(LAST_BACKOFF);
         failures = failures.saturating_add(1);
         tracing::error!(%error, attempt = failures, "changes of the directory are not heard of; trying again");
         {
             let mut heard = shared.heard();
-            heard.connected = false;
+            if newest.is_none() && failures == 1 && !settings.replicas.is_empty() {
+                // Better to begin with what a replica has than with nothing.
+                heard.everything();
+                shared.wake.notify_one();
+            }
+            heard.primary = None;
             heard.trouble = Some(error.to_string());
         }
         sleep(pause.mul_f64(0.5 + 0.5 * random_unit())).await;
     }
 }
 
-/// One connection, from its making to its loss.
-async fn listen(settings: &Postgres, env: &Env, shared: &Arc<Shared>, failures: &mut u32) -> Result<Infallible, Error> {
-    let target = url::listen(settings, env)?;
-    let (client, mut driver) = connect::direct(&target, settings.connect_timeout).await?;
+/// One connection, from its making to its loss. `newest` is the newest history that was ever listened to.
+async fn listen(
+    settings: &Postgres,
+    env: &Env,
+    shared: &Arc<Shared>,
+    failures: &mut u32,
+    newest: &mut Option<History>,
+) -> Result<Infallible, Error> {
+    let Session { key, primary, pid, mut task } =
+        open_first(&url::candidates(settings, env)?, settings, shared, newest.as_ref()).await?;
+    *failures = 0;
+    *newest = primary.history.clone().or(newest.take());
+    {
+        let mut heard = shared.heard();
+        heard.missed();
+        (heard.primary, heard.trouble) = (Some(primary.clone()), None);
+    }
+    shared.wake.notify_one();
+    tracing::info!(at = %primary.target.at(), "listening for changes of the directory");
+    tokio::select! {
+        ended = &mut task.0 => Err(Error::Lost(ended.unwrap_or_else(|error| error.to_string()))),
+        result = watch(key, &primary.client, pid) => result,
+    }
+}
+
+/// The connection that changes are heard of on.
+#[derive(Debug, Clone)]
+pub struct Primary {
+    client: Arc<Client>,
+    target: Target,
+    history: Option<History>,
+}
+
+impl Primary {
+    /// Where it is.
+    #[must_use]
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// What it writes, where it tells.
+    #[must_use]
+    pub fn history(&self) -> Option<&History> {
+        self.history.as_ref()
+    }
+
+    /// How far it is now.
+    ///
+    /// # Errors
+    /// [`Error::Late`] and [`Error::Sql`].
+    pub async fn moment(&self, limit: Duration) -> Result<Moment, Error> {
+        let asked = Instant::now();
+        let late = |_| Error::Late(format!("the primary does not tell its position within {limit:?}"));
+        let position = timeout(limit, standing::position(&*self.client)).await.map_err(late)??;
+        let history = self.history.clone().ok_or(Error::Foreign)?;
+        Ok(Moment { history, position, asked })
+    }
+}
+
+/// A connection that listens, with the server process behind it.
+struct Session {
+    key: &'static str,
+    primary: Primary,
+    pid: i32,
+    task: AbortOnDrop,
+}
+
+/// Listens to the first candidate that is the primary.
+async fn open_first(
+    candidates: &[(&'static str, Target)],
+    settings: &Postgres,
+    shared: &Arc<Shared>,
+    newest: Option<&History>,
+) -> Result<Session, Error> {
+    let mut errors = Vec::new();
+    for (key, target) in candidates {
+        let opened = open(key, target, settings.connect_timeout, shared).await;
+        let is_old = |session: &Session| {
+            session.primary.history.as_ref().zip(newest).is_some_and(|(history, newest)| history.is_before(newest))
+        };
+        match opened {
+            Ok(session) if is_old(&session) => {
+                let error = Error::Superseded { at: target.at() };
+                tracing::warn!(%error, "a primary of the past is passed over");
+                errors.push(error);
+            }
+            Ok(session) => return Ok(session),
+            Err(error) => errors.push(error),
+        }
+    }
+    let all: Vec<_> = errors.iter().map(ToString::to_string).collect();
+    let only = errors.pop().filter(|_| all.len() == 1);
+    Err(only.unwrap_or_else(|| Error::NoPrimary(all.join("; "))))
+}
+
+/// Listens to one candidate, if it is a primary.
+async fn open(key: &'static str, target: &Target, limit: Duration, shared: &Arc<Shared>) -> Result<Session, Error> {
+    let (client, mut driver) = connect::direct(&target.listening(), limit).await?;
     let told = Arc::clone(shared);
-    let mut task = AbortOnDrop(tokio::spawn(async move {
+    let task = AbortOnDrop(tokio::spawn(async move {
         loop {
             match poll_fn(|context| driver.poll_message(context)).await {
                 Some(Ok(AsyncMessage::Notification(notice))) if notice.channel() == CHANNEL => {
@@ -184,20 +310,9 @@ async fn listen(settings: &Postgres, env: &Env, shared: &Arc<Shared>, failures: 
             }
         }
     }));
-    let limited = timeout(settings.connect_timeout, begin(&client, &target, settings));
-    let session = limited.await.map_err(|_| late("no answer to LISTEN"))??;
-    *failures = 0;
-    {
-        let mut heard = shared.heard();
-        heard.everything();
-        (heard.connected, heard.trouble) = (true, None);
-    }
-    shared.wake.notify_one();
-    tracing::info!(at = %target.at(), "listening for changes of the directory");
-    tokio::select! {
-        ended = &mut task.0 => Err(Error::Lost(ended.unwrap_or_else(|error| error.to_string()))),
-        result = watch(&client, session, settings) => result,
-    }
+    let begun = timeout(limit, begin(key, &client, target, limit));
+    let (pid, history) = begun.await.map_err(|_| late("no answer to LISTEN"))??;
+    Ok(Session { key, primary: Primary { client: Arc::new(client), target: target.clone(), history }, pid, task })
 }
 
 struct AbortOnDrop(JoinHandle<String>);
@@ -214,40 +329,48 @@ fn late(what: &str) -> Error {
 
 /// Listens, and makes sure that this connection is a session: a pooler takes LISTEN without a word, and no notice ever
 /// comes. The server process that answers is told apart while another connection holds the one it was a moment ago.
-async fn begin(client: &Client, target: &Target, settings: &Postgres) -> Result<i32, Error> {
+async fn begin(
+    key: &'static str,
+    client: &Client,
+    target: &Target,
+    limit: Duration,
+) -> Result<(i32, Option<History>), Error> {
+    let standing = standing::ask(client).await?;
+    if standing.is_standby {
+        return Err(Error::Standby { at: target.at() });
+    }
     client.batch_execute(&format!("listen {CHANNEL}")).await?;
-    let session = sign_of_life(client, settings).await?;
-    let other = connect::client(target, settings.connect_timeout).await?;
+    let session = sign_of_life(key, client).await?;
+    let other = connect::client(&target.listening(), limit).await?;
     other.batch_execute("begin").await?;
     let rows = other.query_typed("select pg_backend_pid()", &[]).await?;
     let pid: Option<i32> = rows.first().map(|row| row.try_get(0)).transpose()?;
-    let pooled = || Error::Pooled { key: url::listen_key(settings) };
     if pid == Some(session) {
-        return Err(pooled());
+        return Err(Error::Pooled { key });
     }
     // With the pooler's only connection taken, there would be no answer at all.
-    let again = timeout(PATIENCE / 2, sign_of_life(client, settings)).await.map_err(|_| pooled())??;
+    let again = timeout(PATIENCE / 2, sign_of_life(key, client)).await.map_err(|_| Error::Pooled { key })??;
     other.batch_execute("rollback").await?;
-    if again == session { Ok(session) } else { Err(pooled()) }
+    if again == session { Ok((session, standing.history)) } else { Err(Error::Pooled { key }) }
 }
 
 /// The server process behind the connection, which has to listen.
-async fn sign_of_life(client: &Client, settings: &Postgres) -> Result<i32, Error> {
+async fn sign_of_life(key: &'static str, client: &Client) -> Result<i32, Error> {
     let sql = "select pg_backend_pid(), exists (select from pg_listening_channels() as c (name) where name = $1)";
     let row = client.query_typed_one(sql, &[(&CHANNEL, tokio_postgres::types::Type::TEXT)]).await?;
     if !row.try_get::<_, bool>(1)? {
-        return Err(Error::Pooled { key: url::listen_key(settings) });
+        return Err(Error::Pooled { key });
     }
     Ok(row.try_get(0)?)
 }
 
 /// Asks for signs of life until there is none, or one of another server process.
-async fn watch(client: &Client, session: i32, settings: &Postgres) -> Result<Infallible, Error> {
+async fn watch(key: &'static str, client: &Client, session: i32) -> Result<Infallible, Error> {
     loop {
         sleep(HEARTBEAT).await;
-        let sign = timeout(PATIENCE, sign_of_life(client, settings));
+        let sign = timeout(PATIENCE, sign_of_life(key, client));
         if sign.await.map_err(|_| late("no sign of life"))?? != session {
-            return Err(Error::Pooled { key: url::listen_key(settings) });
+            return Err(Error::Pooled { key });
         }
     }
 }
@@ -303,6 +426,6 @@ mod tests {
         }
         let mut heard = Heard::default();
         (0..=MAX_WAITING).for_each(|number| heard.notice(&format!("o{number} 1")));
-        assert_eq!([heard.take(), heard.take()], [Some(Change::All), None]);
+        assert_eq!([heard.take(), heard.take()], [Some(Change::Versions), None]);
     }
 }

@@ -1,6 +1,6 @@
 //! The schema: its versions stand in `migrations/`, and in the table `embedgate.schema_version` those that were applied.
 
-use super::Error;
+use super::{Error, explain};
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, GenericClient};
 
@@ -52,7 +52,9 @@ pub async fn migrate(client: &mut Client) -> Result<Vec<Migration>, Error> {
     }
     let missing: Vec<_> = MIGRATIONS.into_iter().filter(|migration| migration.version > found).collect();
     for migration in &missing {
-        transaction.batch_execute(migration.sql).await?;
+        let Migration { version, name, .. } = *migration;
+        let failed = |error| Error::Step { version, name, cause: explain(&error) };
+        transaction.batch_execute(migration.sql).await.map_err(failed)?;
         let row = "insert into embedgate.schema_version (version, name) values ($1, $2)";
         let values: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 2] =
             [(&migration.version, Type::INT4), (&migration.name, Type::TEXT)];

@@ -45,46 +45,48 @@ pub struct Read {
     pub bars: Vec<(Bar, UnixSeconds)>,
     /// Everything that cannot.
     pub faults: Vec<Fault>,
+    /// The organisations that cannot be used at all, with their versions.
+    pub unusable: Vec<(OrgId, u64)>,
 }
 
 // Texts are cast, because a domain's own type would have to be asked for.
 const ORGS: &str = "select id::text, name, segment, version, members_only from embedgate.organisation
-    where $1 is null or id = $1";
+    where $1 is null or id = any ($1)";
 const MEMBERS: &str = "select m.org::text, m.end_user::text
     from embedgate.membership m join embedgate.organisation o on o.id = m.org
-    where o.members_only and ($1 is null or m.org = $1)";
+    where o.members_only and ($1 is null or m.org = any ($1))";
 const WORKSPACES: &str = "select org::text, id::text, url::text from embedgate.workspace
-    where $1 is null or org = $1 order by org, position, id";
+    where $1 is null or org = any ($1) order by org, position, id";
 const PRINCIPALS: &str =
     "select org::text, id::text, workspace::text, kind, client_id, client_secret::text, token::text,
-    users from embedgate.principal where $1 is null or org = $1 order by org, id";
+    users from embedgate.principal where $1 is null or org = any ($1) order by org, id";
 const APPS: &str = "select org::text, id::text, workspace::text, url::text, status = 'failed' from embedgate.app
-    where $1 is null or org = $1 order by org, id";
+    where $1 is null or org = any ($1) order by org, id";
 const WAREHOUSES: &str = "select org::text, id::text, workspace::text from embedgate.warehouse
-    where $1 is null or org = $1 order by org, id";
+    where $1 is null or org = any ($1) order by org, id";
 const NODES: &str = "select c.org::text, c.kind, c.upstream::text, c.id::text, c.state, c.role, n.url::text
     from embedgate.cluster c join embedgate.node n
       on n.org = c.org and n.kind = c.kind and n.upstream = c.upstream and n.cluster = c.id
-    where $1 is null or c.org = $1
+    where $1 is null or c.org = any ($1)
     order by c.org, c.kind, c.upstream, c.position, c.id, n.position, n.url";
 
-/// Reads one organisation, or all; within one transaction whose snapshot is fixed.
+/// Reads some organisations, or all; within one transaction whose snapshot is fixed.
 ///
 /// # Errors
 /// [`Error::Schema`] when the schema is older than this program; [`Error::Sql`].
-pub async fn read(client: &impl GenericClient, org: Option<&OrgId>, context: Context<'_>) -> Result<Read, Error> {
+pub async fn read(client: &impl GenericClient, orgs: Option<&[&str]>, context: Context<'_>) -> Result<Read, Error> {
     migrate::check(migrate::version(client).await?)?;
-    let org = org.map(OrgId::as_str);
-    let mut reader = Reader { context, drafts: Vec::new(), by_id: HashMap::new(), faults: Vec::new() };
-    each(client, ORGS, org, |row| reader.org(row)).await?;
-    each(client, MEMBERS, org, |row| reader.member(row)).await?;
-    each(client, WORKSPACES, org, |row| reader.workspace(row)).await?;
-    each(client, PRINCIPALS, org, |row| reader.principal(row)).await?;
-    each(client, APPS, org, |row| reader.app(row)).await?;
-    each(client, WAREHOUSES, org, |row| reader.warehouse(row)).await?;
-    each(client, NODES, org, |row| reader.node(row)).await?;
+    let mut reader =
+        Reader { context, drafts: Vec::new(), by_id: HashMap::new(), faults: Vec::new(), unusable: Vec::new() };
+    each(client, ORGS, orgs, |row| reader.org(row)).await?;
+    each(client, MEMBERS, orgs, |row| reader.member(row)).await?;
+    each(client, WORKSPACES, orgs, |row| reader.workspace(row)).await?;
+    each(client, PRINCIPALS, orgs, |row| reader.principal(row)).await?;
+    each(client, APPS, orgs, |row| reader.app(row)).await?;
+    each(client, WAREHOUSES, orgs, |row| reader.warehouse(row)).await?;
+    each(client, NODES, orgs, |row| reader.node(row)).await?;
     let mut read = reader.finish();
-    if org.is_none() {
+    if orgs.is_none() {
         read.bars = bars(client, None).await?;
     }
     Ok(read)
@@ -151,10 +153,10 @@ pub(super) fn bar_of_notice(payload: &str) -> Option<Bar> {
 async fn each(
     client: &impl GenericClient,
     sql: &str,
-    org: Option<&str>,
+    orgs: Option<&[&str]>,
     mut take: impl FnMut(&Row) -> Result<(), tokio_postgres::Error>,
 ) -> Result<(), Error> {
-    let rows = client.query_typed_raw(sql, [(org, Type::TEXT)]).await?;
+    let rows = client.query_typed_raw(sql, [(orgs, Type::TEXT_ARRAY)]).await?;
     let mut rows = pin!(rows);
     while let Some(row) = rows.try_next().await? {
         take(&row)?;
@@ -176,6 +178,7 @@ struct Reader<'a> {
     drafts: Vec<Draft>,
     by_id: HashMap<String, usize>,
     faults: Vec<Fault>,
+    unusable: Vec<(OrgId, u64)>,
 }
 
 type Taken = Result<(), tokio_postgres::Error>;
@@ -204,6 +207,7 @@ impl Reader<'_> {
             "stable" => Segment::Stable,
             other => {
                 self.fault(id, "organisation".into(), format!("the segment {other:?} is not known"));
+                self.unusable.push((parsed, version.unsigned_abs()));
                 return Ok(());
             }
         };
@@ -342,16 +346,21 @@ impl Reader<'_> {
     }
 
     fn finish(self) -> Read {
+        let mut unusable = self.unusable;
         let whole = |draft: Draft| {
             let Draft { mut row, broken, spoilt } = draft;
+            if broken {
+                unusable.push((row.id, row.version));
+                return None;
+            }
             if !spoilt.is_empty() {
                 row.apps.retain(|app| !spoilt.contains(&(true, app.id.to_string())));
                 row.warehouses.retain(|warehouse| !spoilt.contains(&(false, warehouse.id.to_string())));
             }
-            (!broken).then_some(row)
+            Some(row)
         };
         let orgs = self.drafts.into_iter().filter_map(whole).collect();
-        Read { orgs, bars: Vec::new(), faults: self.faults }
+        Read { orgs, bars: Vec::new(), faults: self.faults, unusable }
     }
 }
 

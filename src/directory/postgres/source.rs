@@ -1,36 +1,43 @@
 //! The source that reads a Postgres database.
 
-use super::connect::{self, Limits};
+use super::Error;
 use super::listen::Listener;
-use super::rows::{self, Context, Fault, Read};
-use super::{Error, url};
+use super::reading::{Found, Job, Request};
+use super::rows::{Context, Fault, Read};
+use super::servers::Servers;
+use super::standing::Mark;
 use crate::clock::UnixSeconds;
 use crate::config::{Env, Postgres};
-use crate::directory::sync::{Change, Source};
+use crate::directory::sync::{Change, Difference, Source};
+use crate::metrics::Metrics;
 use crate::model::access::Bar;
 use crate::model::ids::OrgId;
+use crate::model::snapshot::Snapshot;
 use crate::model::tables::{OrgRow, Tables};
 use crate::model::url::AllowedHosts;
 use crate::vault::Vault;
-use deadpool_postgres::Pool;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::time::{Instant, sleep_until};
-use tokio_postgres::IsolationLevel;
 
-/// Reads organisations by a pool, and hears of changes by a listener.
+/// Reads organisations where they can be read, and hears of changes by a listener.
 pub struct PostgresSource {
     settings: Postgres,
     env: Env,
     policy: AllowedHosts,
     vault: Arc<Vault>,
-    /// Made at the first load, and again after a failed one: a password file may have changed.
-    pool: Option<(Pool, String)>,
+    servers: Servers,
     /// Made at the first wait, which is within a runtime.
     listener: Option<Listener>,
     resync: Option<Instant>,
+    /// Whether everything was read once.
+    has_read: bool,
     /// What was wrong at the last read, by organisation.
     faults: BTreeMap<String, Vec<Fault>>,
+    /// The organisations that could not be used at all, with their versions.
+    unusable: BTreeMap<OrgId, u64>,
+    /// That of the last read of everything.
+    mark: Option<Mark>,
 }
 
 impl PostgresSource {
@@ -39,50 +46,64 @@ impl PostgresSource {
     /// # Errors
     /// [`Error::Url`] and [`Error::Tls`], which waiting does not mend.
     pub fn new(settings: Postgres, policy: AllowedHosts, env: Env, vault: Arc<Vault>) -> Result<Self, Error> {
-        url::listen(&settings, &env)?;
-        let mut source =
-            Self { settings, env, policy, vault, pool: None, listener: None, resync: None, faults: BTreeMap::new() };
-        source.pool()?;
-        Ok(source)
+        Ok(Self {
+            servers: Servers::new(settings.clone(), env.clone())?,
+            settings,
+            env,
+            policy,
+            vault,
+            listener: None,
+            resync: None,
+            has_read: false,
+            faults: BTreeMap::new(),
+            unusable: BTreeMap::new(),
+            mark: None,
+        })
     }
 
-    fn pool(&mut self) -> Result<&(Pool, String), Error> {
-        let settings = &self.settings;
-        let made = if let Some(made) = self.pool.take() {
-            made
-        } else {
-            let target = url::rows(settings, &self.env)?;
-            let limits = Limits {
-                size: settings.pool_size,
-                connect: settings.connect_timeout,
-                acquire: settings.acquire_timeout,
-            };
-            (connect::pool(&target, limits)?, target.at())
+    async fn read(&mut self, job: Job<'_>) -> Result<Found, Error> {
+        let primary = self.listener.as_ref().and_then(Listener::primary);
+        let request = Request {
+            job,
+            unusable: &self.unusable,
+            mark: self.mark.as_ref(),
+            context: Context { policy: &self.policy, vault: &self.vault },
+            limit: self.settings.statement_timeout,
         };
-        Ok(self.pool.insert(made))
+        self.servers.read(primary.as_ref(), !self.has_read, request).await
     }
 
-    /// Reads one organisation or all, as they are at one moment.
-    async fn read(&mut self, org: Option<&OrgId>) -> Result<Read, Error> {
-        let (pool, at) = self.pool()?;
-        let mut client = connect::acquire(pool, at).await?;
-        let limit = self.settings.statement_timeout.as_millis();
-        let transaction = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
-        let transaction = transaction.start().await?;
-        // Local, because behind a pooler the connection is another's afterwards.
-        transaction.batch_execute(&format!("set local statement_timeout = {limit}")).await?;
-        let context = Context { policy: &self.policy, vault: &self.vault };
-        let read = rows::read(&*transaction, org, context).await?;
-        transaction.commit().await?;
-        Ok(read)
+    fn put_off_resync(&mut self) {
+        self.resync = Some(Instant::now() + self.settings.resync_interval);
     }
 
-    async fn read_or_forget(&mut self, org: Option<&OrgId>) -> Result<Read, Error> {
-        let result = self.read(org).await;
-        if result.is_err() {
-            self.pool = None;
+    /// Notes what the rows are that cannot be used.
+    fn take(&mut self, found: &mut Found) {
+        let unusable = std::mem::take(&mut found.read.unusable);
+        let orgs: Vec<String> = if let Some(mark) = found.whole.take() {
+            (self.has_read, self.mark, self.unusable) = (true, mark, BTreeMap::new());
+            self.faults.keys().cloned().collect()
+        } else {
+            let ids: Vec<_> = found.read.orgs.iter().map(|row| &row.id).chain(&found.gone).collect();
+            for id in &ids {
+                self.unusable.remove(*id);
+            }
+            ids.iter().map(ToString::to_string).collect()
+        };
+        found.gone.extend(unusable.iter().map(|(id, _)| id.clone()));
+        self.unusable.extend(unusable);
+        self.report_all(orgs, std::mem::take(&mut found.read.faults));
+    }
+
+    /// Logs what is wrong with the rows of `orgs`, and of those that `faults` name.
+    fn report_all(&mut self, orgs: Vec<String>, faults: Vec<Fault>) {
+        let mut by_org: BTreeMap<String, Vec<Fault>> = orgs.into_iter().map(|org| (org, Vec::new())).collect();
+        for fault in faults {
+            by_org.entry(fault.org.clone()).or_default().push(fault);
         }
-        result
+        for (org, faults) in by_org {
+            self.report(&org, faults);
+        }
     }
 
     /// Logs what is wrong with rows, each thing once.
@@ -106,32 +127,30 @@ impl Source for PostgresSource {
     const REMOTE: bool = true;
 
     async fn load(&mut self) -> Result<Tables, Error> {
-        let read = self.read_or_forget(None).await?;
-        self.resync = Some(Instant::now() + self.settings.resync_interval);
-        let mut by_org: BTreeMap<String, Vec<Fault>> =
-            self.faults.keys().map(|org| (org.clone(), Vec::new())).collect();
-        for fault in read.faults {
-            by_org.entry(fault.org.clone()).or_default().push(fault);
-        }
-        for (org, faults) in by_org {
-            self.report(&org, faults);
-        }
-        Ok(Tables { orgs: read.orgs, bars: read.bars })
+        let mut found = self.read(Job::All).await?;
+        self.put_off_resync();
+        self.take(&mut found);
+        Ok(Tables { orgs: found.read.orgs, bars: found.read.bars })
     }
 
-    async fn load_org(&mut self, id: &OrgId) -> Result<Option<OrgRow>, Error> {
-        let read = self.read_or_forget(Some(id)).await?;
-        self.report(id.as_str(), read.faults);
-        Ok(read.orgs.into_iter().next())
+    async fn load_orgs(&mut self, ids: &[(OrgId, u64)]) -> Result<Vec<OrgRow>, Error> {
+        let mut found = self.read(Job::Some(ids)).await?;
+        self.take(&mut found);
+        Ok(found.read.orgs)
+    }
+
+    async fn load_changed(&mut self, known: &Snapshot) -> Result<Difference, Error> {
+        let mut found = self.read(Job::Changed(known)).await?;
+        self.put_off_resync();
+        let is_whole = found.whole.is_some();
+        self.take(&mut found);
+        let Found { read: Read { orgs, bars, .. }, gone, .. } = found;
+        let some = |orgs, bars| Difference::Some { changed: orgs, gone, bars };
+        Ok(if is_whole { Difference::All(Tables { orgs, bars }) } else { some(orgs, bars) })
     }
 
     async fn load_bars(&mut self, which: &[Bar]) -> Result<Vec<(Bar, UnixSeconds)>, Error> {
-        let (pool, at) = self.pool()?;
-        let result = async { rows::bars(&**connect::acquire(pool, at).await?, Some(which)).await }.await;
-        if result.is_err() {
-            self.pool = None;
-        }
-        result
+        Ok(self.read(Job::Bars(which)).await?.read.bars)
     }
 
     async fn changed(&mut self) -> Change {
@@ -148,10 +167,14 @@ impl Source for PostgresSource {
             change = listener.changed() => change,
             () = resync => {
                 // Not again at once, should this load fail: that is for whoever follows to repeat.
-                self.resync = Some(Instant::now() + self.settings.resync_interval);
-                Change::All
+                self.put_off_resync();
+                Change::Versions
             }
         }
+    }
+
+    fn waiting(&mut self) -> Option<Change> {
+        self.listener.as_ref().and_then(Listener::waiting)
     }
 
     fn is_current(&self) -> bool {
@@ -160,6 +183,10 @@ impl Source for PostgresSource {
 
     fn unusable_rows(&self) -> usize {
         self.faults.values().map(Vec::len).sum()
+    }
+
+    fn observe(&self, metrics: &Metrics) {
+        self.servers.observe(metrics);
     }
 
     fn trouble(&self) -> Option<String> {

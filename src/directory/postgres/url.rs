@@ -6,6 +6,7 @@ use crate::secret::Secret;
 use std::path::PathBuf;
 use std::time::Duration;
 use std::{fs, io};
+use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode};
 
 /// Why a URL cannot be used. Never with the URL in it, for a password may stand there.
@@ -49,7 +50,7 @@ pub enum Tls {
 #[derive(Debug, Clone)]
 pub struct Target {
     /// Everything but TLS.
-    pub config: tokio_postgres::Config,
+    pub config: Config,
     /// TLS.
     pub tls: Tls,
 }
@@ -69,6 +70,51 @@ impl Target {
         };
         self.config.get_hosts().iter().enumerate().map(shown).collect::<Vec<_>>().join(", ")
     }
+
+    /// How many hosts are tried in turn.
+    #[must_use]
+    pub fn hosts(&self) -> u32 {
+        self.config.get_hosts().len().max(1) as u32
+    }
+
+    /// The same under another name in `pg_stat_activity`, unless the URL gives one: so that the connection that listens
+    /// is told apart.
+    #[must_use]
+    pub fn listening(&self) -> Self {
+        let mut target = self.clone();
+        if target.config.get_application_name() == Some(NAME) {
+            target.config.application_name(LISTENER_NAME);
+        }
+        target
+    }
+
+    /// One target for each of the hosts.
+    fn each(&self) -> impl Iterator<Item = Self> {
+        let one = |index| Self { config: single(&self.config, index), tls: self.tls.clone() };
+        (0..self.config.get_hosts().len()).map(one)
+    }
+}
+
+/// Everything of a configuration, with one of its hosts.
+fn single(all: &Config, index: usize) -> Config {
+    let mut one = Config::new();
+    match &all.get_hosts()[index] {
+        Host::Tcp(name) => one.host(name),
+        #[cfg(unix)]
+        Host::Unix(path) => one.host_path(path),
+    };
+    all.get_hostaddrs().get(index).map(|address| one.hostaddr(*address));
+    all.get_ports().get(index).or(all.get_ports().first()).map(|port| one.port(*port));
+    all.get_user().map(|user| one.user(user));
+    all.get_password().map(|password| one.password(password));
+    all.get_dbname().map(|name| one.dbname(name));
+    all.get_options().map(|options| one.options(options));
+    all.get_application_name().map(|name| one.application_name(name));
+    all.get_connect_timeout().map(|limit| one.connect_timeout(*limit));
+    one.ssl_mode(all.get_ssl_mode()).ssl_negotiation(all.get_ssl_negotiation());
+    one.channel_binding(all.get_channel_binding());
+    limit(&mut one);
+    one
 }
 
 /// The database that rows are read from.
@@ -79,22 +125,44 @@ pub fn rows(settings: &Postgres, env: &Env) -> Result<Target, super::Error> {
     resolve("url", &settings.url, settings.connect_timeout, env)
 }
 
-/// The database that is listened to.
+/// A replica, by its place in the configuration.
 ///
 /// # Errors
 /// [`super::Error::Url`].
-pub fn listen(settings: &Postgres, env: &Env) -> Result<Target, super::Error> {
+pub fn replica(settings: &Postgres, env: &Env, index: usize) -> Result<Target, super::Error> {
+    resolve(REPLICAS[index.min(REPLICAS.len() - 1)], &settings.replicas[index], settings.connect_timeout, env)
+}
+
+/// How the replicas are called in messages; the configuration takes no more.
+const REPLICAS: [&str; 8] = [
+    "replicas[#1]",
+    "replicas[#2]",
+    "replicas[#3]",
+    "replicas[#4]",
+    "replicas[#5]",
+    "replicas[#6]",
+    "replicas[#7]",
+    "replicas[#8]",
+];
+
+/// The servers that may be the primary, each with the key of its URL: those of the URL to listen at, and the replicas,
+/// for one of them may have been promoted.
+///
+/// # Errors
+/// [`super::Error::Url`].
+pub fn candidates(settings: &Postgres, env: &Env) -> Result<Vec<(&'static str, Target)>, super::Error> {
     let source = settings.listen_url.as_ref().unwrap_or(&settings.url);
-    let mut target = resolve(listen_key(settings), source, settings.connect_timeout, env)?;
-    if target.config.get_application_name() == Some(NAME) {
-        // So that it is told apart in `pg_stat_activity`.
-        target.config.application_name(LISTENER_NAME);
+    let key = listen_key(settings);
+    let mut all: Vec<_> = resolve(key, source, settings.connect_timeout, env)?.each().map(|one| (key, one)).collect();
+    for index in 0..settings.replicas.len() {
+        let key = REPLICAS[index.min(REPLICAS.len() - 1)];
+        all.extend(replica(settings, env, index)?.each().map(|one| (key, one)));
     }
-    Ok(target)
+    Ok(all)
 }
 
 /// The key under which the URL to listen at stands.
-pub(super) fn listen_key(settings: &Postgres) -> &'static str {
+fn listen_key(settings: &Postgres) -> &'static str {
     if settings.listen_url.is_some() { "listen_url" } else { "url" }
 }
 
@@ -142,7 +210,7 @@ pub fn parse(text: &str) -> Result<Target, UrlError> {
         }
     }
     let text = Secret::new(if kept.is_empty() { base.to_owned() } else { format!("{base}?{}", kept.join("&")) });
-    let mut config: tokio_postgres::Config = text.expose().parse().map_err(|_| UrlError::Malformed)?;
+    let mut config: Config = text.expose().parse().map_err(|_| UrlError::Malformed)?;
     if config.get_hosts().is_empty() {
         return Err(UrlError::Malformed);
     }
@@ -153,7 +221,7 @@ pub fn parse(text: &str) -> Result<Target, UrlError> {
 }
 
 /// A peer that vanished is noticed within a minute; two hours are the system's default.
-fn limit(config: &mut tokio_postgres::Config) {
+fn limit(config: &mut Config) {
     config.keepalives(true).keepalives_idle(Duration::from_secs(30));
     config.keepalives_interval(Duration::from_secs(10)).keepalives_retries(3);
     config.tcp_user_timeout(Duration::from_secs(30));
@@ -163,7 +231,7 @@ fn limit(config: &mut tokio_postgres::Config) {
 }
 
 /// Whether every host is this machine.
-fn is_local(config: &tokio_postgres::Config) -> bool {
+fn is_local(config: &Config) -> bool {
     let named = config.get_hosts().iter().all(|host| match host {
         Host::Tcp(name) => is_loopback_name(name),
         #[cfg(unix)]
@@ -195,7 +263,7 @@ impl Asked {
             _ if IGNORED.contains(&key) => {}
             _ if LACKING.contains(&key) => return Err(not_here()),
             _ => {
-                let alone = format!("postgres://host?{pair}").parse::<tokio_postgres::Config>();
+                let alone = format!("postgres://host?{pair}").parse::<Config>();
                 let wrong = || format!("the parameter {key} is not known, or has a value that is not");
                 return if alone.is_ok() { Ok(Some(pair.to_owned())) } else { Err(UrlError::Parameter(wrong())) };
             }
@@ -270,6 +338,26 @@ mod tests {
         assert_eq!(target.config.get_target_session_attrs(), tokio_postgres::config::TargetSessionAttrs::ReadWrite);
         assert_eq!(parse("postgres://u@h:99/d").unwrap().at(), "h:99");
         assert_eq!(parse("postgres://u@h/d").unwrap().config.get_application_name(), Some("embedgate"));
+    }
+
+    #[test]
+    fn every_host_is_a_candidate_with_all_that_was_said() {
+        let all = parse("postgres://u:p@a,b:6432/d?application_name=x&sslrootcert=/r&options=-cx%3Dy").unwrap();
+        let each: Vec<_> = all.each().collect();
+        assert_eq!(each.iter().map(Target::at).collect::<Vec<_>>(), ["a:5432", "b:6432"]);
+        for one in each {
+            assert_eq!((one.hosts(), &one.tls), (1, &all.tls));
+            let with_hosts = Config::clone(&all.config);
+            let same = |of: fn(&Config) -> String| assert_eq!(of(&one.config), of(&with_hosts));
+            same(|config| format!("{:?} {:?}", config.get_user(), config.get_password()));
+            same(|config| format!("{:?} {:?}", config.get_dbname(), config.get_options()));
+            same(|config| format!("{:?} {:?}", config.get_application_name(), config.get_ssl_mode()));
+            same(|config| format!("{:?} {:?}", config.get_tcp_user_timeout(), config.get_keepalives_idle()));
+        }
+        let ports = parse("postgres://u@a,b:1/d").unwrap().each().map(|one| one.at()).collect::<Vec<_>>();
+        assert_eq!(ports, ["a:5432", "b:1"]);
+        let listening = parse("postgres://u@h/d").unwrap().listening();
+        assert_eq!(listening.config.get_application_name(), Some("embedgate listener"));
     }
 
     #[test]

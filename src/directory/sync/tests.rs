@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 /// A remote source with one organisation in several versions, read one after the other.
 struct Scripted {
     reads: VecDeque<Option<u64>>,
+    waiting: VecDeque<Change>,
 }
 
 fn id() -> OrgId {
@@ -41,6 +42,10 @@ impl Source for Scripted {
         std::future::pending().await
     }
 
+    fn waiting(&mut self) -> Option<Change> {
+        self.waiting.pop_front()
+    }
+
     fn is_current(&self) -> bool {
         true
     }
@@ -48,11 +53,12 @@ impl Source for Scripted {
 
 fn follower(reads: &[Option<u64>]) -> Follower<Scripted> {
     Follower {
-        source: Scripted { reads: reads.iter().copied().collect() },
+        source: Scripted { reads: reads.iter().copied().collect(), waiting: VecDeque::new() },
         directory: Arc::default(),
         metrics: Arc::new(Metrics::new().unwrap()),
         failures: 0,
         retry: None,
+        next: None,
     }
 }
 
@@ -106,4 +112,28 @@ async fn a_failed_load_leaves_what_is_there_and_the_first_notice_loads_all() {
     follower.apply(told(3)).await;
     assert_eq!((state(&follower), follower.failures), ((Some(2), 0), 1));
     assert!(follower.directory.age_seconds().is_some());
+}
+
+#[tokio::test]
+async fn what_waits_is_read_at_once_up_to_what_is_no_organisation() {
+    let other = |version| Change::Org { id: OrgId::parse("other").unwrap(), version };
+    let mut follower = follower(&[Some(1), Some(4), Some(5)]);
+    follower.apply(Change::All).await;
+    follower.source.waiting = [other(3), told(4), Change::Versions, told(5)].into();
+    follower.apply(told(2)).await;
+    assert_eq!((state(&follower), follower.failures), ((Some(4), 1), 0), "one read for all of them");
+    assert_eq!(follower.next, Some(Change::Versions), "and the rest in its order");
+    assert_eq!(follower.source.waiting, [told(5)]);
+}
+
+#[tokio::test]
+async fn after_a_failure_a_comparison_is_not_enough() {
+    let mut follower = follower(&[Some(1)]);
+    follower.apply(Change::Versions).await;
+    assert_eq!(state(&follower), (Some(1), 0), "the first load is of everything");
+    follower.apply(told(2)).await;
+    assert_eq!(follower.failures, 1);
+    follower.source.reads.push_back(Some(2));
+    follower.apply(Change::Versions).await;
+    assert_eq!((state(&follower), follower.failures), ((Some(2), 0), 0));
 }

@@ -65,26 +65,41 @@ fn counters_and_tokens_live_on_while_their_owner_stays_the_same() {
     assert!(org.home().unwrap().principals.of("").unwrap().token.get(0).is_none());
 }
 
-fn with(snapshot: &Snapshot, row: Option<OrgRow>) -> Snapshot {
-    snapshot.with_orgs([(OrgId::parse("acme").unwrap(), row)])
-}
-
 #[test]
 fn one_organisation_is_replaced_and_the_others_stay_where_they_are() {
     let other = OrgRow { id: OrgId::parse("other").unwrap(), ..row("s", "https://o.example") };
     let first = Snapshot::build(Tables { orgs: vec![row("s", "https://a.example"), other], bars: Vec::new() }, None);
     let _lease = first.org("acme").unwrap().app("editor").unwrap().clusters[0].nodes[0].live.lease();
 
-    let second = with(&first, Some(OrgRow { version: 2, name: "New".into(), ..row("s", "https://a.example") }));
+    let second = OrgRow { version: 2, name: "New".into(), ..row("s", "https://a.example") };
+    let second = first.with_orgs(vec![second], &[]);
     let org = second.org("acme").unwrap();
     assert_eq!((second.len(), org.version, org.name.as_str()), (2, 2, "New"));
     assert_eq!(org.app("editor").unwrap().clusters[0].nodes[0].live.active(), 1);
     assert_eq!(first.org("acme").unwrap().version, 0, "a snapshot is never changed");
     assert!(Arc::ptr_eq(first.org("other").unwrap(), second.org("other").unwrap()));
 
-    let third = with(&with(&second, None), None);
+    let acme = OrgId::parse("acme").unwrap();
+    let third = second.with_orgs(vec![], std::slice::from_ref(&acme)).with_orgs(vec![], &[acme]);
     assert!(third.org("acme").is_none() && third.org("other").is_some());
-    assert_eq!((third.len(), with(&third, Some(row("s", "https://a.example"))).len()), (1, 2));
+    assert_eq!((third.len(), third.with_orgs(vec![row("s", "https://a.example")], &[]).len()), (1, 2));
+}
+
+#[test]
+fn many_organisations_are_replaced_at_once() {
+    let named = |number: usize, version| OrgRow {
+        version,
+        id: OrgId::parse(&format!("o{number}")).unwrap(),
+        ..row("s", "https://a.example")
+    };
+    let first =
+        Snapshot::build(Tables { orgs: (0..3000).map(|number| named(number, 1)).collect(), bars: Vec::new() }, None);
+    let gone: Vec<_> = (0..10).chain([9999]).map(|number| named(number, 0).id).collect();
+    let second = first.with_orgs((2990..3005).map(|number| named(number, 2)).collect(), &gone);
+    assert_eq!((first.len(), second.len(), second.orgs().count()), (3000, 2995, 2995));
+    let version = |number: usize| second.org(&format!("o{number}")).map(|org| org.version);
+    assert_eq!([version(0), version(10), version(2990), version(3004)], [None, Some(1), Some(2), Some(2)]);
+    assert_eq!(first.org("o2990").unwrap().version, 1, "a snapshot is never changed");
 }
 
 #[test]

@@ -61,6 +61,11 @@ impl Embedgate {
         self.process.wait_for_line(Stream::Stderr, what, PATIENCE, pick).await
     }
 
+    /// Sends it a signal, by its name without `SIG`.
+    pub(crate) fn signal(&self, name: &str) -> Result<()> {
+        self.process.signal(name)
+    }
+
     /// Everything it has said so far.
     pub(crate) fn output(&self) -> String {
         self.process.output()

@@ -53,20 +53,52 @@ impl Postgres {
         Ok(self)
     }
 
+    /// A standby that streams from this server, and answers.
+    pub(crate) async fn replica(&self) -> Result<Self> {
+        let folder = folder()?;
+        let mut copy = as_other_user(&server_program("pg_basebackup")?);
+        copy.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "postgres", "--checkpoint=fast"]);
+        copy.args(["--write-recovery-conf", "--no-sync", "-D"]).arg(folder.path().join("data")).current_dir("/");
+        let made = copy.output()?;
+        ensure!(made.status.success(), "pg_basebackup: {}", String::from_utf8_lossy(&made.stderr));
+        let replica = Self { process: None, port: free_port()?, folder };
+        replica.started().await
+    }
+
     /// Starts the server, at the port that it always has, and waits until it answers.
     pub(crate) async fn go_on(&mut self) -> Result<()> {
+        let started = until(PATIENCE, async || {
+            let mut process = self.spawn()?;
+            let answers = until(PATIENCE, async || {
+                if process.check_running().is_err() {
+                    return Ok(Some(false));
+                }
+                Ok(self.client().await.is_ok().then_some(true))
+            });
+            match answers.await? {
+                Some(true) => Ok(Some(process)),
+                // What was left of a killed server has not gone yet.
+                Some(false) if process.output().contains("is still in use") => Ok(None),
+                _ => bail!("postgres does not answer:\n{}", process.output()),
+            }
+        });
+        self.process = Some(started.await?.context("postgres does not start")?);
+        Ok(())
+    }
+
+    fn spawn(&self) -> Result<Process> {
         let mut command = as_other_user(&server_program("postgres")?);
         command.current_dir("/").arg("-D").arg(self.folder.path().join("data"));
         command.args(["-p", &self.port.to_string(), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]);
         command.args(["-c", "unix_socket_directories=", "-c", "synchronous_commit=off", "-c", "max_connections=50"]);
-        let mut process = Process::spawn("postgres", command)?;
-        let answers = until(PATIENCE, async || {
-            process.check_running()?;
-            Ok(self.client().await.ok())
-        });
-        let answers = answers.await?.is_some();
-        ensure!(answers, "postgres does not answer:\n{}", process.output());
-        self.process = Some(process);
+        Process::spawn("postgres", command)
+    }
+
+    /// Kills the server as a crash does. What was committed is on disk by then, as it is with usual settings.
+    pub(crate) async fn kill(&mut self) -> Result<()> {
+        self.sql("checkpoint").await?;
+        let mut process = self.process.take().context("it does not run")?;
+        process.end_by("KILL", STOP_WITHIN).await?;
         Ok(())
     }
 
@@ -114,6 +146,12 @@ impl Postgres {
         let (client, driver) = tokio_postgres::connect(&self.url("postgres"), NoTls).await?;
         tokio::spawn(driver);
         Ok(client)
+    }
+
+    /// A number that a statement gives.
+    pub(crate) async fn number(&self, statement: &str) -> Result<i64> {
+        let row = self.client().await?.query_one(statement, &[]).await;
+        Ok(row.with_context(|| statement.to_owned())?.try_get(0)?)
     }
 
     /// Runs statements as superuser.

@@ -1,11 +1,13 @@
 //! What goes wrong with a database, and what the gateway does meanwhile.
 
-use super::{Setup, database, organisation};
+use super::load::Load;
+use super::{Gateway, Setup, database, organisation};
 use crate::harness::http::{Named, get};
-use crate::harness::postgres::Postgres;
+use crate::harness::postgres::{Bouncer, Postgres};
 use crate::harness::process::signal;
 use crate::harness::{PATIENCE, until};
 use anyhow::{Context as _, Result, ensure};
+use tokio_postgres::{Client, NoTls};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_notice_is_made_good_by_the_reconnect() -> Result<()> {
@@ -21,17 +23,41 @@ async fn a_lost_notice_is_made_good_by_the_reconnect() -> Result<()> {
         "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'embedgate listener'";
     ensure!(postgres.client().await?.query(listener, &[]).await?.len() == 1, "one connection listens");
     gateway.until_app("editor", &token, |status, body| status == 200 && body == "two").await?;
+    ensure!(gateway.full_loads() == 1, "versions were compared:\n{}", gateway.process.output());
     gateway.process.stop().await
 }
 
-/// A change of all apps without a notice, as if that had been lost on the way.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_restart_versions_are_not_believed() -> Result<()> {
+    let (one, two) = (Named::start("one").await?, Named::start("two").await?);
+    let (mut postgres, setup) = database(&one).await?;
+    setup.configure(&format!("url = '{}'\nresync_interval = '1h'", postgres.url("embedgate_serve")))?;
+    let gateway = setup.ready().await?;
+    let token = setup.token("acme")?;
+    gateway.expect_app("editor", &token, "one").await?;
+    // Another row of the same version, as when a crash lost the last writes and the version was given out again.
+    postgres.sql(&unheard(&format!("update embedgate.app set url = '{}'", two.url()))).await?;
+    postgres.stop().await?;
+    postgres.go_on().await?;
+    gateway.until_app("editor", &token, |status, body| status == 200 && body == "two").await?;
+    gateway.process.stop().await
+}
+
+/// A change of all apps whose notice is lost on the way.
 fn silently(app: &Named) -> String {
-    let begin = "begin; set local session_replication_role = replica";
-    format!("{begin}; update embedgate.app set url = '{}'; commit", app.url())
+    unheard(&format!(
+        "update embedgate.app set url = '{}'; update embedgate.organisation set version = nextval('embedgate.version')",
+        app.url()
+    ))
+}
+
+/// Runs statements without triggers, and so without notices and new versions.
+pub(super) fn unheard(statements: &str) -> String {
+    format!("begin; set local session_replication_role = replica; {statements}; commit")
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_notice_is_made_good_by_the_next_full_read() -> Result<()> {
+async fn a_lost_notice_is_made_good_by_the_next_comparison() -> Result<()> {
     let (one, two) = (Named::start("one").await?, Named::start("two").await?);
     let (postgres, setup) = database(&one).await?;
     setup.configure(&format!("url = '{}'\nresync_interval = '1s'", postgres.url("embedgate_serve")))?;
@@ -159,5 +185,134 @@ async fn an_unusable_row_harms_its_own_organisation_alone() -> Result<()> {
     postgres.sql(&format!("update embedgate.principal set token = '{}' where org = 'acme'", sealed.stdout)).await?;
     gateway.until_app("editor", &acme, |status, body| status == 200 && body == "app").await?;
     ensure!(!gateway.process.output().contains("hush"), "a secret in the log");
+    gateway.process.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_of_the_database_fails_no_request() -> Result<()> {
+    let (one, two) = (Named::start("one").await?, Named::start("two").await?);
+    let (mut postgres, setup) = database(&one).await?;
+    let mut gateway = setup.ready().await?;
+    let token = setup.token("acme")?;
+    let load = Load::start(&gateway, "editor", &token);
+    load.go_on().await?;
+    postgres.kill().await?;
+    gateway.process.wait_for_stderr("loss noticed", |line| line.contains("not heard of").then_some(())).await?;
+    load.go_on().await?;
+    postgres.go_on().await?;
+    postgres.sql(&format!("update embedgate.app set url = '{}'", two.url())).await?;
+    gateway.until_app("editor", &token, |status, body| status == 200 && body == "two").await?;
+    load.end().await?;
+    gateway.process.stop().await
+}
+
+/// Waits until `/readyz` is 200 and says `what`, or says nothing more than that it is ready.
+async fn until_said(gateway: &Gateway, what: Option<&str>) -> Result<()> {
+    let mut last = String::new();
+    let said = until(PATIENCE, async || {
+        let (status, body) = get(gateway.admin, "/readyz", None).await?;
+        ensure!(status == 200, "{status} {body}");
+        let fits = what.map_or(body.trim() == "ready", |what| body.contains(what));
+        last = body;
+        Ok(fits.then_some(()))
+    });
+    let said = said.await?;
+    said.with_context(|| format!("no {what:?} on readyz, but {last:?}:\n{}", gateway.process.output()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_that_hangs_is_given_up_and_told_of() -> Result<()> {
+    let (one, two) = (Named::start("one").await?, Named::start("two").await?);
+    let (postgres, setup) = database(&one).await?;
+    let url = postgres.url("embedgate_serve");
+    setup.configure(&format!("url = '{url}'\npool_size = 1\nstatement_timeout = '300ms'"))?;
+    let gateway = setup.ready().await?;
+    let token = setup.token("acme")?;
+    let load = Load::start(&gateway, "editor", &token);
+    let holder = postgres.client().await?;
+    holder.batch_execute("begin; lock table embedgate.principal in access exclusive mode").await?;
+    postgres.sql(&format!("update embedgate.app set url = '{}'", two.url())).await?;
+    until_said(&gateway, Some("statement timeout")).await?;
+    ensure!(gateway.process.output().contains("statement timeout"), "the log says it too");
+    gateway.until_metric("embedgate_directory_loads_total{result=\"refused\"}", |count| count > 0).await?;
+    load.go_on().await?;
+    gateway.expect_app("editor", &token, "one").await?;
+    holder.batch_execute("rollback").await?;
+    gateway.until_app("editor", &token, |status, body| status == 200 && body == "two").await?;
+    until_said(&gateway, None).await?;
+    load.end().await?;
+    gateway.process.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pooler_without_a_free_connection_is_passed_over() -> Result<()> {
+    let (one, two) = (Named::start("one").await?, Named::start("two").await?);
+    let (postgres, setup) = database(&one).await?;
+    let bouncer = Bouncer::start(&postgres).await?;
+    let role = "embedgate_serve";
+    let urls = format!("url = '{}'\nlisten_url = '{}'", bouncer.url(role), postgres.url(role));
+    setup.configure(&format!("{urls}\npool_size = 1\nacquire_timeout = '300ms'\nconnect_timeout = '1s'"))?;
+    let gateway = setup.ready().await?;
+    let token = setup.token("acme")?;
+    // All that the pooler has.
+    let mut holders = Vec::new();
+    for _ in 0..2 {
+        let holder = connected(&bouncer.url(role)).await?;
+        holder.batch_execute("begin").await?;
+        holders.push(holder);
+    }
+    postgres.sql(&format!("update embedgate.app set url = '{}'", two.url())).await?;
+    gateway.until_app("editor", &token, |status, body| status == 200 && body == "two").await?;
+    // And nothing beside it either.
+    let limited = format!("alter role {role} connection limit 1");
+    postgres.sql(&limited).await?;
+    let readers = "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = 'embedgate'";
+    postgres.number(&format!("{readers} and xact_start is null")).await?;
+    postgres.sql(&format!("update embedgate.app set url = '{}'", one.url())).await?;
+    until_said(&gateway, Some("Postgres at 127.0.0.1:")).await?;
+    gateway.expect_app("editor", &token, "two").await?;
+    drop(holders);
+    postgres.sql(&limited.replace('1', "-1")).await?;
+    gateway.until_app("editor", &token, |status, body| status == 200 && body == "one").await?;
+    until_said(&gateway, None).await?;
+    gateway.process.stop().await
+}
+
+async fn connected(url: &str) -> Result<Client, tokio_postgres::Error> {
+    let (client, driver) = tokio_postgres::connect(url, NoTls).await?;
+    tokio::spawn(driver);
+    Ok(client)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_takes_no_more_connections_is_waited_for() -> Result<()> {
+    let (one, two) = (Named::start("one").await?, Named::start("two").await?);
+    let (postgres, setup) = database(&one).await?;
+    let mut gateway = setup.ready().await?;
+    let token = setup.token("acme")?;
+    let load = Load::start(&gateway, "editor", &token);
+    let superuser = postgres.client().await?;
+    let mut others = Vec::new();
+    let ours = "select count(pg_terminate_backend(pid)) from pg_stat_activity where usename = 'embedgate_serve'";
+    // What the gateway loses is taken by others, until it has nothing.
+    let all_taken = until(PATIENCE, async || {
+        while let Ok(other) = connected(&postgres.url("embedgate_admin")).await {
+            others.push(other);
+        }
+        let left: i64 = superuser.query_one(ours, &[]).await?.get(0);
+        Ok((left == 0).then_some(()))
+    });
+    all_taken.await?.context("the gateway keeps its connections")?;
+    gateway.process.wait_for_stderr("refusal", |line| line.contains("SQLSTATE 53300").then_some(())).await?;
+    load.go_on().await?;
+    until_said(&gateway, Some("SQLSTATE 53300")).await?;
+    drop(others);
+    let changed = until(PATIENCE, async || {
+        // The places of those that have just gone are not free at once.
+        Ok(postgres.sql(&format!("update embedgate.app set url = '{}'", two.url())).await.ok())
+    });
+    changed.await?.context("no change")?;
+    gateway.until_app("editor", &token, |status, body| status == 200 && body == "two").await?;
+    load.end().await?;
     gateway.process.stop().await
 }
