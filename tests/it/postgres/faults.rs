@@ -7,6 +7,9 @@ use crate::harness::postgres::{Bouncer, Postgres};
 use crate::harness::process::signal;
 use crate::harness::{PATIENCE, until};
 use anyhow::{Context as _, Result, ensure};
+use embedgate::directory::postgres::connect::{self, Limits};
+use embedgate::directory::postgres::url;
+use std::time::Duration;
 use tokio_postgres::{Client, NoTls};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -68,10 +71,10 @@ async fn a_lost_notice_is_made_good_by_the_next_comparison() -> Result<()> {
 }
 
 /// A server process that does nothing more, and keeps its connection open.
-struct Frozen(String);
+pub(super) struct Frozen(String);
 
 impl Frozen {
-    fn new(pid: i32) -> Result<Self> {
+    pub(super) fn new(pid: i32) -> Result<Self> {
         let pid = pid.to_string();
         signal("STOP", &pid)?;
         Ok(Self(pid))
@@ -276,6 +279,20 @@ async fn a_pooler_without_a_free_connection_is_passed_over() -> Result<()> {
     gateway.until_app("editor", &token, |status, body| status == 200 && body == "one").await?;
     until_said(&gateway, None).await?;
     gateway.process.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pool_that_is_exhausted_says_so_in_time() -> Result<()> {
+    let postgres = Postgres::start().await?;
+    let target = url::parse(&postgres.url("postgres"))?;
+    let limits = Limits { size: 1, connect: PATIENCE, acquire: Duration::from_millis(50) };
+    let (pool, at) = connect::pool_at(&target, limits)?;
+    let held = connect::acquire(&pool, &at).await?;
+    let refused = connect::acquire(&pool, &at).await.err().context("two connections out of one")?.to_string();
+    ensure!(refused.contains("no connection in time") && refused.contains(&at), "{refused}");
+    drop(held);
+    drop(connect::acquire(&pool, &at).await?);
+    Ok(())
 }
 
 async fn connected(url: &str) -> Result<Client, tokio_postgres::Error> {

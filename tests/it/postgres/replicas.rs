@@ -1,5 +1,6 @@
 //! Rows from streaming replicas, and a replica that becomes the primary.
 
+use super::faults::Frozen;
 use super::load::Load;
 use super::{Setup, database};
 use crate::harness::http::Named;
@@ -104,6 +105,21 @@ async fn a_bad_replica_never_stops_the_directory() -> Result<()> {
     ensure!(gateway.metric(READS).await? == 0, "nobody answers there");
     let output = gateway.process.output();
     ensure!(output.contains("is no replica of the primary") && !output.contains("hush"), "{output}");
+    gateway.process.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_hangs_is_given_up() -> Result<()> {
+    let (one, two) = (Named::start("one").await?, Named::start("two").await?);
+    let (primary, replica, setup) = pair(&one, "connect_timeout = '1s'\nacquire_timeout = '1s'").await?;
+    let gateway = setup.ready().await?;
+    let token = setup.token("acme")?;
+    gateway.expect_app("editor", &token, "one").await?;
+    let reader = "select pid from pg_stat_activity where application_name = 'embedgate'";
+    let hanging = Frozen::new(replica.client().await?.query_one(reader, &[]).await?.get(0))?;
+    primary.sql(&to(&two)).await?;
+    gateway.until_app("editor", &token, |status, body| status == 200 && body == "two").await?;
+    drop(hanging);
     gateway.process.stop().await
 }
 
