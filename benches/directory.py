@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""What a directory in Postgres costs: the time until ready, memory, and how fast changes arrive.
+"""What a directory in Postgres costs: the time until ready, memory, and how fast changes and revocations arrive.
 
-    cargo build --release && benches/directory.py [--orgs 10000 100000] [--changes 1000] [--program PATH]
+    cargo build --release && benches/directory.py [--orgs 10000 100000] [--changes 1000] [--revocations 1000] [--program PATH]
 
 Starts a Postgres of its own in a temporary folder and removes it afterwards. Needs initdb, postgres and psql, and no more
 than Python's own library. A change is timed from the sending of the UPDATE to the first answer of the app at the new
-address, asked for without a pause; so the time of the statement, of the notice and of the read is in it.
+address, asked for without a pause; so the time of the statement, of the notice and of the read is in it. A revocation is
+timed from the sending of a DELETE to one instance to the close frame on a WebSocket that another instance holds.
 """
 
 import argparse
@@ -96,6 +97,26 @@ class Named(socketserver.ThreadingTCPServer):
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
 
+class Sockets(socketserver.ThreadingTCPServer):
+    """An app that agrees to every WebSocket and then only listens."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        agree = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+
+        class Handler(socketserver.StreamRequestHandler):
+            def handle(self):
+                while self.rfile.readline() not in (b"\r\n", b""):
+                    pass
+                self.wfile.write(agree)
+                self.rfile.read()
+
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+
 class Sql:
     """One session of psql, so that a statement costs no start of a program."""
 
@@ -180,6 +201,59 @@ def change(gateway, sql, org, token, app, name):
     return end - begin, end - committed
 
 
+def open_socket(gateway, token):
+    client = socket.create_connection((gateway.data.host, gateway.data.port))
+    client.sendall(
+        f"GET /app-proxy/app-1/ HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nConnection: Upgrade\r\n"
+        "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+    )
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        head += client.recv(1) or exit("no WebSocket")
+    return client if b" 101 " in head else exit(head)
+
+
+def revoke(one, token, client):
+    """Seconds from signing out at one instance to the close frame of another, and to the answer to who signed out."""
+    begin = time.perf_counter()
+    one.data.request("DELETE", "/.embedgate/session", headers={"authorization": f"Bearer {token}"})
+    frame = client.recv(64)
+    closed = time.perf_counter()
+    answer = one.data.getresponse()
+    answer.read()
+    end = time.perf_counter()
+    if frame[:1] != b"\x88" or frame[2:4] != b"\x03\xf0" or answer.status != 204:
+        exit(f"not closed with 1008: {frame} {answer.status}")
+    client.close()
+    return closed - begin, end - begin
+
+
+def measure_revocations(program, folder, url, sql, count, idle=1000):
+    """Two instances; on one of them, besides, WebSockets that stay."""
+    config, app = f"{folder}/embedgate.toml", Sockets()
+    write_config(config, url, "1h")
+    fill(sql, 100, app.url)
+    one, two = Gateway(program, folder, config), Gateway(program, folder, config)
+    one.until_ready(), two.until_ready()
+    kept = [open_socket(two, one.token("org-000002")) for _ in range(10)]
+    kept += [open_socket(two, one.token("org-000003")) for _ in range(10)] + [
+        open_socket(two, token) for token in [one.token("org-000004")] * (idle - 20)
+    ]
+    tokens = [one.token("org-000001") for _ in range(count)]
+    times = [revoke(one, token, open_socket(two, token)) for token in tokens]
+    closed, told = percentiles([t[0] for t in times]), percentiles([t[1] for t in times])
+    print(
+        f"{count} revocations with {len(kept)} other WebSockets open: to the close on another instance "
+        f"{closed[0]:.1f}, {closed[1]:.1f} ms (p50, p99); to the answer {told[0]:.1f}, {told[1]:.1f} ms",
+        flush=True,
+    )
+    for client in kept:
+        client.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            exit(f"a WebSocket of somebody else has ended: {client.recv(64)}")
+    one.stop(), two.stop()
+
+
 def percentiles(times):
     times = sorted(times)
     return tuple(1000 * times[min(len(times) - 1, int(len(times) * share))] for share in (0.5, 0.99))
@@ -238,8 +312,9 @@ def measure(program, folder, url, sql, apps, orgs, changes):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--orgs", type=int, nargs="+", default=[10_000, 100_000])
+    parser.add_argument("--orgs", type=int, nargs="*", default=[10_000, 100_000])
     parser.add_argument("--changes", type=int, default=1000)
+    parser.add_argument("--revocations", type=int, default=1000)
     here = os.path.dirname(os.path.abspath(__file__))
     parser.add_argument("--program", default=f"{here}/../target/release/embedgate")
     options = parser.parse_args()
@@ -259,6 +334,8 @@ def main():
         print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}", flush=True)
         for orgs in options.orgs:
             measure(options.program, folder, url, sql, apps, orgs, options.changes)
+        if options.revocations:
+            measure_revocations(options.program, folder, url, sql, options.revocations)
         sql.psql.stdin.close()
         sql.psql.wait()
 
