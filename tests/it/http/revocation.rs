@@ -55,11 +55,11 @@ async fn everybody_else_goes_on() -> Result<()> {
     ] {
         site.gateway.put_up(bar)?;
     }
-    let (mut bob, mut bobs_app) = {
-        let token = site.gateway.token("acme", "carl", "carl@acme.example", None, 3600)?;
-        tunnel(&Site { token, gateway: site.gateway, upstream: site.upstream }).await?
-    };
-    for (client, app) in [(&mut client, &mut app), (&mut bob, &mut bobs_app)] {
+    let token = site.gateway.token("acme", "carl", "carl@acme.example", None, 3600)?;
+    // The gateway has to outlive what is sent below.
+    let site = Site { token, ..site };
+    let (mut carl, mut carls_app) = tunnel(&site).await?;
+    for (client, app) in [(&mut client, &mut app), (&mut carl, &mut carls_app)] {
         client.send("still there").await?;
         ensure!(app.exactly(11).await? == b"still there");
     }
@@ -125,6 +125,7 @@ async fn a_stream_ends_with_its_session() -> Result<()> {
 
 #[tokio::test]
 async fn what_the_directory_takes_away_ends_too() -> Result<()> {
+    type Directory<'a> = &'a dyn Fn(&Site) -> String;
     let address = |site: &Site| site.upstream.address();
     let with = |text: String, more: &str| text.replacen("[[org.workspace]]", &format!("{more}\n[[org.workspace]]"), 1);
     let without_app = |site: &Site| org("acme", &[("other", address(site))]);
@@ -132,7 +133,6 @@ async fn what_the_directory_takes_away_ends_too() -> Result<()> {
     let with_another_principal =
         |site: &Site| org("acme", &[("editor", address(site))]).replace("id = \"spn\"", "id = \"spn2\"");
     let without_organisation = |site: &Site| org("other", &[("editor", address(site))]);
-    type Directory<'a> = &'a dyn Fn(&Site) -> String;
     let cases: [(Directory<'_>, u16, &str); 4] = [
         (&without_app, 404, "no such app in the organisation"),
         (&without_membership, 403, "the user is not a member of the organisation"),
