@@ -141,7 +141,9 @@ impl<'a> Exchange<'a> {
         }
         if self.takes_interim {
             let (cookie, frames, framing, connection) = (None, None, Framing::Empty, None);
-            let to_client = ToClient { head: &head, ours: false, cookie, frames, framing, connection };
+            let cookies_in_frames = self.worker.plane.settings.cookies_in_frames();
+            let to_client =
+                ToClient { head: &head, ours: false, cookie, frames, cookies_in_frames, framing, connection };
             to_client.write(self.client.outbox.buffer());
         }
         self.input.drain(..length);

@@ -283,8 +283,9 @@ async fn deliver(
     };
     let out = exchange.client.outbox.buffer();
     let (ours, cookie) = (trip.authorization().is_some(), trip.cookie(worker, account, answer));
-    let frames = worker.plane.settings.frame_ancestors.as_deref();
-    ToClient { head: answer, ours, cookie: cookie.as_deref(), frames, framing, connection }.write(out);
+    let (frames, cookie) = (worker.plane.settings.frame_ancestors.as_deref(), cookie.as_deref());
+    let cookies_in_frames = worker.plane.settings.cookies_in_frames();
+    ToClient { head: answer, ours, cookie, frames, cookies_in_frames, framing, connection }.write(out);
     let (upstream, delivered) = exchange.deliver(answer.framing, framing, rest, account).await;
     match delivered {
         Ok(clean) => {
@@ -309,8 +310,9 @@ async fn switch(
     protocol: &str,
 ) -> Result<Forwarded, Reject> {
     let out = exchange.client.outbox.buffer();
-    let connection = Some("Upgrade");
-    ToClient { head: answer, ours: true, cookie, frames: None, framing: Framing::Empty, connection }.write(out);
+    let (frames, framing, connection) = (None, Framing::Empty, Some("Upgrade"));
+    let cookies_in_frames = exchange.worker.plane.settings.cookies_in_frames();
+    ToClient { head: answer, ours: true, cookie, frames, cookies_in_frames, framing, connection }.write(out);
     let limit = exchange.worker.plane.settings.idle_timeout;
     match exchange.client.flush(limit).await {
         Ok(()) => Ok(Forwarded::Upgraded {

@@ -164,9 +164,13 @@ fn cookies(field: Field<'_>, out: &mut Vec<u8>) {
     }
 }
 
+/// The attributes without which a cookie does not come along in a frame of another site.
+const IN_FRAMES: &[u8] = b"; Secure; SameSite=None; Partitioned";
+
 /// Passes on a cookie that the app sets, for the app's own host: our names are refused, as is a cookie without a name,
-/// which browsers send back as whatever its value looks like. `Domain` would reach other tenants' hosts.
-fn set_cookie(field: Field<'_>, out: &mut Vec<u8>) {
+/// which browsers send back as whatever its value looks like. `Domain` would reach other tenants' hosts. With `in_frames`,
+/// it comes along where the session's cookie does, which needs what [`IN_FRAMES`] says; other sites are the guard's concern.
+fn set_cookie(field: Field<'_>, in_frames: bool, out: &mut Vec<u8>) {
     if names(field.value).next().is_none_or(|name| name.is_empty() || is_our_cookie(name)) {
         return;
     }
@@ -174,13 +178,18 @@ fn set_cookie(field: Field<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b": ");
     for (count, part) in field.value.split(|b| *b == b';').enumerate() {
         let name = part.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii();
-        if count > 0 && name.eq_ignore_ascii_case(b"domain") {
+        let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
+        let replaced = in_frames && (is(b"samesite") || is(b"secure") || is(b"partitioned"));
+        if count > 0 && (is(b"domain") || replaced) {
             continue;
         }
         if count > 0 {
             out.push(b';');
         }
         out.extend_from_slice(part);
+    }
+    if in_frames {
+        out.extend_from_slice(IN_FRAMES);
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -243,6 +252,8 @@ pub(super) struct ToClient<'a> {
     pub(super) cookie: Option<&'a str>,
     /// The `frame-ancestors` directive for pages; none leaves the app's own rules for frames alone.
     pub(super) frames: Option<&'a str>,
+    /// Whether the app's cookies are to come along in frames of other sites.
+    pub(super) cookies_in_frames: bool,
     /// How the body is framed for the client.
     pub(super) framing: Framing,
     /// What to say of the connection; none for interim answers.
@@ -297,7 +308,7 @@ impl ToClient<'_> {
         match field.kind {
             Name::Connection | Name::HopByHop | Name::Te | Name::ContentLength | Name::TransferEncoding => {}
             Name::Upgrade if self.head.status != 101 => {}
-            Name::SetCookie => set_cookie(field, out),
+            Name::SetCookie => set_cookie(field, self.cookies_in_frames, out),
             Name::WwwAuthenticate if self.ours => {}
             _ if named.contains(field.name) => {}
             kind => {

@@ -156,11 +156,31 @@ fn to_client(text: &str, framing: Framing) -> String {
 }
 
 fn to_client_framed(text: &str, framing: Framing, frames: Option<&str>) -> String {
+    to_client_with(text, framing, frames, false)
+}
+
+fn to_client_with(text: &str, framing: Framing, frames: Option<&str>, cookies_in_frames: bool) -> String {
     let mut positions = Vec::new();
     let head = response::Head::parse(text.as_bytes(), &mut positions, LIMITS, false).unwrap();
     let mut out = Vec::new();
-    ToClient { head: &head, ours: true, cookie: None, frames, framing, connection: Some("close") }.write(&mut out);
+    let (cookie, connection) = (None, Some("close"));
+    ToClient { head: &head, ours: true, cookie, frames, cookies_in_frames, framing, connection }.write(&mut out);
     String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn cookies_of_apps_come_along_in_frames_of_other_sites() {
+    for (set, passed) in [
+        ("a=1", "a=1; Secure; SameSite=None; Partitioned"),
+        ("a=1; Path=/; SameSite=Lax", "a=1; Path=/; Secure; SameSite=None; Partitioned"),
+        ("a=1;samesite=Strict; SECURE ;HttpOnly", "a=1;HttpOnly; Secure; SameSite=None; Partitioned"),
+        ("a=1; Partitioned; Domain=x.example; Max-Age=0", "a=1; Max-Age=0; Secure; SameSite=None; Partitioned"),
+        ("secure=samesite; Path=/p", "secure=samesite; Path=/p; Secure; SameSite=None; Partitioned"),
+    ] {
+        let text = format!("HTTP/1.1 200 OK\r\nSet-Cookie: {set}\r\nSet-Cookie: embedgate=stolen\r\n\r\n");
+        let head = to_client_with(&text, Framing::Length(0), Some("frame-ancestors 'self'"), true);
+        assert_eq!(values(&head, "set-cookie"), [passed], "{set}");
+    }
 }
 
 #[test]
@@ -179,7 +199,8 @@ fn a_cookie_of_ours_makes_an_answer_private() {
         let head = response::Head::parse(text.as_bytes(), &mut positions, LIMITS, false).unwrap();
         let (cookie, framing) = (Some("embedgate=ours; Path=/"), Framing::Length(0));
         let mut out = Vec::new();
-        ToClient { head: &head, ours: true, cookie, frames: None, framing, connection: None }.write(&mut out);
+        let (frames, cookies_in_frames, connection) = (None, false, None);
+        ToClient { head: &head, ours: true, cookie, frames, cookies_in_frames, framing, connection }.write(&mut out);
         let out = String::from_utf8(out).unwrap();
         assert_eq!(values(&out, "set-cookie"), ["a=b", "embedgate=ours; Path=/"], "{lines}");
         assert_eq!(values(&out, "cache-control"), caching, "{lines}");

@@ -187,6 +187,7 @@ async fn a_front_end_on_another_site_embeds_an_app_at_its_own_host() -> Result<(
     let frame = page.frame().await?;
     use_streamlit(&frame).await?;
     ensure!(frame.eval(KEEPS_THIRD_PARTY_COOKIES).await? == false, "the browser blocks none");
+    ensure!(frame.eval(UPLOAD).await? != 403, "Streamlit misses its own cookie: {:#?}", page.cookies().await?);
     let cookie = stage.cookie(&page).await?;
     ensure!(cookie["name"] == "__Host-embedgate" && cookie["domain"] == "editor--acme.apps.localhost", "{cookie:#}");
     check_partitioned(&cookie)?;
@@ -213,6 +214,13 @@ async fn a_front_end_on_another_site_embeds_an_app_at_its_own_host() -> Result<(
 /// Whether a cookie without a partition that a frame sets is there afterwards.
 const KEEPS_THIRD_PARTY_COOKIES: &str =
     "(document.cookie = 'probe=1; Secure; SameSite=None', document.cookie.includes('probe=1'))";
+
+/// The status of an upload to Streamlit, which takes it only with what it has set as a cookie of its own.
+const UPLOAD: &str = "(() => {
+    const token = document.cookie.match(/_streamlit_xsrf=([^;]*)/)?.[1] ?? '';
+    const order = { method: 'PUT', headers: { 'X-Xsrftoken': token }, body: new FormData() };
+    return fetch('/_stcore/upload_file/x/y', order).then((answer) => answer.status);
+})()";
 
 /// What a session's cookie needs in the frame of another site.
 fn check_partitioned(cookie: &Value) -> Result<()> {
