@@ -33,7 +33,7 @@ use crate::directory::Directory;
 use crate::directory::revoke::Revoker;
 use crate::log::Sink;
 use crate::metrics::Metrics;
-use crate::model::url::AllowedHosts;
+use crate::model::url::{AllowedHosts, Scheme};
 use crate::net::dial::Dialer;
 use crate::net::tls::ServerTls;
 use crate::session::firefly::Opener;
@@ -98,6 +98,12 @@ pub struct Settings {
 const ANSWER_HEAD_BYTES: usize = 128 * 1024;
 
 impl Settings {
+    /// Whether cookies of apps are to come along in frames of other sites: where front ends show apps and have https, as
+    /// with the session's own.
+    pub(crate) fn cookies_in_frames(&self) -> bool {
+        self.frame_ancestors.is_some() && self.guard.scheme == Scheme::Https
+    }
+
     /// Takes them from the configuration. `max_connections` is the limit that its 0 stands for.
     #[must_use]
     pub fn new(config: &Config, max_connections: usize) -> Self {

@@ -9,13 +9,17 @@ use crate::wire::request::Head;
 /// How long browsers may remember a preflight, in seconds; Safari takes no more.
 const MAX_AGE: &str = "600";
 
+/// What of an answer's fields a page may read besides the few that every page may.
+const EXPOSED: &str = "Retry-After, X-Request-Id";
+
 /// Lets a front end's page read the answer. Caches are told that it depends on who asks, also when the page may not.
 pub(super) fn allow(guard: &Guard, head: &Head<'_>, answer: Answer) -> Answer {
     let answer = answer.field("Vary", "Origin");
     match frontend(guard, head) {
-        Some(origin) => {
-            answer.field("Access-Control-Allow-Origin", origin).field("Access-Control-Allow-Credentials", "true")
-        }
+        Some(origin) => answer
+            .field("Access-Control-Allow-Origin", origin)
+            .field("Access-Control-Allow-Credentials", "true")
+            .field("Access-Control-Expose-Headers", EXPOSED),
         None => answer,
     }
 }

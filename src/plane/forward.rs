@@ -13,7 +13,6 @@ use super::worker::Worker;
 use crate::live::token::Token;
 use crate::model::reject::{Class, Reject};
 use crate::model::upstream::{Node, ServicePrincipal};
-use crate::model::url::Scheme;
 use crate::net::dial::DialError;
 use crate::net::io::Io;
 use crate::secret::Secret;
@@ -69,9 +68,7 @@ impl Trip {
 
     /// Where the app is, from outside.
     fn outside<'a>(&'a self, worker: &Worker, head: &Head<'a>) -> Outside<'a> {
-        let settings = &worker.plane.settings;
-        // Plain http is for local work, where browsers take no cookie with these attributes.
-        let is_framed = settings.frame_ancestors.is_some() && settings.guard.scheme == Scheme::Https;
+        let is_framed = worker.plane.settings.cookies_in_frames();
         Outside { node: Some(&self.node.url), prefix: &head.target[..self.prefix], is_framed }
     }
 

@@ -5,6 +5,7 @@
 use super::account::Account;
 use super::client::Client;
 use super::cookie::Renewal;
+use super::cors;
 use super::decide::{Decision, Plan, decide};
 use super::forward::{Forwarded, Trip, forward};
 use super::own;
@@ -223,6 +224,9 @@ pub(super) async fn refuse(
         let _ = client.flush(worker.plane.settings.idle_timeout).await;
         return Next::Close;
     };
+    // A front end's page is to be told why it gets nothing from the gateway; what it may know of apps they decide.
+    let is_own = account.kind == RouteKind::Own;
+    let answer = if is_own { cors::allow(&worker.plane.settings.guard, head, answer) } else { answer };
     match reply(worker, client, head, &answer, account).await {
         Forwarded::Done { reusable: true } => Next::Another,
         Forwarded::Done { reusable: false } => Next::Close,

@@ -3,6 +3,8 @@
 //! Each test changes a text by way of the app's server, with real mouse and key events: what arrives there and comes
 //! back goes through the gateway, most of it through a WebSocket.
 
+mod embedding;
+
 use crate::harness::PATIENCE;
 use crate::harness::apps::App;
 use crate::harness::browser::{Browser, Modifier, Page};

@@ -7,6 +7,7 @@ pub(crate) mod apps;
 pub(crate) mod ask;
 pub(crate) mod browser;
 pub(crate) mod embedgate;
+pub(crate) mod front;
 pub(crate) mod gateway;
 pub(crate) mod http;
 pub(crate) mod installation;

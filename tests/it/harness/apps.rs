@@ -3,7 +3,7 @@
 use super::process::Process;
 use super::{PATIENCE, until};
 use anyhow::{Context as _, Result, bail, ensure};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -54,6 +54,11 @@ impl App {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// The same as an address.
+    pub(crate) fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
     /// Starts a Python module of the virtual environment with the arguments that `arguments` adds for a port, and waits
     /// until `health` answers 200.
     async fn start(module: &'static str, health: &str, arguments: impl FnOnce(&mut Command, &str)) -> Result<Self> {
@@ -98,7 +103,7 @@ fn tests_dir() -> PathBuf {
 /// It lies below the range from which the kernel takes the ports of outgoing connections and of port 0, so that none of
 /// those takes it between this check and the app's own `bind`. The counter keeps the tests of one process apart, the
 /// process id those of several.
-pub(super) fn free_port() -> Result<u16> {
+pub(crate) fn free_port() -> Result<u16> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = 20_000 + u16::try_from(std::process::id() % 1_000)? * 10;
     (0..1_000)

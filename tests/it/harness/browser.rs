@@ -53,9 +53,16 @@ pub(crate) struct Browser {
 impl Browser {
     /// Starts `$CHROMIUM`, or else `chromium` from the path.
     pub(crate) async fn launch() -> Result<Self> {
+        Self::launch_with(&[], &json!({})).await
+    }
+
+    /// The same with further arguments, and with preferences as Chromium keeps them in a profile.
+    pub(crate) async fn launch_with(arguments: &[String], preferences: &Value) -> Result<Self> {
         let profile = tempfile::tempdir()?;
+        std::fs::create_dir(profile.path().join("Default"))?;
+        std::fs::write(profile.path().join("Default/Preferences"), preferences.to_string())?;
         let mut command = Command::new(std::env::var_os("CHROMIUM").unwrap_or_else(|| "chromium".into()));
-        command.args(ARGUMENTS).arg(format!("--user-data-dir={}", profile.path().display()));
+        command.args(ARGUMENTS).args(arguments).arg(format!("--user-data-dir={}", profile.path().display()));
         // It would leave folders of its own in the machine's.
         command.env("TMPDIR", profile.path());
         let mut process = Process::spawn("chromium", command).context("no browser: run tests/setup")?;
@@ -67,16 +74,14 @@ impl Browser {
     /// Opens an empty page with cookies and storage of its own, as if another person sat at another browser.
     pub(crate) async fn page(&self) -> Result<Page> {
         let context = self.call("Target.createBrowserContext", json!({})).await?["browserContextId"].take();
-        let parameters = json!({ "url": "about:blank", "browserContextId": context });
+        let person = context.as_str().context("no browser context")?.to_owned();
+        let parameters = json!({ "url": "about:blank", "browserContextId": person });
         let target = self.call("Target.createTarget", parameters).await?["targetId"].take();
         let parameters = json!({ "targetId": target, "flatten": true });
         let attached = self.call("Target.attachToTarget", parameters).await?;
         let session = attached["sessionId"].as_str().context("no session")?.to_owned();
-        let page = Page { devtools: Arc::clone(&self.devtools), session };
-        for domain in ["Page", "Runtime", "Network", "Log"] {
-            page.call(&format!("{domain}.enable"), json!({})).await?;
-        }
-        Ok(page)
+        self.devtools.follow(&session).await?;
+        Ok(Page { devtools: Arc::clone(&self.devtools), session, person, within: None })
     }
 
     async fn call(&self, method: &str, parameters: Value) -> Result<Value> {
@@ -84,10 +89,22 @@ impl Browser {
     }
 }
 
-/// One page of a [`Browser`].
+/// One page of a [`Browser`], or a frame in one.
+#[derive(Clone)]
 pub(crate) struct Page {
     devtools: Arc<DevTools>,
     session: String,
+    /// The browser context, which holds the cookies.
+    person: String,
+    within: Option<Within>,
+}
+
+/// Where a frame is.
+#[derive(Clone)]
+struct Within {
+    page: Box<Page>,
+    /// Its id, where it is in the process of its page and shares its session.
+    id: Option<String>,
 }
 
 impl Page {
@@ -123,7 +140,12 @@ impl Page {
     /// An exception of the expression, with its stack.
     pub(crate) async fn eval(&self, expression: &str) -> Result<Value> {
         let expression = format!("((page) => ({expression}))({HELPERS})");
-        let parameters = json!({ "expression": expression, "awaitPromise": true, "returnByValue": true });
+        let mut parameters = json!({ "expression": expression, "awaitPromise": true, "returnByValue": true });
+        if let Some(id) = self.within.as_ref().and_then(|within| within.id.as_deref()) {
+            // The same one each time, until the frame gets another document.
+            let world = json!({ "frameId": id, "worldName": "tests" });
+            parameters["contextId"] = self.call("Page.createIsolatedWorld", world).await?["executionContextId"].take();
+        }
         let mut answer = self.call("Runtime.evaluate", parameters).await?;
         match answer.get("exceptionDetails") {
             Some(details) => bail!("JavaScript: {}", exception(details)),
@@ -164,13 +186,54 @@ impl Page {
         let Some((x, y)) = point.await? else {
             return Err(self.describe(&format!("cannot click on {selector}: {last:?}")).await);
         };
+        self.click_at(x, y).await
+    }
+
+    /// Clicks at a point of the page or frame. The mouse is the whole page's: the browser finds out what it hits.
+    async fn click_at(&self, mut x: f64, mut y: f64) -> Result<()> {
+        let page = self.page();
+        if self.within.is_some() {
+            let corner = page.eval("page.corner('iframe')").await?;
+            x += corner["x"].as_f64().context("no frame to click in")?;
+            y += corner["y"].as_f64().context("no frame to click in")?;
+        }
         for (kind, button, clicks) in
             [("mouseMoved", "none", 0), ("mousePressed", "left", 1), ("mouseReleased", "left", 1)]
         {
             let event = json!({ "type": kind, "x": x, "y": y, "button": button, "clickCount": clicks });
-            self.call("Input.dispatchMouseEvent", event).await?;
+            page.call("Input.dispatchMouseEvent", event).await?;
         }
         Ok(())
+    }
+
+    /// The page that a frame is in; a page itself.
+    fn page(&self) -> &Self {
+        self.within.as_ref().map_or(self, |within| &within.page)
+    }
+
+    /// The frame in this page, as soon as it shows something, whichever process it is in.
+    pub(crate) async fn frame(&self) -> Result<Self> {
+        let place = until(PATIENCE, async || {
+            if let Some(session) = self.record().frames.pop() {
+                return Ok(Some((session, None)));
+            }
+            let tree = self.call("Page.getFrameTree", json!({})).await?;
+            let frame = &tree["frameTree"]["childFrames"][0]["frame"];
+            // A frame begins as an empty one of the page, wherever it goes then.
+            let is_empty = matches!(frame["url"].as_str(), None | Some("" | "about:blank" | ":"));
+            let id = frame["id"].as_str().filter(|_| !is_empty).map(str::to_owned);
+            Ok(id.map(|id| (self.session.clone(), Some(id))))
+        });
+        let Some((session, id)) = place.await? else { return Err(self.describe("no frame").await) };
+        let within = Some(Within { page: Box::new(self.clone()), id });
+        Ok(Self { session, within, ..self.clone() })
+    }
+
+    /// All cookies of the person at this page, as the debugging protocol tells them.
+    pub(crate) async fn cookies(&self) -> Result<Vec<Value>> {
+        let person = json!({ "browserContextId": self.page().person });
+        let cookies = self.devtools.call(None, "Storage.getCookies", person).await?;
+        Ok(cookies["cookies"].as_array().context("no list of cookies")?.clone())
     }
 
     /// Types a text into whatever has the focus, key by key.
@@ -199,7 +262,7 @@ impl Page {
 
     /// Writes a PNG of what the page shows.
     pub(crate) async fn screenshot(&self, path: &Path) -> Result<()> {
-        let picture = self.call("Page.captureScreenshot", json!({ "format": "png" })).await?;
+        let picture = self.page().call("Page.captureScreenshot", json!({ "format": "png" })).await?;
         let picture = picture["data"].as_str().context("no picture")?;
         std::fs::write(path, base64::engine::general_purpose::STANDARD.decode(picture)?)?;
         Ok(())

@@ -55,11 +55,11 @@ async fn everybody_else_goes_on() -> Result<()> {
     ] {
         site.gateway.put_up(bar)?;
     }
-    let (mut bob, mut bobs_app) = {
-        let token = site.gateway.token("acme", "carl", "carl@acme.example", None, 3600)?;
-        tunnel(&Site { token, gateway: site.gateway, upstream: site.upstream }).await?
-    };
-    for (client, app) in [(&mut client, &mut app), (&mut bob, &mut bobs_app)] {
+    let token = site.gateway.token("acme", "carl", "carl@acme.example", None, 3600)?;
+    // The gateway has to outlive what is sent below.
+    let site = Site { token, ..site };
+    let (mut carl, mut carls_app) = tunnel(&site).await?;
+    for (client, app) in [(&mut client, &mut app), (&mut carl, &mut carls_app)] {
         client.send("still there").await?;
         ensure!(app.exactly(11).await? == b"still there");
     }
@@ -123,11 +123,9 @@ async fn a_stream_ends_with_its_session() -> Result<()> {
     Ok(())
 }
 
-/// A directory to be put in place of a site's own.
-type Directory<'a> = &'a dyn Fn(&Site) -> String;
-
 #[tokio::test]
 async fn what_the_directory_takes_away_ends_too() -> Result<()> {
+    type Directory<'a> = &'a dyn Fn(&Site) -> String;
     let address = |site: &Site| site.upstream.address();
     let with = |text: String, more: &str| text.replacen("[[org.workspace]]", &format!("{more}\n[[org.workspace]]"), 1);
     let without_app = |site: &Site| org("acme", &[("other", address(site))]);

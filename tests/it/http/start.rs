@@ -87,6 +87,7 @@ async fn a_jwt_becomes_a_session_that_opens_the_app() -> Result<()> {
     for (name, value) in [
         ("Access-Control-Allow-Origin", FRONT),
         ("Access-Control-Allow-Credentials", "true"),
+        ("Access-Control-Expose-Headers", "Retry-After, X-Request-Id"),
         ("Vary", "Origin"),
         ("Cache-Control", "no-store"),
         ("Content-Type", "application/json"),
@@ -343,6 +344,27 @@ async fn without_a_front_end_nobody_starts_sessions() -> Result<()> {
         let mut wire = gateway.connect().await?;
         wire.send(format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{{}}")).await?;
         ensure!(wire.answer().await?.status() == 404, "{path}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn pages_of_front_ends_can_read_why_nothing_comes_of_it() -> Result<()> {
+    let upstream = Upstream::start()?;
+    let builder = Builder::new(org("acme", &[("editor", upstream.address())]));
+    let gateway = builder.set("embedding.frontend_origins", &format!("[\"{FRONT}\"]")).start().await?;
+    for (request, origin, status, readable) in [
+        ("POST /.embedgate/session", FRONT, 404, true),
+        ("POST /start-session", FRONT, 404, true),
+        ("DELETE /.embedgate/session", "https://evil.example", 403, false),
+        ("GET /app-proxy/editor/", FRONT, 401, false),
+    ] {
+        let mut wire = gateway.connect().await?;
+        let head = format!("{request} HTTP/1.1\r\nHost: localhost\r\nOrigin: {origin}\r\nContent-Length: 0\r\n\r\n");
+        wire.send(head).await?;
+        let answer = wire.answer().await?;
+        ensure!(answer.status() == status, "{request}: {answer:?}");
+        ensure!(answer.field("Access-Control-Allow-Origin") == readable.then_some(FRONT), "{request}: {answer:?}");
     }
     Ok(())
 }

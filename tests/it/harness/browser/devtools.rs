@@ -2,6 +2,7 @@
 
 use super::record::Record;
 use anyhow::{Context as _, Result, bail};
+use futures_util::future::try_join_all;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
@@ -14,6 +15,9 @@ use tokio::sync::oneshot;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 use tungstenite::Message;
 use tungstenite::protocol::WebSocketConfig;
+
+/// What every page and frame runs before its own scripts.
+const WITNESS: &str = include_str!("witness.js");
 
 /// How long the browser may take for one call, so that a page which hangs fails its test instead of stopping the run.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
@@ -67,6 +71,24 @@ impl DevTools {
         }
     }
 
+    /// Follows what the page or frame of a session does, and lets it go on if it waits for that.
+    pub(super) async fn follow(&self, session: &str) -> Result<()> {
+        let iframes = json!([{ "type": "iframe" }]);
+        let attach = json!({ "autoAttach": true, "waitForDebuggerOnStart": true, "flatten": true, "filter": iframes });
+        let calls = [
+            ("Page.enable", json!({})),
+            ("Runtime.enable", json!({})),
+            ("Network.enable", json!({})),
+            ("Log.enable", json!({})),
+            ("Page.addScriptToEvaluateOnNewDocument", json!({ "source": WITNESS })),
+            ("Target.setAutoAttach", attach),
+            ("Runtime.runIfWaitingForDebugger", json!({})),
+        ];
+        // Sent in this order, without a wait for one another: what waits may answer only when it goes on.
+        let calls = calls.map(|(method, parameters)| self.call(Some(session), method, parameters));
+        try_join_all(calls).await.map(drop)
+    }
+
     /// What the page of this session has done so far.
     pub(super) fn record(&self, session: &str) -> Record {
         self.state().records.get(session).cloned().unwrap_or_default()
@@ -102,12 +124,24 @@ impl DevTools {
 async fn read(devtools: Arc<DevTools>, mut stream: SplitStream<Socket>) {
     while let Some(Ok(message)) = stream.next().await {
         if let Message::Text(text) = message
-            && let Ok(message) = serde_json::from_str(&text)
+            && let Ok(message) = serde_json::from_str::<Value>(&text)
         {
+            if message["method"] == "Target.attachedToTarget" {
+                follow_frame(&devtools, &message["params"]);
+            }
             devtools.receive(message);
         }
     }
     let mut state = devtools.state();
     state.closed = true;
     state.calls.clear();
+}
+
+/// Follows a frame of another process, which waits for that.
+fn follow_frame(devtools: &Arc<DevTools>, attached: &Value) {
+    if let Some(session) = attached["sessionId"].as_str().filter(|_| attached["targetInfo"]["type"] == "iframe") {
+        let (devtools, session) = (Arc::clone(devtools), session.to_owned());
+        // A frame that is gone again needs nothing.
+        tokio::spawn(async move { devtools.follow(&session).await });
+    }
 }

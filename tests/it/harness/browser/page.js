@@ -37,6 +37,14 @@
     return { missing: `covered by <${hit?.localName} class="${hit?.className}">` };
   },
 
+  /** Where the inside of a frame begins. */
+  corner(selector) {
+    const frame = this.find(selector);
+    if (!frame) return {};
+    const box = frame.getBoundingClientRect();
+    return { x: box.x + frame.clientLeft, y: box.y + frame.clientTop };
+  },
+
   /** The innermost element at a point. */
   hit(x, y) {
     let element = document.elementFromPoint(x, y);

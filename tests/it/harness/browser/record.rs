@@ -14,6 +14,10 @@ pub(crate) struct Record {
     pub(crate) failed_requests: Vec<String>,
     /// Each WebSocket that the page opened, in that order.
     pub(crate) websockets: Vec<WebSocket>,
+    /// Code and reason of each WebSocket that was closed, in that order.
+    pub(crate) closes: Vec<String>,
+    /// The sessions of its frames that are in a process of their own, the latest last.
+    pub(super) frames: Vec<String>,
     /// URLs of all requests, by the browser's id of the request.
     urls: HashMap<String, String>,
 }
@@ -54,6 +58,11 @@ impl Record {
                 let words = parameters["args"].as_array().into_iter().flatten().map(console_argument);
                 self.console_errors.push(words.collect::<Vec<_>>().join(" "));
             }
+            "Runtime.consoleAPICalled" if parameters["args"][0]["value"] == "WebSocket closed" => {
+                self.closes.push(text(&parameters["args"][1]["value"]));
+            }
+            "Target.attachedToTarget" => self.frames.push(text(&parameters["sessionId"])),
+            "Target.detachedFromTarget" => self.frames.retain(|session| *session != text(&parameters["sessionId"])),
             "Runtime.exceptionThrown" => self.console_errors.push(exception(&parameters["exceptionDetails"])),
             "Log.entryAdded" if parameters["entry"]["level"] == "error" => {
                 let entry = &parameters["entry"];
@@ -104,8 +113,8 @@ impl Record {
 impl fmt::Display for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // All but the URLs, which are hundreds.
-        let Self { console_errors, failed_requests, websockets, urls: _ } = self;
-        write!(f, " console errors: {console_errors:#?}\n failed requests: {failed_requests:#?}")?;
+        let Self { console_errors, failed_requests, websockets, closes, frames: _, urls: _ } = self;
+        write!(f, " console errors: {console_errors:#?}\n failed requests: {failed_requests:#?}\n closed: {closes:?}")?;
         websockets.iter().try_for_each(|socket| write!(f, "\n {socket}"))
     }
 }
