@@ -103,6 +103,7 @@ impl Settings {
         let hosts = Hosts {
             base_domain: config.routing.base_domain.clone(),
             loopback: server.public_url.is_loopback(),
+            any: config.routing.any_host,
             public,
             firefly_v1: config.firefly_v1.is_some(),
         };

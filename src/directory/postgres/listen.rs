@@ -39,6 +39,7 @@ struct Heard {
     bars: BTreeSet<Bar>,
     connected: bool,
     trouble: Option<String>,
+    pooled: bool,
 }
 
 impl Heard {
@@ -143,6 +144,18 @@ impl Listener {
         heard.connected && !heard.all && heard.order.is_empty() && heard.bars.is_empty()
     }
 
+    /// Whether changes are heard of.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.shared.heard().connected
+    }
+
+    /// Whether a pooler keeps notices from coming, which no waiting mends.
+    #[must_use]
+    pub fn is_pooled(&self) -> bool {
+        self.shared.heard().pooled
+    }
+
     /// Why changes are not heard of.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
@@ -161,6 +174,7 @@ async fn run(settings: Postgres, env: Env, shared: Arc<Shared>) {
             let mut heard = shared.heard();
             heard.connected = false;
             heard.trouble = Some(error.to_string());
+            heard.pooled = matches!(error, Error::Pooled { .. });
         }
         sleep(pause.mul_f64(0.5 + 0.5 * random_unit())).await;
     }
