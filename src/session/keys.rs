@@ -37,6 +37,14 @@ pub enum KeyLoadCause {
     /// Its text is no key.
     #[error("{0}")]
     Key(#[from] KeyError),
+    /// What its variable holds is no key.
+    #[error("the environment variable {name}: {cause}")]
+    KeyInEnv {
+        /// Which variable.
+        name: String,
+        /// What is wrong with it.
+        cause: KeyError,
+    },
 }
 
 /// Reads one key.
@@ -44,13 +52,16 @@ pub enum KeyLoadCause {
 /// # Errors
 /// [`KeyLoadCause`] says what is wrong; never the key itself.
 pub fn read(source: &KeySource, env: &Env) -> Result<[u8; 32], KeyLoadCause> {
-    let text = match source {
+    match source {
         KeySource::File(path) => {
-            fs::read_to_string(path).map_err(|cause| KeyLoadCause::File { path: path.clone(), cause })?
+            let text = fs::read_to_string(path);
+            Ok(parse_key(&text.map_err(|cause| KeyLoadCause::File { path: path.clone(), cause })?)?)
         }
-        KeySource::Env(name) => env.get(name).cloned().ok_or_else(|| KeyLoadCause::Env(name.clone()))?,
-    };
-    Ok(parse_key(&text)?)
+        KeySource::Env(name) => {
+            let text = env.get(name).ok_or_else(|| KeyLoadCause::Env(name.clone()))?;
+            parse_key(text).map_err(|cause| KeyLoadCause::KeyInEnv { name: name.clone(), cause })
+        }
+    }
 }
 
 /// The session key that belongs to a key with another use: whoever has the one has the other, and neither opens what the

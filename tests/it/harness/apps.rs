@@ -98,7 +98,7 @@ fn tests_dir() -> PathBuf {
 /// It lies below the range from which the kernel takes the ports of outgoing connections and of port 0, so that none of
 /// those takes it between this check and the app's own `bind`. The counter keeps the tests of one process apart, the
 /// process id those of several.
-pub(super) fn free_port() -> Result<u16> {
+pub(crate) fn free_port() -> Result<u16> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = 20_000 + u16::try_from(std::process::id() % 1_000)? * 10;
     (0..1_000)
