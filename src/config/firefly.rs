@@ -46,7 +46,12 @@ pub(super) fn tree(env: &Env, report: &mut Report) -> Node {
         // What would be said to be missing because of it is not reported as well.
         report.set_damage(Damage { from: Some(usize::MAX), ..Damage::default() });
     }
-    let mut draft = Draft { root: table(), report };
+    let mut root = table();
+    for section in ["server", "routing", "embedding", "session", "directory", "upstreams", "firefly"] {
+        // Of no variable, so that what a section lacks is not put down to one that it has.
+        put(&mut root, &[section.to_owned()], table(), &Place::Nowhere, report);
+    }
+    let mut draft = Draft { root, report };
     draft.server(env);
     draft.front_end(env);
     draft.upstreams(env);
@@ -205,7 +210,7 @@ mod tests {
             ("ALLOWED_APEX_DOMAIN", " ", "ALLOWED_APEX_DOMAIN: is not set"),
             ("ALLOWED_APEX_DOMAIN", "https://x", "firefly.apex_domain: in ALLOWED_APEX_DOMAIN: "),
             ("ALLOWED_APEX_DOMAIN", "127.0.0.1", "in ALLOWED_APEX_DOMAIN: addresses and localhost need"),
-            ("EMBEDGATE__FIREFLY__V1", "true", "firefly.encryption_key: is missing"),
+            ("EMBEDGATE__FIREFLY__V1", "true", "FireFly's environment: firefly.encryption_key: is missing"),
         ] {
             let found = mistakes(&[(name, value)]);
             assert!(found.contains(said), "{name}={value}: {found}");

@@ -66,8 +66,7 @@ pub fn read(source: &KeySource, env: &Env) -> Result<[u8; 32], KeyLoadCause> {
 
 /// The session key that belongs to a key with another use: whoever has the one has the other, and neither opens what the
 /// other seals (HKDF-SHA-256, RFC 5869).
-#[must_use]
-pub fn derived(key: &[u8; 32]) -> [u8; 32] {
+fn derived(key: &[u8; 32]) -> [u8; 32] {
     let mut derived = [0; 32];
     let expanded = Hkdf::<Sha256>::new(None, key).expand(b"embedgate session key 1", &mut derived);
     expanded.expect("one block of the hash is never too long");

@@ -1,10 +1,9 @@
 //! The gateway in the place of FireFly's own proxy: with its environment, on the tables of its front end.
 //!
 //! Tests that begin with `weakness` and a number show that a known weakness of that proxy is gone. Here stand those that
-//! the tables, the keys and the environment decide: 5 (what takes access away comes late), 7 (it dies with its database),
-//! 8 (secrets are stored in clear) and 11 (who acts for whom). The others concern every directory alike: 1, 6 and 10 are
-//! in `http`, 9 is in `credential`, 3 and 4 are in `http` and `browser`, 12 is in `http`; 2, a cookie for each tool, goes
-//! with the start of sessions.
+//! tables, keys and environment decide: 5 (what takes access away comes late), 7 (it dies with its database), 8 (secrets
+//! are stored in clear) and 11 (who acts for whom). The others are for the tests of other parts: 1, 3, 4, 6, 10 and 12 of
+//! the way of a request, 9 of tokens, 2 and the rest of 5 of the start of sessions.
 
 mod adopt;
 mod changes;

@@ -72,7 +72,7 @@ pub async fn adopt(client: &mut Client) -> Result<Vec<Step>, Error> {
         let outcome = match (&function, tables.place(table.name)) {
             (_, None) => Outcome::Absent,
             (Err(error), Some(_)) => Outcome::Refused(error.to_string()),
-            (Ok(()), Some(place)) => install(client, table, place, tables.oid(table.name)).await?,
+            (Ok(()), Some(place)) => install(client, table, &tables, place).await?,
         };
         steps.push(Step { what: name(table, &tables), outcome });
     }
@@ -90,7 +90,9 @@ pub async fn remove(client: &mut Client) -> Result<Vec<Step>, Error> {
     for table in &TABLES {
         let outcome = match tables.place(table.name) {
             None => Outcome::Absent,
-            Some(_) if count(client, tables.oid(table.name)).await? == 0 => Outcome::AlreadySo("no triggers there"),
+            Some(_) if count(client, tables.oid(table.name).as_slice()).await? == 0 => {
+                Outcome::AlreadySo("no triggers there")
+            }
             Some(place) => match run(client, &dropping(place)).await {
                 Ok(()) => Outcome::Done("triggers removed"),
                 Err(error) => Outcome::Refused(error.to_string()),
@@ -114,38 +116,30 @@ pub async fn remove(client: &mut Client) -> Result<Vec<Step>, Error> {
 /// # Errors
 /// [`Error::Sql`].
 pub async fn is_complete(client: &impl GenericClient, tables: &Tables) -> Result<bool, Error> {
-    let mut all = 0;
-    for oid in tables.theirs() {
-        all += 1;
-        if count(client, Some(oid)).await? != TRIGGERS.len() as i64 {
-            return Ok(false);
-        }
-    }
-    Ok(all > 0)
+    let theirs: Vec<_> = tables.theirs().collect();
+    Ok(!theirs.is_empty() && count(client, &theirs).await? == theirs.len() * TRIGGERS.len())
 }
 
-/// How many of our triggers a table has.
-async fn count(client: &impl GenericClient, table: Option<u32>) -> Result<i64, Error> {
+/// How many of our triggers these tables have.
+async fn count(client: &impl GenericClient, tables: &[u32]) -> Result<usize, Error> {
     let sql = "select count(*) from pg_trigger g join pg_proc p on p.oid = g.tgfoid
           join pg_namespace n on n.oid = p.pronamespace
-        where g.tgrelid = $1 and not g.tgisinternal and g.tgenabled in ('O', 'A')
+        where g.tgrelid = any($1) and not g.tgisinternal and g.tgenabled in ('O', 'A')
           and n.nspname = 'embedgate' and p.proname = 'firefly_changed'";
-    Ok(client.query_typed_one(sql, &[(&table, Type::OID)]).await?.try_get(0)?)
+    let count: i64 = client.query_typed_one(sql, &[(&tables, Type::OID_ARRAY)]).await?.try_get(0)?;
+    Ok(count.unsigned_abs() as usize)
 }
 
-async fn install(client: &mut Client, table: &Known, place: &str, oid: Option<u32>) -> Result<Outcome, Error> {
-    if count(client, oid).await? == TRIGGERS.len() as i64 {
+async fn install(client: &mut Client, table: &Known, tables: &Tables, place: &str) -> Result<Outcome, Error> {
+    if count(client, tables.oid(table.name).as_slice()).await? == TRIGGERS.len() {
         return Ok(Outcome::AlreadySo("triggers already there"));
     }
+    let creating = |(name, event, rows): (&str, &str, &str)| {
+        let call = format!("execute function embedgate.firefly_changed({})", table.concerns);
+        format!("create trigger {name} after {event} on {place} {rows} for each statement {call};")
+    };
     // Those that are there may be switched off, or of something older.
-    let mut sql = dropping(place);
-    for (name, event, rows) in TRIGGERS {
-        sql.push_str(&format!(
-            "create trigger {name} after {event} on {place} {rows} for each statement
-             execute function embedgate.firefly_changed({});",
-            table.concerns
-        ));
-    }
+    let sql = dropping(place) + &TRIGGERS.map(creating).concat();
     Ok(match run(client, &sql).await {
         Ok(()) => Outcome::Done("triggers installed"),
         Err(error) => Outcome::Refused(error.to_string()),

@@ -84,7 +84,7 @@ async fn statements_of_the_front_end_never_fail_for_it() -> Result<()> {
         insert into \"userSpns\" (email, \"clientId\", \"clientSecret\", \"workspaceUrl\") values ('y@example.com', 'y', 'y', 'y');
         delete from \"userSpns\" where email = 'y@example.com'; delete from \"user\" where id = 'u-x'; reset role";
     front.sql(write).await?;
-    // A table that the triggers look into is gone; and so is the channel's function.
+    // A table that the triggers look into is gone.
     front.sql("alter table member rename to people").await?;
     front.sql(write).await?;
     front.sql("alter table people rename to member").await?;

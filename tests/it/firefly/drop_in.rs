@@ -76,6 +76,8 @@ async fn weakness_07_a_database_that_is_down_at_start_is_waited_for() -> Result<
     front.set("ENCRYPTION_KEY", "");
     let gateway = front.serve().await?;
     until_unready(&gateway, "cannot connect to Postgres").await?;
+    // Not 401: the session may well be good.
+    front.expect(&gateway, "some-session", 503, "").await?;
     front.postgres.go_on().await?;
     until_unready(&gateway, "FireFly's table public.\"organization\" is not in the database").await?;
     front.sql(super::SCHEMA).await?;
