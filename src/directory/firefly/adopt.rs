@@ -64,8 +64,8 @@ pub async fn adopt(client: &mut Client) -> Result<Vec<Step>, Error> {
     let applied = migrate::migrate(client).await?;
     let did = |done: bool| if done { Outcome::Done("made") } else { Outcome::AlreadySo("already there") };
     steps.push(Step { what: "schema embedgate".to_owned(), outcome: did(!applied.is_empty()) });
-    let (_, made) = key::make(client).await?;
-    steps.push(Step { what: "session key".to_owned(), outcome: did(made) });
+    let outcome = key::make(client).await.map_or_else(refused, |(_, made)| did(made));
+    steps.push(Step { what: "session key".to_owned(), outcome });
     let tables = Tables::look(client).await?;
     let function = run(client, FUNCTION).await;
     for table in &TABLES {
@@ -93,18 +93,16 @@ pub async fn remove(client: &mut Client) -> Result<Vec<Step>, Error> {
             Some(_) if count(client, tables.oid(table.name).as_slice()).await? == 0 => {
                 Outcome::AlreadySo("no triggers there")
             }
-            Some(place) => match run(client, &dropping(place)).await {
-                Ok(()) => Outcome::Done("triggers removed"),
-                Err(error) => Outcome::Refused(error.to_string()),
-            },
+            Some(place) => {
+                let dropped = run(client, &dropping(place)).await;
+                dropped.map_or_else(refused, |()| Outcome::Done("triggers removed"))
+            }
         };
         steps.push(Step { what: name(table, &tables), outcome });
     }
     if !steps.iter().any(|step| matches!(step.outcome, Outcome::Refused(_))) {
-        let outcome = match run(client, "drop function if exists embedgate.firefly_changed()").await {
-            Ok(()) => Outcome::Done("removed"),
-            Err(error) => Outcome::Refused(error.to_string()),
-        };
+        let dropped = run(client, "drop function if exists embedgate.firefly_changed()").await;
+        let outcome = dropped.map_or_else(refused, |()| Outcome::Done("removed"));
         steps.push(Step { what: "function of the triggers".to_owned(), outcome });
     }
     tell(client).await?;
@@ -140,10 +138,12 @@ async fn install(client: &mut Client, table: &Known, tables: &Tables, place: &st
     };
     // Those that are there may be switched off, or of something older.
     let sql = dropping(place) + &TRIGGERS.map(creating).concat();
-    Ok(match run(client, &sql).await {
-        Ok(()) => Outcome::Done("triggers installed"),
-        Err(error) => Outcome::Refused(error.to_string()),
-    })
+    Ok(run(client, &sql).await.map_or_else(refused, |()| Outcome::Done("triggers installed")))
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "for map_or_else")]
+fn refused(error: Error) -> Outcome {
+    Outcome::Refused(error.to_string())
 }
 
 fn dropping(place: &str) -> String {

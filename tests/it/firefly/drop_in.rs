@@ -194,21 +194,25 @@ async fn a_file_may_say_the_same() -> Result<()> {
 async fn links_of_v1_are_served_when_they_are_switched_on() -> Result<()> {
     // A token made by FireFly's first front end with this key.
     const V1_KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
-    const LINK: &str =
-        "/app-proxy/oKGio6SlpqeoqaqrgnkMRGiuet4PFeu2Kg6vtRXCdCCjhXFYqTgRvka35yj3VRuxkjfPOn5Mf0Hx/aws/databricksapps/x/";
+    const TOKEN: &str = "oKGio6SlpqeoqaqrgnkMRGiuet4PFeu2Kg6vtRXCdCCjhXFYqTgRvka35yj3VRuxkjfPOn5Mf0Hx";
     let mut front = Front::start().await?;
     front.set("ENCRYPTION_KEY", V1_KEY);
     // A name that never resolves, so that nothing leaves this machine.
     front.set("ALLOWED_APEX_DOMAIN", "aws.databricksapps.invalid");
     front.set("APP_DOMAIN_SUFFIX", "invalid");
-    let status = async |gateway: &Gateway| -> Result<u16> {
-        let answered = until(PATIENCE, async || Ok(get(gateway.data, LINK, None).await.ok()));
+    let status = async |gateway: &Gateway, host: &str| -> Result<u16> {
+        let link = format!("/app-proxy/{TOKEN}/{host}/x/");
+        let answered = until(PATIENCE, async || Ok(get(gateway.data, &link, None).await.ok()));
         Ok(answered.await?.context("no answer")?.0)
     };
     let off = front.ready().await?;
-    ensure!(status(&off).await? == 401, "the link is taken for an app's, which needs a session");
+    ensure!(status(&off, "aws/databricksapps").await? == 401, "the link is taken for an app's, which needs a session");
     front.set("EMBEDGATE__FIREFLY__V1", "true");
     let on = front.ready().await?;
-    ensure!(status(&on).await? == 502, "{}", on.process.output());
+    ensure!(status(&on, "aws/databricksapps").await? == 502, "{}", on.process.output());
+    // A domain of workspaces is none for apps.
+    front.set("APP_DOMAIN_SUFFIX", "com");
+    let other = front.ready().await?;
+    ensure!(status(&other, "cloud/databricks").await? == 404, "{}", other.process.output());
     on.process.stop().await
 }
