@@ -2,7 +2,7 @@
 
 use crate::admin::Admin;
 use crate::clock::Clock;
-use crate::config::{Config, DirectorySource, Env};
+use crate::config::{Config, DirectorySource, Env, FireflyTables};
 use crate::credential::{Minter, Settings as MinterSettings};
 use crate::directory::Directory;
 use crate::directory::once::Once;
@@ -215,7 +215,9 @@ fn starter(
 /// What writes to the database of the directory, if there is one.
 fn writer(config: &Config, env: &Env) -> Option<Arc<Writer>> {
     match &config.directory {
-        DirectorySource::Postgres(settings) => Some(Arc::new(Writer::new(settings.clone(), env.clone()))),
+        DirectorySource::Postgres(settings) | DirectorySource::Firefly(FireflyTables { postgres: settings, .. }) => {
+            Some(Arc::new(Writer::new(settings.clone(), env.clone())))
+        }
         DirectorySource::File { .. } => None,
     }
 }

@@ -13,12 +13,12 @@ mod serve;
 mod session;
 mod token;
 
-use crate::config::{Config, Env, Mistakes};
+use crate::config::{Config, Env, Mistake, Mistakes, firefly};
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use std::fmt::Display;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Puts data apps and SQL warehouses into your product, for users who have no account there.
@@ -63,7 +63,8 @@ enum Command {
 /// Where the configuration is.
 #[derive(Debug, Args)]
 struct ConfigArg {
-    /// Configuration file; without it $`EMBEDGATE_CONFIG`, else config/embedgate.toml
+    /// Configuration file; without it $`EMBEDGATE_CONFIG`, else config/embedgate.toml, else the variables of `FireFly`'s
+    /// proxy
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -86,14 +87,47 @@ impl From<Mistakes> for Wrong {
     }
 }
 
+/// Where the configuration was found.
+enum Found {
+    /// In a file, which may not be there.
+    File(PathBuf),
+    /// In the variables of FireFly's proxy.
+    Firefly,
+}
+
 impl ConfigArg {
-    fn path(&self, env: &Env) -> PathBuf {
+    fn found(&self, env: &Env) -> Found {
         let named = || env.get("EMBEDGATE_CONFIG").map(PathBuf::from);
-        self.config.clone().or_else(named).unwrap_or_else(|| "config/embedgate.toml".into())
+        if let Some(path) = self.config.clone().or_else(named) {
+            return Found::File(path);
+        }
+        let usual = PathBuf::from("config/embedgate.toml");
+        if firefly::is_meant(env) && !usual.exists() { Found::Firefly } else { Found::File(usual) }
     }
 
     fn load(&self, env: &Env) -> Result<Config, Wrong> {
-        Ok(Config::load(&self.path(env), env)?)
+        Ok(match self.found(env) {
+            Found::File(path) => Config::load(&path, env),
+            Found::Firefly => Config::of_firefly(env),
+        }?)
+    }
+}
+
+impl Found {
+    /// What messages call it.
+    fn path(&self) -> &Path {
+        match self {
+            Self::File(path) => path,
+            Self::Firefly => Path::new(firefly::NAME),
+        }
+    }
+
+    /// As [`Config::examine`].
+    fn examine(&self, env: &Env) -> Result<(Config, Vec<Mistake>), Mistakes> {
+        match self {
+            Self::File(path) => Config::examine(path, env),
+            Self::Firefly => Ok(Config::examine_firefly(env)),
+        }
     }
 }
 

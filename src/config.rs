@@ -4,6 +4,7 @@
 
 pub mod duration;
 pub mod env;
+pub mod firefly;
 pub mod ipnet;
 pub mod mistake;
 mod parse;
@@ -96,6 +97,17 @@ pub enum DirectorySource {
     },
     /// A Postgres database.
     Postgres(Postgres),
+    /// The tables of `FireFly`'s front end, where they are.
+    Firefly(FireflyTables),
+}
+
+/// The tables of `FireFly`'s front end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FireflyTables {
+    /// Their database.
+    pub postgres: Postgres,
+    /// Where apps may be; workspaces are held to `upstreams.allowed_domains` alone.
+    pub apps: AllowedHosts,
 }
 
 /// The database of the directory.
@@ -135,7 +147,7 @@ pub enum UrlSource {
 /// Sealed sessions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
-    /// At least one, with unique ids: the first seals, all open.
+    /// With unique ids: the first seals, all open. None only with `FireFly`'s tables, for the key that is kept beside them.
     pub keys: Vec<KeyRef>,
     /// How long a session lasts at most.
     pub ttl: Duration,
@@ -152,6 +164,8 @@ pub struct KeyRef {
     pub id: String,
     /// Where the key is.
     pub source: KeySource,
+    /// Whether it is not this key but one derived from it, which leaves the key itself to its other use.
+    pub derived: bool,
 }
 
 /// Longest id of a session key, in bytes: it travels in every token.
@@ -208,6 +222,8 @@ pub struct Routing {
     pub base_domain: Option<String>,
     /// Names, besides that of the public URL, at which the public host answers. Lower case, without ports.
     pub public_hosts: Vec<String>,
+    /// Whether it answers at every name.
+    pub any_host: bool,
 }
 
 /// Connections to apps, warehouses and workspaces.
@@ -309,6 +325,22 @@ impl Config {
     pub fn parse(text: &str, path: &Path, env: &Env) -> Result<Self, Mistakes> {
         let (config, checked) = parse::config(text, path, env);
         checked.map(|()| config)
+    }
+
+    /// The configuration that `FireFly`'s own variables amount to, with overrides put over it.
+    ///
+    /// # Errors
+    /// Everything that is wrong, not only the first thing.
+    pub fn of_firefly(env: &Env) -> Result<Self, Mistakes> {
+        let (config, checked) = parse::firefly(env);
+        checked.map(|()| config)
+    }
+
+    /// As [`Config::of_firefly`], for somebody who wants to see what else is wrong. Nothing may run on such values.
+    #[must_use]
+    pub fn examine_firefly(env: &Env) -> (Self, Vec<Mistake>) {
+        let (config, checked) = parse::firefly(env);
+        (config, checked.err().map(|mistakes| mistakes.0).unwrap_or_default())
     }
 
     /// Reads and checks a file for somebody who wants to see what else is wrong: the values, with defaults in the place

@@ -3,6 +3,7 @@
 
 mod checks;
 pub mod file;
+pub mod firefly;
 pub mod once;
 pub mod postgres;
 pub mod revoke;

@@ -27,7 +27,7 @@ mod tunnel;
 mod worker;
 
 use crate::clock::Clock;
-use crate::config::{Config, IpNet, LogFormat};
+use crate::config::{Config, DirectorySource, IpNet, LogFormat};
 use crate::credential::Minter;
 use crate::directory::Directory;
 use crate::directory::revoke::Revoker;
@@ -60,7 +60,7 @@ pub struct Settings {
     pub session_idle: IdleLimit,
     /// Peers that may say whom they speak for.
     pub trusted_proxies: Vec<IpNet>,
-    /// Hosts that requests may be sent to.
+    /// Hosts that links of FireFly's first form may name; those of the directory were checked when it was read.
     pub allowed: AllowedHosts,
     /// Bounds on a request's head.
     pub head_limits: Limits,
@@ -113,6 +113,7 @@ impl Settings {
         let hosts = Hosts {
             base_domain: config.routing.base_domain.clone(),
             loopback: server.public_url.is_loopback(),
+            any: config.routing.any_host,
             public,
             firefly_v1: config.firefly_v1.is_some(),
         };
@@ -125,7 +126,10 @@ impl Settings {
             frame_ancestors,
             session_idle: IdleLimit::new(config.session.idle_timeout),
             trusted_proxies: server.trusted_proxies.clone(),
-            allowed: upstreams.allowed.clone(),
+            allowed: match &config.directory {
+                DirectorySource::Firefly(tables) => tables.apps.clone(),
+                DirectorySource::File { .. } | DirectorySource::Postgres(_) => upstreams.allowed.clone(),
+            },
             head_limits: Limits { bytes: limits.header_bytes, fields: limits.header_count },
             answer_limits: Limits { bytes: ANSWER_HEAD_BYTES, fields: crate::wire::request::MAX_FIELDS },
             body_bytes: limits.body_bytes,

@@ -1,6 +1,6 @@
 //! `embedgate check`.
 
-use super::{ConfigArg, Wrong, print};
+use super::{ConfigArg, Found, Wrong, print};
 use crate::config::{Config, DirectorySource, Env, Mistake, Mistakes, Postgres};
 use crate::directory::file;
 use crate::directory::postgres::{self, url};
@@ -23,8 +23,9 @@ pub(super) struct Check {
 
 impl Check {
     pub(super) fn run(&self, env: &Env) -> Result<()> {
-        let path = self.config.path(env);
-        let (orgs, mistakes) = check(&path, env);
+        let found = self.config.found(env);
+        let path = found.path();
+        let (orgs, mistakes) = check(&found, env);
         if self.json {
             print(format_args!("{:#}", report(&mistakes)))?;
         } else if mistakes.is_empty() {
@@ -45,15 +46,15 @@ impl Check {
 }
 
 /// How many organisations the directory file has, if that is the source, and everything that is wrong.
-fn check(path: &Path, env: &Env) -> (Option<usize>, Vec<Mistake>) {
-    let (config, mut mistakes) = match Config::examine(path, env) {
+fn check(found: &Found, env: &Env) -> (Option<usize>, Vec<Mistake>) {
+    let (config, mut mistakes) = match found.examine(env) {
         Ok(examined) => examined,
         Err(mistakes) => return (None, mistakes.0),
     };
     // What follows from a mistake in one section is no mistake of its own. Without a key, it may be in any section.
     let wrong: Vec<String> = mistakes.iter().map(|mistake| mistake.key.clone()).collect();
     let is_good = |section: &str| !wrong.iter().any(|key| key.is_empty() || key.starts_with(section));
-    mistakes.extend(outside(&config, path, env, is_good));
+    mistakes.extend(outside(&config, found.path(), env, is_good));
     // The database is not asked: what is in it is for its constraints, and `embedgate db status` tells of it.
     let DirectorySource::File { path: directory } = &config.directory else { return (None, mistakes) };
     if !is_good("directory") || !is_good("upstreams") {

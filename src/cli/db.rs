@@ -1,5 +1,7 @@
 //! `embedgate db`.
 
+mod adopt;
+
 use super::{ConfigArg, Wrong, print, token};
 use crate::config::{Config, Env};
 use crate::directory::file;
@@ -20,6 +22,8 @@ pub(super) enum Db {
     Status(StatusArgs),
     /// Write the organisations of a directory file into the database, in place of those with their ids
     Import(Import),
+    /// Put triggers on `FireFly`'s tables that tell of changes, which are asked for once a second otherwise
+    AdoptFirefly(adopt::AdoptFirefly),
 }
 
 #[derive(Debug, Args)]
@@ -56,6 +60,7 @@ impl Db {
                 Self::Migrate(migrate) => migrate.run(env).await,
                 Self::Status(status) => status.run(env).await,
                 Self::Import(import) => import.run(env).await,
+                Self::AdoptFirefly(adopt) => adopt.run(env).await,
             }
         })
     }

@@ -3,7 +3,8 @@
 use super::{ConfigArg, Wrong};
 use crate::app::{self, Gateway, Start, StartError};
 use crate::clock::Clock;
-use crate::config::{Config, DirectorySource, Env, Log};
+use crate::config::{Config, DirectorySource, Env, Log, firefly};
+use crate::directory::firefly::{FireflySource, OnKey};
 use crate::directory::postgres::PostgresSource;
 use crate::directory::sync::{FileSource, Source};
 use crate::log::{self, Writer};
@@ -34,6 +35,11 @@ impl Serve {
                 let source = FileSource::new(path, policy, env.clone(), vault);
                 start(config, env, keys, source, &writer)
             }
+            DirectorySource::Firefly(tables) => {
+                let source = FireflySource::new(tables, policy, env.clone(), on_key(&config, &keys));
+                let source = source.map_err(|error| StartError::Directory(error.to_string()));
+                source.and_then(|source| start(config, env, keys, source, &writer))
+            }
             DirectorySource::Postgres(settings) => {
                 let source = PostgresSource::new(settings, policy, env.clone(), vault);
                 let source = source.map_err(|error| StartError::Directory(error.to_string()));
@@ -49,6 +55,20 @@ impl Serve {
         );
         run_until_told(gateway)
     }
+}
+
+/// What takes the key that is kept beside FireFly's tables; none where the configuration names one.
+fn on_key(config: &Config, keys: &Arc<Keys>) -> Option<OnKey> {
+    if let [key] = &config.session.keys[..]
+        && key.derived
+    {
+        tracing::info!(
+            "the session key is derived from another; one of its own in a file, named in session.keys, is safer"
+        );
+    }
+    let keys = Arc::clone(keys);
+    let hand_in = move |key| keys.replace_kept(vec![(firefly::KEY_ID.to_owned(), key)]);
+    config.session.keys.is_empty().then(|| Box::new(hand_in) as OnKey)
 }
 
 fn start<S: Source>(

@@ -51,7 +51,7 @@ impl Revoke {
         let config = self.config.load(env)?;
         let subject = self.subject(&config, env)?;
         match &config.directory {
-            DirectorySource::Postgres(_) => {
+            DirectorySource::Postgres(_) | DirectorySource::Firefly(_) => {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
                 runtime.block_on(async {
                     let client = db::connect(&config, env).await?;

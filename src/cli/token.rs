@@ -1,13 +1,15 @@
 //! `embedgate token`.
 
-use super::{ConfigArg, Wrong, key, print};
+use super::{ConfigArg, Wrong, db, key, print};
 use crate::clock::Clock;
-use crate::config::{Env, duration};
-use crate::session::keys::Keys;
+use crate::config::{Config, Env, duration, firefly};
+use crate::directory::firefly::key::read;
+use crate::session::keys::{KeyLoadError, Keys};
 use crate::session::seal::Purpose;
 use crate::session::{Parts, Session};
 use anyhow::{Context, Result, anyhow};
 use clap::{Args, Subcommand};
+use std::thread;
 use std::time::Duration;
 
 /// Make and look at session tokens.
@@ -66,11 +68,25 @@ pub(super) fn session(org: &str, user: &str, email: &str, app: Option<&str>, lif
     Ok(Session::new(Parts { id, issued, expires, org, user, email, app }).map_err(|error| Wrong(error.to_string()))?)
 }
 
-pub(super) fn keys(config: &crate::config::Config, env: &Env) -> Result<Keys> {
-    let lines = |errors: Vec<_>| {
-        errors.iter().map(|e: &crate::session::keys::KeyLoadError| e.to_string()).collect::<Vec<_>>().join("\n")
-    };
-    Ok(Keys::load(&config.session.keys, env).map_err(|errors| Wrong(lines(errors)))?)
+/// The keys of the configuration; where it names none, the one that is kept beside FireFly's tables.
+pub(super) fn keys(config: &Config, env: &Env) -> Result<Keys> {
+    let lines = |errors: Vec<_>| errors.iter().map(|e: &KeyLoadError| e.to_string()).collect::<Vec<_>>().join("\n");
+    let keys = Keys::load(&config.session.keys, env).map_err(|errors| Wrong(lines(errors)))?;
+    if config.session.keys.is_empty() {
+        // On a thread of its own, because some who ask are within a runtime already.
+        let kept = thread::scope(|scope| scope.spawn(|| kept_key(config, env)).join());
+        let kept = kept.map_err(|_| anyhow!("the thread that asks for the key panicked"))??;
+        keys.replace_kept(vec![(firefly::KEY_ID.to_owned(), kept)]);
+    }
+    Ok(keys)
+}
+
+fn kept_key(config: &Config, env: &Env) -> Result<[u8; 32]> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let key = runtime.block_on(async { read(&db::connect(config, env).await?).await.map_err(db::wrong) })?;
+    key.context(
+        "there is no session key yet: start `embedgate serve`, run `embedgate db adopt-firefly`, or set ENCRYPTION_KEY",
+    )
 }
 
 impl Mint {

@@ -39,7 +39,7 @@ pub fn apply(root: &mut Node, env: &Env, report: &Report) {
 }
 
 /// Walks down to the table that holds the last part of the path, making what is missing, and sets the value there.
-fn put(root: &mut Node, path: &[String], value: Node, place: &Place, report: &Report) {
+pub(super) fn put(root: &mut Node, path: &[String], value: Node, place: &Place, report: &Report) {
     let mut at = root;
     let mut key = String::new();
     for (depth, part) in path.iter().enumerate() {

@@ -5,9 +5,9 @@ mod postgres;
 use super::mistake::Report;
 use super::reader::{Item, Section};
 use super::{
-    Admin, Config, Credentials, DirectorySource, Embedding, Env, FireflyV1, IpNet, JWT_ALGORITHMS, Jwt, KeyRef,
-    KeySource, Limits, Log, LogFormat, MAX_KEY_ID_LEN, MAX_SESSION_LIFE, Mistakes, Postgres, Routing, Server, Session,
-    Tls, Upstreams, env, tree,
+    Admin, Config, Credentials, DirectorySource, Embedding, Env, FireflyTables, FireflyV1, IpNet, JWT_ALGORITHMS, Jwt,
+    KeyRef, KeySource, Limits, Log, LogFormat, MAX_KEY_ID_LEN, MAX_SESSION_LIFE, Mistakes, Postgres, Routing, Server,
+    Session, Tls, Upstreams, env, firefly, tree,
 };
 use crate::model::ids::is_valid_id;
 use crate::model::url::{AllowedHosts, BaseUrl, Endpoint, is_host, is_loopback_name};
@@ -53,7 +53,7 @@ pub(super) mod keys {
         "resync_interval",
     ];
     pub(crate) const SESSION: &[&str] = &["keys", "ttl", "idle_timeout", "jwt"];
-    pub(crate) const SESSION_KEY: &[&str] = &["id", "file", "env"];
+    pub(crate) const SESSION_KEY: &[&str] = &["id", "file", "env", "derived"];
     pub(crate) const JWT: &[&str] = &[
         "issuer",
         "audience",
@@ -90,7 +90,7 @@ pub(super) mod keys {
     ];
     pub(crate) const CREDENTIALS: &[&str] = &["mint_timeout", "refresh_idle"];
     pub(crate) const LOG: &[&str] = &["format", "level", "access"];
-    pub(crate) const FIREFLY: &[&str] = &["v1", "encryption_key", "domain_suffix"];
+    pub(crate) const FIREFLY: &[&str] = &["apex_domain", "v1", "encryption_key", "domain_suffix"];
     /// The two places of a key.
     pub(crate) const KEY_SOURCE: &[&str] = &["file", "env"];
 }
@@ -104,17 +104,30 @@ pub(super) fn config(text: &str, path: &Path, env: &Env) -> (Config, Result<(), 
     (config, report.finish())
 }
 
+/// Checks what FireFly's variables amount to.
+pub(super) fn firefly(env: &Env) -> (Config, Result<(), Mistakes>) {
+    let mut report = Report::new(Path::new(firefly::NAME));
+    let mut tree = firefly::tree(env, &mut report);
+    env::apply(&mut tree, env, &report);
+    let config = all(&Section::root(&tree, &report, keys::ROOT), env);
+    (config, report.finish())
+}
+
 fn all(root: &Section<'_>, env: &Env) -> Config {
     let server = server(&root.section("server", keys::SERVER));
     let upstreams = upstreams(&root.section("upstreams", keys::UPSTREAMS));
     let directory = root.section("directory", keys::DIRECTORY);
     let postgres = postgres::postgres(&directory, env);
+    let firefly = root.section("firefly", keys::FIREFLY);
+    let apps = apps(&firefly, upstreams.allowed.private);
+    let directory = self::directory(&directory, postgres.as_ref(), apps);
+    let has_key = matches!(directory, DirectorySource::Firefly(_));
     Config {
         admin: admin(&root.section("admin", keys::ADMIN), server.listen),
         server,
-        directory: self::directory(&directory, postgres.as_ref()),
+        directory,
         postgres,
-        session: session(&root.section("session", keys::SESSION), &upstreams.allowed, env),
+        session: session(&root.section("session", keys::SESSION), has_key, &upstreams.allowed, env),
         embedding: Embedding {
             frontend_origins: root.section("embedding", keys::EMBEDDING).list("frontend_origins", origin),
         },
@@ -123,7 +136,7 @@ fn all(root: &Section<'_>, env: &Env) -> Config {
         limits: limits(&root.section("limits", keys::LIMITS)),
         credentials: credentials(&root.section("credentials", keys::CREDENTIALS)),
         log: log(&root.section("log", keys::LOG)),
-        firefly_v1: firefly(&root.section("firefly", keys::FIREFLY), env),
+        firefly_v1: firefly_v1(&firefly, env),
     }
 }
 
@@ -168,27 +181,51 @@ fn collide(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() != 0 && one.port() == other.port() && (a == b || covers(a, b) || covers(b, a))
 }
 
-fn directory(section: &Section<'_>, postgres: Option<&Postgres>) -> DirectorySource {
-    let from_postgres = section.or("source", false, |item| item.one_of(&[("file", false), ("postgres", true)]));
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    File,
+    Postgres,
+    Firefly,
+}
+
+/// `apps` is where FireFly's apps may be, if that is said.
+fn directory(section: &Section<'_>, postgres: Option<&Postgres>, apps: Option<AllowedHosts>) -> DirectorySource {
+    let sources = [("file", Source::File), ("postgres", Source::Postgres), ("firefly", Source::Firefly)];
+    let source = section.or("source", Source::File, |item| item.one_of(&sources));
     let path =
         section.get("path").and_then(|item| item.path()).unwrap_or_else(|| section.folder().join("directory.toml"));
-    match postgres {
-        Some(postgres) if from_postgres => DirectorySource::Postgres(postgres.clone()),
-        None if from_postgres => {
-            if section.get("postgres").is_none() {
-                section
-                    .lacks("source = \"postgres\" needs a section [directory.postgres] with url = \"postgres://...\"");
-            }
-            DirectorySource::File { path }
+    if source == Source::File {
+        return DirectorySource::File { path };
+    }
+    let name = if source == Source::Postgres { "postgres" } else { "firefly" };
+    if section.get("postgres").is_none() {
+        section
+            .lacks(format!("source = \"{name}\" needs a section [directory.postgres] with url = \"postgres://...\""));
+    }
+    if source == Source::Firefly && apps.is_none() {
+        section.lacks("source = \"firefly\" needs apex_domain = \"aws.databricksapps.com\" in [firefly]");
+    }
+    match (postgres.cloned(), apps, source) {
+        (Some(postgres), _, Source::Postgres) => DirectorySource::Postgres(postgres),
+        (Some(postgres), apps, Source::Firefly) => {
+            DirectorySource::Firefly(FireflyTables { postgres, apps: apps.unwrap_or_default() })
         }
         _ => DirectorySource::File { path },
     }
 }
 
-fn session(section: &Section<'_>, allowed: &AllowedHosts, env: &Env) -> Session {
+/// Where FireFly's apps may be: at the apex and below it, and for local work on this machine.
+fn apps(section: &Section<'_>, private: bool) -> Option<AllowedHosts> {
+    let apex = host(&section.get("apex_domain")?).unwrap_or_default();
+    let local = firefly::LOCAL.iter().filter(|_| private).map(|name| (*name).to_owned());
+    Some(AllowedHosts { domains: std::iter::once(apex).chain(local).collect(), private })
+}
+
+/// `has_key` says that there is a key without `keys`.
+fn session(section: &Section<'_>, has_key: bool, allowed: &AllowedHosts, env: &Env) -> Session {
     let advice = "write keys = [{ id = \"k1\", file = \"session.key\" }] with a key made by `embedgate key generate`";
-    let keys = section.require("keys", advice);
-    if let Some(item) = keys.as_ref().filter(|item| item.is_empty_array()) {
+    let keys = if has_key { section.get("keys") } else { section.require("keys", advice) };
+    if let Some(item) = keys.as_ref().filter(|item| item.is_empty_array() && !has_key) {
         item.wrong(format!("needs at least one key; {advice}"));
     }
     let mut ids = BTreeSet::new();
@@ -233,7 +270,8 @@ fn key_ref(section: &Section<'_>, ids: &mut BTreeSet<String>, env: &Env) -> Opti
     if !ids.insert(id.to_owned()) {
         item.wrong(format!("another key has the id {id:?} already; give every key its own"));
     }
-    Some(KeyRef { id: id.to_owned(), source: source? })
+    let derived = section.or("derived", false, Item::boolean);
+    Some(KeyRef { id: id.to_owned(), source: source?, derived })
 }
 
 /// The place of a key: a file or a variable, and not both.
@@ -311,7 +349,13 @@ fn routing(section: &Section<'_>) -> Routing {
         }
         Some(Some(domain))
     };
-    Routing { base_domain: section.or("base_domain", None, domain), public_hosts: section.list("public_hosts", host) }
+    let mut any_host = false;
+    let public_hosts = section.list("public_hosts", |item| {
+        let is_any = item.as_text() == Some("*");
+        any_host |= is_any;
+        if is_any { None } else { host(item) }
+    });
+    Routing { base_domain: section.or("base_domain", None, domain), public_hosts, any_host }
 }
 
 fn upstreams(section: &Section<'_>) -> Upstreams {
@@ -398,7 +442,7 @@ fn log_level(text: &str) -> Result<String, String> {
     Err(format!("{text:?} is no level; write off, error, warn, info, debug or trace, or \"info,embedgate=debug\""))
 }
 
-fn firefly(section: &Section<'_>, env: &Env) -> Option<FireflyV1> {
+fn firefly_v1(section: &Section<'_>, env: &Env) -> Option<FireflyV1> {
     let key = section.optional("encryption_key", keys::KEY_SOURCE).and_then(|key| key_source(&key, env));
     let domain_suffix = section.or("domain_suffix", "com".to_owned(), host);
     if !section.or("v1", false, Item::boolean) {

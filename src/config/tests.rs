@@ -199,7 +199,10 @@ fn variables_override_the_file() {
     assert_eq!((config.server.workers, config.log.format, config.log.access), (3, LogFormat::Text, false));
     assert_eq!(config.routing.public_hosts, ["a.example.com"]);
     assert_eq!(config.server.tls, Some(Tls { cert: "/abs/c".into(), key: "etc/k".into() }));
-    assert_eq!(config.session.keys, [KeyRef { id: "k2".into(), source: KeySource::File("etc/two".into()) }]);
+    assert_eq!(
+        config.session.keys,
+        [KeyRef { id: "k2".into(), source: KeySource::File("etc/two".into()), derived: false }]
+    );
 }
 
 #[test]

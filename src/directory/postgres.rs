@@ -128,6 +128,9 @@ pub enum Error {
         /// Why.
         cause: crate::vault::SealError,
     },
+    /// FireFly's tables, or what is kept beside them, are not as they have to be.
+    #[error("{0}")]
+    Firefly(String),
     /// The database refuses.
     #[error("Postgres: {0}")]
     Sql(String),

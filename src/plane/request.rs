@@ -141,7 +141,11 @@ fn authenticate<'a>(worker: &Worker, head: &Head<'_>, target: &'a Target<'_>) ->
     let plane = &worker.plane;
     let names = CookieNames::new(plane.settings.guard.scheme == crate::model::url::Scheme::Https);
     let shared = if let Target::AppByPath { app, .. } = target { Some(*app) } else { None };
-    let found = carrier::find(head.fields, names, shared, &plane.keys.ring(), plane.clock.now());
+    let ring = plane.keys.ring();
+    if ring.is_empty() {
+        return Err(Reject::new(Class::NotReady, "the key of sessions is not known yet"));
+    }
+    let found = carrier::find(head.fields, names, shared, &ring, plane.clock.now());
     found.map_err(|why| Reject::new(Class::Session, why.to_string()))
 }
 

@@ -16,13 +16,15 @@ pub struct Hosts {
     pub public: Vec<String>,
     /// Whether the public host is a loopback name, and so every loopback name is the public host.
     pub loopback: bool,
+    /// Whether every name that is not an app's is the public host.
+    pub any: bool,
     /// Whether FireFly's first form of URL is served.
     pub firefly_v1: bool,
 }
 
 impl Hosts {
     fn is_public(&self, host: &str) -> bool {
-        self.public.iter().any(|name| name == host) || (self.loopback && is_loopback_name(host))
+        self.any || self.public.iter().any(|name| name == host) || (self.loopback && is_loopback_name(host))
     }
 }
 

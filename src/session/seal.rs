@@ -122,6 +122,12 @@ impl KeyRing {
         Self { keys, decoy: Aes256Gcm::new(&[0x5a; 32].into()) }
     }
 
+    /// Whether there is no key, so that nothing opens.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
     /// Seals a session; `None` when the ring is empty.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ mod credential;
 mod deploy;
 mod directory;
 mod docker;
+mod firefly;
 mod harness;
 mod http;
 mod jwt;

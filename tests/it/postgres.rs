@@ -75,11 +75,7 @@ impl Setup {
     }
 
     async fn serve(&self) -> Result<Gateway> {
-        let mut process = Embedgate::start(&["serve", "--config", &self.path("embedgate.toml")])?;
-        let address = |line: &str, key: &str| line.split_once(key)?.1.split(' ').next()?.parse::<SocketAddr>().ok();
-        let pick = |line: &str| Some((address(line, " listen=")?, address(line, " admin=")?));
-        let (data, admin) = process.wait_for_stderr("line that says where it serves", pick).await?;
-        Ok(Gateway { process, data, admin })
+        Gateway::of(Embedgate::start(&["serve", "--config", &self.path("embedgate.toml")])?).await
     }
 
     /// A running gateway that is ready.
@@ -91,21 +87,29 @@ impl Setup {
 }
 
 /// A running gateway.
-struct Gateway {
-    process: Embedgate,
-    data: SocketAddr,
-    admin: SocketAddr,
+pub(crate) struct Gateway {
+    pub(crate) process: Embedgate,
+    pub(crate) data: SocketAddr,
+    pub(crate) admin: SocketAddr,
 }
 
 impl Gateway {
-    async fn until_ready(&self) -> Result<()> {
+    /// A gateway that has said where it serves. Its log is text.
+    pub(crate) async fn of(mut process: Embedgate) -> Result<Self> {
+        let address = |line: &str, key: &str| line.split_once(key)?.1.split(' ').next()?.parse::<SocketAddr>().ok();
+        let pick = |line: &str| Some((address(line, " listen=")?, address(line, " admin=")?));
+        let (data, admin) = process.wait_for_stderr("line that says where it serves", pick).await?;
+        Ok(Self { process, data, admin })
+    }
+
+    pub(crate) async fn until_ready(&self) -> Result<()> {
         let ready = async || Ok(get(self.admin, "/readyz", None).await.ok().filter(|(status, _)| *status == 200));
         let ready = until(PATIENCE, ready).await?;
         ready.map(drop).with_context(|| format!("not ready:\n{}", self.process.output()))
     }
 
     /// Asks for an app until the answer is the one expected.
-    async fn until_app(&self, app: &str, token: &str, expected: impl Fn(u16, &str) -> bool) -> Result<()> {
+    pub(crate) async fn until_app(&self, app: &str, token: &str, expected: impl Fn(u16, &str) -> bool) -> Result<()> {
         let mut last = None;
         let fits = until(PATIENCE, async || {
             let (status, body) = get(self.data, &format!("/app-proxy/{app}/"), Some(token)).await?;
@@ -141,7 +145,7 @@ impl Gateway {
     }
 
     /// One request for an app, whose answer has to come from `name`.
-    async fn expect_app(&self, app: &str, token: &str, name: &str) -> Result<()> {
+    pub(crate) async fn expect_app(&self, app: &str, token: &str, name: &str) -> Result<()> {
         let (status, body) = get(self.data, &format!("/app-proxy/{app}/"), Some(token)).await?;
         ensure!((status, body.as_str()) == (200, name), "{status} {body}:\n{}", self.process.output());
         Ok(())

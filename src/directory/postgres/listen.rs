@@ -43,6 +43,7 @@ struct Heard {
     /// The connection that hears of changes, while there is one.
     primary: Option<Primary>,
     trouble: Option<String>,
+    pooled: bool,
 }
 
 impl Heard {
@@ -170,6 +171,18 @@ impl Listener {
         self.shared.heard().primary.clone()
     }
 
+    /// Whether changes are heard of.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.shared.heard().primary.is_some()
+    }
+
+    /// Whether a pooler keeps notices from coming, which no waiting mends.
+    #[must_use]
+    pub fn is_pooled(&self) -> bool {
+        self.shared.heard().pooled
+    }
+
     /// Why changes are not heard of.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
@@ -193,6 +206,7 @@ async fn run(settings: Postgres, env: Env, shared: Arc<Shared>) {
             }
             heard.primary = None;
             heard.trouble = Some(error.to_string());
+            heard.pooled = matches!(error, Error::Pooled { .. });
         }
         sleep(pause.mul_f64(0.5 + 0.5 * random_unit())).await;
     }

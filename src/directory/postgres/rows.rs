@@ -92,10 +92,12 @@ pub async fn read(client: &impl GenericClient, orgs: Option<&[&str]>, context: C
     Ok(read)
 }
 
-const BARS: &str = "select kind, id, floor(extract(epoch from not_before))::bigint from embedgate.revocation
+/// Sessions that were ended: those that are asked for, or all.
+pub(in crate::directory) const REVOCATIONS: &str =
+    "select kind, id, floor(extract(epoch from not_before))::bigint from embedgate.revocation
     where forget_after > now()
-      and ($1::text[] is null or (kind, id) in (select * from unnest($1::text[], $2::text[])))
-    union all select 'ban', id::text, 0 from embedgate.end_user
+      and ($1::text[] is null or (kind, id) in (select * from unnest($1::text[], $2::text[])))";
+const BANS: &str = "select 'ban', id::text, 0::bigint from embedgate.end_user
     where banned and ($1::text[] is null or ('ban', id) in (select * from unnest($1::text[], $2::text[])))";
 
 /// Reads these bars, or all; those that are not given any more are not up.
@@ -103,9 +105,18 @@ const BARS: &str = "select kind, id, floor(extract(epoch from not_before))::bigi
 /// # Errors
 /// [`Error::Sql`].
 pub async fn bars(client: &impl GenericClient, which: Option<&[Bar]>) -> Result<Vec<(Bar, UnixSeconds)>, Error> {
+    bars_of(client, &format!("{REVOCATIONS} union all {BANS}"), which).await
+}
+
+/// Reads bars by a statement that gives their kinds, ids and moments.
+pub(in crate::directory) async fn bars_of(
+    client: &impl GenericClient,
+    sql: &str,
+    which: Option<&[Bar]>,
+) -> Result<Vec<(Bar, UnixSeconds)>, Error> {
     let (kinds, ids): (Vec<_>, Vec<_>) = which.unwrap_or_default().iter().map(bar_columns).unzip();
     let (kinds, ids) = (which.map(|_| kinds), which.map(|_| ids));
-    let rows = client.query_typed(BARS, &[(&kinds, Type::TEXT_ARRAY), (&ids, Type::TEXT_ARRAY)]).await?;
+    let rows = client.query_typed(sql, &[(&kinds, Type::TEXT_ARRAY), (&ids, Type::TEXT_ARRAY)]).await?;
     let mut bars = Vec::with_capacity(rows.len());
     for row in rows {
         let since: i64 = row.try_get(2)?;
@@ -150,7 +161,7 @@ pub(super) fn bar_of_notice(payload: &str) -> Option<Bar> {
 }
 
 /// Runs a query and gives its rows one by one, so that a large table is never held whole.
-async fn each(
+pub(in crate::directory) async fn each(
     client: &impl GenericClient,
     sql: &str,
     orgs: Option<&[&str]>,

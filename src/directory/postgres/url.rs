@@ -23,6 +23,14 @@ pub enum UrlError {
     /// Its variable is not set.
     #[error("the environment variable {0:?} is not set")]
     Env(String),
+    /// What its variable holds.
+    #[error("the environment variable {name:?}: {cause}")]
+    InEnv {
+        /// The variable.
+        name: String,
+        /// What is wrong with it.
+        cause: Box<UrlError>,
+    },
     /// Another form.
     #[error("is not a Postgres URL; write one such as postgres://user@host:5432/database, with %XX for odd characters")]
     Malformed,
@@ -168,7 +176,12 @@ fn listen_key(settings: &Postgres) -> &'static str {
 
 fn resolve(key: &'static str, source: &UrlSource, timeout: Duration, env: &Env) -> Result<Target, super::Error> {
     let failed = |cause| super::Error::Url { key, cause };
-    let mut target = parse(text(source, env).map_err(failed)?.expose().trim()).map_err(failed)?;
+    let named = |cause| match source {
+        UrlSource::Env(name) => UrlError::InEnv { name: name.clone(), cause: Box::new(cause) },
+        UrlSource::Text(_) | UrlSource::File(_) => cause,
+    };
+    let text = text(source, env).map_err(failed)?;
+    let mut target = parse(text.expose().trim()).map_err(|cause| failed(named(cause)))?;
     target.config.connect_timeout(timeout);
     Ok(target)
 }
@@ -190,6 +203,19 @@ const LISTENER_NAME: &str = "embedgate listener";
 
 /// Parameters of libpq that mean nothing here.
 const IGNORED: [&str; 6] = ["gssencmode", "sslcompression", "sslsni", "sslcrl", "krbsrvname", "passfile"];
+/// Parameters of pgx, with which FireFly's proxy reads the same URL, that are about its own pool and statements.
+const IGNORED_OF_PGX: [&str; 10] = [
+    "pool_max_conns",
+    "pool_min_conns",
+    "pool_min_idle_conns",
+    "pool_max_conn_lifetime",
+    "pool_max_conn_lifetime_jitter",
+    "pool_max_conn_idle_time",
+    "pool_health_check_period",
+    "default_query_exec_mode",
+    "statement_cache_capacity",
+    "description_cache_capacity",
+];
 /// Parameters of libpq that would mean something and are not part of this version.
 const LACKING: [&str; 4] = ["sslcert", "sslkey", "sslpassword", "service"];
 
@@ -260,7 +286,7 @@ impl Asked {
             "sslmode" => self.mode = Some(decoded(value)?),
             "sslrootcert" => self.roots = Some(decoded(value)?),
             "target_session_attrs" if value == "primary" => return Ok(Some(format!("{key}=read-write"))),
-            _ if IGNORED.contains(&key) => {}
+            _ if IGNORED.contains(&key) || IGNORED_OF_PGX.contains(&key) => {}
             _ if LACKING.contains(&key) => return Err(not_here()),
             _ => {
                 let alone = format!("postgres://host?{pair}").parse::<Config>();
@@ -322,6 +348,7 @@ mod tests {
             ("postgres://u@localhost/d?sslmode=require", public.clone()),
             ("postgres://u@localhost,db.example.com/d", public),
             ("postgres://u@%2Frun%2Fpostgresql/d", Tls::Off),
+            ("postgres://u@127.0.0.1/d?pool_max_conns=10&default_query_exec_mode=simple_protocol", Tls::Off),
         ] {
             assert_eq!(tls(url), expected, "{url}");
         }

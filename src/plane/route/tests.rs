@@ -6,6 +6,7 @@ fn hosts() -> Hosts {
         base_domain: Some("apps.example.com".into()),
         public: vec!["gate.example.com".into()],
         loopback: false,
+        any: false,
         firefly_v1: true,
     }
 }
@@ -53,6 +54,10 @@ fn apps_by_path_on_the_public_host_only() {
     assert_eq!(at("gate.example.com", "/"), Err(Class::NotFound));
     let local = Hosts { loopback: true, public: vec!["localhost".into()], ..Hosts::default() };
     assert!(locate_in(&local, "127.0.0.1:8080", "/app-proxy/editor/").is_ok());
+    let any = Hosts { any: true, ..hosts() };
+    assert!(locate_in(&any, "10.0.0.1", "/app-proxy/editor/").unwrap().starts_with("AppByPath"));
+    assert!(locate_in(&any, "editor--acme.apps.example.com", "/").unwrap().starts_with("AppByHost"));
+    assert_eq!(locate_in(&any, "editor.apps.example.com", "/app-proxy/editor/"), Err(Class::NotFound));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use super::PATIENCE;
 use super::process::{Process, Stream};
 use anyhow::{Context as _, Result, ensure};
 use std::io::{ErrorKind, Write as _};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -27,6 +28,13 @@ fn program(arguments: &[&str]) -> Command {
     command
 }
 
+/// The program in a folder of its own with this environment, as a container runs it.
+fn program_in(folder: &Path, env: &[(String, String)], arguments: &[&str]) -> Command {
+    let mut command = program(arguments);
+    command.current_dir(folder).envs(env.iter().map(|(name, value)| (name, value)));
+    command
+}
+
 /// How long the program may take to end once it was asked to.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 
@@ -41,9 +49,22 @@ impl Embedgate {
         Ok(Self { process: Process::spawn("embedgate", program(arguments))? })
     }
 
+    /// The same in a folder, and with an environment.
+    pub(crate) fn start_in(folder: &Path, env: &[(String, String)], arguments: &[&str]) -> Result<Self> {
+        Ok(Self { process: Process::spawn("embedgate", program_in(folder, env, arguments))? })
+    }
+
     /// Runs a command to its end, with `input` on its standard input.
     pub(crate) fn run(arguments: &[&str], input: &str) -> Result<Ended> {
-        let mut command = program(arguments);
+        Self::finish(program(arguments), input)
+    }
+
+    /// The same in a folder, and with an environment.
+    pub(crate) fn run_in(folder: &Path, env: &[(String, String)], arguments: &[&str]) -> Result<Ended> {
+        Self::finish(program_in(folder, env, arguments), "")
+    }
+
+    fn finish(mut command: Command, input: &str) -> Result<Ended> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn()?;
         match child.stdin.take().context("no standard input")?.write_all(input.as_bytes()) {
