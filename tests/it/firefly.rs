@@ -9,6 +9,7 @@ mod adopt;
 mod changes;
 mod drop_in;
 mod principals;
+mod session;
 
 use crate::harness::embedgate::{Embedgate, Ended};
 use crate::harness::http::get;
