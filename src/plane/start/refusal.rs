@@ -109,7 +109,9 @@ impl Refusal {
             Self::NoPrincipal => {
                 face(Class::Forbidden, "no_principal", "No service principal acts for the user at this app.")
             }
-            Self::User(_) => face(Class::Session, "jwt_user", "The user or the e-mail address of the JWT is too long."),
+            Self::User(_) => {
+                face(Class::Session, "jwt_user", "The user or the e-mail address of the JWT is malformed or too long.")
+            }
             Self::NoToken(reject) | Self::Internal(reject) => {
                 face(reject.class, reject.class.label(), reject.class.detail())
             }
