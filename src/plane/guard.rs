@@ -95,6 +95,12 @@ pub fn is_navigation(head: &Head<'_>) -> bool {
         && matches!(dest, None | Some(b"document" | b"iframe" | b"frame"))
 }
 
+/// Whether a browser wants a page for a frame.
+#[must_use]
+pub fn is_framed(head: &Head<'_>) -> bool {
+    matches!(head.fields.first(Name::SecFetchDest), Some(b"iframe" | b"frame"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -220,7 +220,7 @@ pub(super) async fn refuse(
     reject: Reject,
     account: &mut Account,
 ) -> Next {
-    let answer = refusal(&reject, head, account.kind, &account.request_id);
+    let answer = refusal(&worker.plane.settings, &reject, head, account.kind, &account.request_id);
     let malformed = reject.class == Class::Malformed;
     account.reject(reject);
     let Some(head) = head.filter(|_| !malformed) else {

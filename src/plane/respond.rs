@@ -1,11 +1,14 @@
 //! The gateway's own answers: refusals, redirects and small texts.
 
 use super::account::RequestId;
-use super::guard;
+use super::{Settings, guard};
 use crate::metrics::RouteKind;
 use crate::model::reject::{Class, Reject};
 use crate::wire::fields::Name;
 use crate::wire::request::Head;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use sha2::{Digest, Sha256};
 use std::io::Write;
 use std::time::SystemTime;
 
@@ -67,7 +70,13 @@ fn phrase(status: u16) -> &'static str {
 
 /// The answer to a refused request: a page for people, `application/problem+json` (RFC 9457) for programs. On SQL paths the
 /// same document also has the members that Databricks' clients read. Without a head nothing is known of the client.
-pub(super) fn refusal(reject: &Reject, head: Option<&Head<'_>>, kind: RouteKind, id: &RequestId) -> Answer {
+pub(super) fn refusal(
+    settings: &Settings,
+    reject: &Reject,
+    head: Option<&Head<'_>>,
+    kind: RouteKind,
+    id: &RequestId,
+) -> Answer {
     let class = reject.class;
     let id = std::str::from_utf8(id).unwrap_or_default();
     let mut answer = Answer::new(class.status(), phrase(class.status()))
@@ -80,9 +89,14 @@ pub(super) fn refusal(reject: &Reject, head: Option<&Head<'_>>, kind: RouteKind,
     if class == Class::Method {
         answer = answer.field("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
     }
-    if head.is_some_and(wants_page) {
-        let policy = "default-src 'none'; style-src 'unsafe-inline'";
-        return answer.field("Content-Security-Policy", policy).body("text/html; charset=utf-8", page(class, id));
+    if let Some(head) = head.filter(|head| wants_page(head)) {
+        // The page around a frame can do something about a session, and about nothing else.
+        let frontends = &settings.guard.frontends;
+        let tells = class == Class::Session && !frontends.is_empty() && guard::is_framed(head);
+        let script = if tells { script(frontends) } else { String::new() };
+        let policy = policy(tells, settings.frame_ancestors.as_deref());
+        let page = page(class, id).replace("{script}", &script);
+        return answer.field("Content-Security-Policy", &policy).body("text/html; charset=utf-8", page);
     }
     answer.body("application/problem+json", document(class, kind, id).to_string())
 }
@@ -108,6 +122,23 @@ fn bare(status: u16, class: Class, id: &RequestId) -> Answer {
         Some(seconds) if status == class.status() => answer.field("Retry-After", &seconds.to_string()),
         _ => answer,
     }
+}
+
+/// What a refusal's page runs within a front end's frame.
+const SCRIPT: &str = include_str!("refusal.js");
+
+/// The script with the origins that it may speak to, which are ASCII without quotes.
+fn script(frontends: &[String]) -> String {
+    let origins = serde_json::Value::from(frontends).to_string().replace('"', "&quot;");
+    format!("<script data-frontends=\"{origins}\">{SCRIPT}</script>")
+}
+
+/// What a refusal's page may do: nothing but show itself, and run its script where it has one.
+fn policy(has_script: bool, ancestors: Option<&str>) -> String {
+    let digest = || STANDARD.encode(Sha256::digest(SCRIPT));
+    let script = if has_script { format!("; script-src 'sha256-{}'", digest()) } else { String::new() };
+    let ancestors = ancestors.map(|ancestors| format!("; {ancestors}")).unwrap_or_default();
+    format!("default-src 'none'; style-src 'unsafe-inline'{script}{ancestors}")
 }
 
 /// Whether a browser would show the answer to somebody.

@@ -1,4 +1,4 @@
-//! Sessions as FireFly's front end starts them: with a JWT of its own, signed with EdDSA.
+//! Sessions as FireFly's front end starts them: with a JWT of its own, signed with `EdDSA`.
 
 use super::Front;
 use crate::harness::raw::{Message, Wire};

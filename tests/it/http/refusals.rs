@@ -154,3 +154,29 @@ async fn a_connection_beyond_the_limit_is_503() -> Result<()> {
     ensure!(fourth.answer().await?.status() == 200);
     Ok(())
 }
+
+#[tokio::test]
+async fn a_refusal_in_a_frame_tells_the_front_end_that_a_session_is_needed() -> Result<()> {
+    let origins = "[\"https://front.example\", \"https://other.example:8443\"]";
+    let site = Site::with(&[("embedding.frontend_origins", origins)]).await?;
+    let ask = |fields: &str| format!("GET / HTTP/1.1\r\nHost: {HOST}\r\nSec-Fetch-Mode: navigate\r\n{fields}\r\n");
+    let framed = site.refused(ask("Sec-Fetch-Site: cross-site\r\nSec-Fetch-Dest: iframe\r\n")).await?;
+    let policy = framed.field("Content-Security-Policy").unwrap_or_default();
+    let ancestors = "frame-ancestors 'self' https://front.example https://other.example:8443";
+    ensure!(
+        framed.status() == 401 && policy.contains("script-src 'sha256-") && policy.ends_with(ancestors),
+        "{framed:?}"
+    );
+    let told = "data-frontends=\"[&quot;https://front.example&quot;,&quot;https://other.example:8443&quot;]\"";
+    ensure!(framed.text().contains(told) && framed.text().contains("embedgate:session"), "{}", framed.text());
+    // A page of its own has nobody to tell.
+    let alone = site.refused(ask("Sec-Fetch-Site: none\r\nSec-Fetch-Dest: document\r\n")).await?;
+    ensure!(alone.status() == 401 && !alone.text().contains("<script"), "{}", alone.text());
+    let policy = alone.field("Content-Security-Policy").unwrap_or_default();
+    ensure!(!policy.contains("script-src") && policy.ends_with(ancestors), "{alone:?}");
+    // Another session would not help here.
+    let nothing = ask("Sec-Fetch-Site: cross-site\r\nSec-Fetch-Dest: iframe\r\n").replace("editor--", "nothing--");
+    let nothing = site.refused(nothing.replace("\r\n\r\n", &format!("\r\n{}\r\n", site.bearer()))).await?;
+    ensure!(nothing.status() == 404 && !nothing.text().contains("<script"), "{}", nothing.text());
+    Ok(())
+}
