@@ -31,7 +31,7 @@ impl AdoptFirefly {
         match (self.remove, is_refused) {
             (false, false) => print("triggers tell of changes from now on"),
             (false, true) => print(
-                "FireFly's tables are asked for changes once a second, because not all triggers are there; the tables' \
+                "FireFly's tables are asked for changes once a second as long as not all triggers are there; the tables' \
                  owner may install them",
             ),
             (true, false) => print("FireFly's tables are asked for changes once a second from now on"),

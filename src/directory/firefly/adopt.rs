@@ -71,8 +71,11 @@ pub async fn adopt(client: &mut Client) -> Result<Vec<Step>, Error> {
     for table in &TABLES {
         let outcome = match (&function, tables.place(table.name)) {
             (_, None) => Outcome::Absent,
+            _ if count(client, tables.oid(table.name).as_slice(), IN_FORCE).await? == TRIGGERS.len() => {
+                Outcome::AlreadySo("triggers already there")
+            }
             (Err(error), Some(_)) => Outcome::Refused(error.to_string()),
-            (Ok(()), Some(place)) => install(client, table, &tables, place).await?,
+            (Ok(()), Some(place)) => install(client, table, place).await,
         };
         steps.push(Step { what: name(table, &tables), outcome });
     }
@@ -90,7 +93,7 @@ pub async fn remove(client: &mut Client) -> Result<Vec<Step>, Error> {
     for table in &TABLES {
         let outcome = match tables.place(table.name) {
             None => Outcome::Absent,
-            Some(_) if count(client, tables.oid(table.name).as_slice()).await? == 0 => {
+            Some(_) if count(client, tables.oid(table.name).as_slice(), IN_ANY_STATE).await? == 0 => {
                 Outcome::AlreadySo("no triggers there")
             }
             Some(place) => {
@@ -115,30 +118,32 @@ pub async fn remove(client: &mut Client) -> Result<Vec<Step>, Error> {
 /// [`Error::Sql`].
 pub async fn is_complete(client: &impl GenericClient, tables: &Tables) -> Result<bool, Error> {
     let theirs: Vec<_> = tables.theirs().collect();
-    Ok(!theirs.is_empty() && count(client, &theirs).await? == theirs.len() * TRIGGERS.len())
+    Ok(!theirs.is_empty() && count(client, &theirs, IN_FORCE).await? == theirs.len() * TRIGGERS.len())
 }
 
-/// How many of our triggers these tables have.
-async fn count(client: &impl GenericClient, tables: &[u32]) -> Result<usize, Error> {
+/// States of triggers that fire for statements of others: always, and unless the session is one of replication.
+const IN_FORCE: &str = "OA";
+/// The same with those that are switched off, and those for replication alone.
+const IN_ANY_STATE: &str = "OARD";
+
+/// How many of our triggers these tables have, in these states.
+async fn count(client: &impl GenericClient, tables: &[u32], states: &str) -> Result<usize, Error> {
     let sql = "select count(*) from pg_trigger g join pg_proc p on p.oid = g.tgfoid
           join pg_namespace n on n.oid = p.pronamespace
-        where g.tgrelid = any($1) and not g.tgisinternal and g.tgenabled in ('O', 'A')
+        where g.tgrelid = any($1) and not g.tgisinternal and strpos($2, g.tgenabled::text) > 0
           and n.nspname = 'embedgate' and p.proname = 'firefly_changed'";
-    let count: i64 = client.query_typed_one(sql, &[(&tables, Type::OID_ARRAY)]).await?.try_get(0)?;
-    Ok(count.unsigned_abs() as usize)
+    let row = client.query_typed_one(sql, &[(&tables, Type::OID_ARRAY), (&states, Type::TEXT)]).await?;
+    Ok(row.try_get::<_, i64>(0)?.unsigned_abs() as usize)
 }
 
-async fn install(client: &mut Client, table: &Known, tables: &Tables, place: &str) -> Result<Outcome, Error> {
-    if count(client, tables.oid(table.name).as_slice()).await? == TRIGGERS.len() {
-        return Ok(Outcome::AlreadySo("triggers already there"));
-    }
+async fn install(client: &mut Client, table: &Known, place: &str) -> Outcome {
     let creating = |(name, event, rows): (&str, &str, &str)| {
         let call = format!("execute function embedgate.firefly_changed({})", table.concerns);
         format!("create trigger {name} after {event} on {place} {rows} for each statement {call};")
     };
     // Those that are there may be switched off, or of something older.
     let sql = dropping(place) + &TRIGGERS.map(creating).concat();
-    Ok(run(client, &sql).await.map_or_else(refused, |()| Outcome::Done("triggers installed")))
+    run(client, &sql).await.map_or_else(refused, |()| Outcome::Done("triggers installed"))
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "for map_or_else")]

@@ -51,6 +51,15 @@ struct Found {
     place: String,
     /// What may be read of it.
     columns: BTreeSet<String>,
+    /// What may not.
+    hidden: BTreeSet<String>,
+}
+
+impl Found {
+    /// Whether there is such a column, readable or not.
+    fn knows(&self, column: &str) -> bool {
+        self.columns.contains(column) || self.hidden.contains(column)
+    }
 }
 
 /// What there is of FireFly's tables, and of ours that add to them.
@@ -61,7 +70,8 @@ pub struct Tables {
 
 /// `spn_auth` is where old versions kept "userSpns".
 const LOOK: &str = "select n.nspname::text, c.relname::text, c.oid,
-      coalesce(array_agg(a.attname::text) filter (where has_column_privilege(c.oid, a.attnum, 'select')), '{}')
+      coalesce(array_agg(a.attname::text) filter (where has_column_privilege(c.oid, a.attnum, 'select')), '{}'),
+      coalesce(array_agg(a.attname::text) filter (where not has_column_privilege(c.oid, a.attnum, 'select')), '{}')
     from pg_class c join pg_namespace n on n.oid = c.relnamespace
       left join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
     where c.relkind in ('r', 'p', 'v', 'm', 'f') and has_schema_privilege(n.oid, 'usage')
@@ -81,24 +91,34 @@ impl Tables {
         for row in client.query_typed(LOOK, &[(&names, Type::TEXT_ARRAY)]).await? {
             let (schema, name): (String, String) = (row.try_get(0)?, row.try_get(1)?);
             let place = format!("{schema}.\"{name}\"");
-            let columns = row.try_get::<_, Vec<String>>(3)?.into_iter().collect();
+            let names = |at| row.try_get::<_, Vec<String>>(at).map(|names| names.into_iter().collect());
+            let (oid, columns, hidden) = (row.try_get(2)?, names(3)?, names(4)?);
             // `public` comes before `spn_auth`, and counts.
-            found.entry(name).or_insert(Found { oid: row.try_get(2)?, place, columns });
+            found.entry(name).or_insert(Found { oid, place, columns, hidden });
         }
         Ok(Self { found })
     }
 
-    /// An error unless everything is there that no directory can be without.
+    /// An error unless everything is there that no directory can be without, and all that is there may be read: what is
+    /// kept from us is not empty, and somebody could be let in, or act as another, for not being seen.
     ///
     /// # Errors
     /// [`Error::Firefly`] names what is lacking.
     pub fn check(&self) -> Result<(), Error> {
-        for table in TABLES.iter().filter(|table| table.is_required) {
+        for table in &TABLES {
             let found = self.found.get(table.name);
-            if found.is_none_or(|found| !table.columns[..2].iter().all(|column| found.columns.contains(*column))) {
+            let lacks = found.is_none_or(|found| table.columns[..2].iter().any(|column| !found.knows(column)));
+            if table.is_required && lacks {
+                let name = table.name;
+                return Err(Error::Firefly(format!("FireFly's table public.\"{name}\" is not in the database")));
+            }
+            let hidden = |found: &&Found| table.columns.iter().any(|column| found.hidden.contains(*column));
+            if let Some(found) = found.filter(hidden) {
+                let columns = table.columns.iter().filter(|column| found.knows(column));
+                let columns = columns.map(|column| format!("\"{column}\"")).collect::<Vec<_>>().join(", ");
+                let place = &found.place;
                 return Err(Error::Firefly(format!(
-                    "FireFly's table public.\"{}\" is not in the database, or this role may not read it",
-                    table.name
+                    "this role may not read {place}; it needs `select ({columns})` on it"
                 )));
             }
         }
@@ -151,7 +171,7 @@ impl Tables {
                 found.place
             )
         };
-        self.found.iter().map(of).collect::<Vec<_>>().join(" union all ")
+        self.found.iter().filter(|(_, found)| !found.columns.is_empty()).map(of).collect::<Vec<_>>().join(" union all ")
     }
 
     /// The tables of the front end that are there.

@@ -36,6 +36,8 @@ async fn it_says_what_it_does_and_takes_it_away_again() -> Result<()> {
     // One that was switched off is mended.
     front.sql("alter table member disable trigger embedgate_updated").await?;
     line(&front.must(&["db", "adopt-firefly"])?, "public.\"member\"", "triggers installed")?;
+    // And one that is switched off is taken away with the others.
+    front.sql("alter table organization disable trigger user").await?;
     let removed = front.must(&["db", "adopt-firefly", "--remove"])?;
     line(&removed, "public.\"organization\"", "triggers removed")?;
     line(&removed, "function", "removed")?;

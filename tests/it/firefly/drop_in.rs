@@ -167,6 +167,34 @@ async fn without_a_key_and_without_rights_it_says_what_to_do() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_role_needs_no_more_than_the_columns_that_are_read() -> Result<()> {
+    let mut front = Front::start().await?;
+    front
+        .sql(
+            "create role reader login; grant select (id, email, banned) on \"user\" to reader;
+             grant select (\"organizationId\", \"userId\") on member to reader;
+             grant select (id, name, \"workspaceUrl\") on organization to reader;
+             grant select (id, \"organizationId\", \"appUrl\", status, \"deletedAt\") on \"authoringTool\" to reader;
+             grant select on \"guestUser\", \"guestSpns\", \"guestWorkspaces\", \"byodDatabricksSpns\",
+               \"byodDatabricksWorkspaces\" to reader",
+        )
+        .await?;
+    front.set("DATABASE_URL", &front.postgres.url("reader"));
+    let gateway = front.serve().await?;
+    // Were it taken for empty, Ann would act as the organisation does.
+    let columns = "\"id\", \"email\", \"clientId\", \"clientSecret\", \"workspaceUrl\", \"createdAt\"";
+    let lacking = format!("may not read public.\"userSpns\"; it needs `select ({columns})` on it");
+    until_unready(&gateway, &lacking).await?;
+    front.sql(&format!("grant select ({columns}) on \"userSpns\" to reader")).await?;
+    gateway.until_ready().await?;
+    let ann = front.ann()?;
+    front.expect(&gateway, &ann, 200, "ann").await?;
+    front.sql("delete from member").await?;
+    front.until(&gateway, &ann, 403, "").await?;
+    gateway.process.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_file_may_say_the_same() -> Result<()> {
     let front = Front::start().await?;
     let text = format!(
