@@ -12,8 +12,9 @@ pub mod watch;
 use crate::clock::UnixSeconds;
 use crate::config::{Env, FireflyTables, Postgres};
 use crate::directory::postgres::connect::{self, Limits};
+use crate::directory::postgres::faults::Faults;
 use crate::directory::postgres::listen::Listener;
-use crate::directory::postgres::rows::{Fault, Read};
+use crate::directory::postgres::rows::Read;
 use crate::directory::postgres::{Error, migrate, url};
 use crate::directory::sync::{Change, Source};
 use crate::model::access::Bar;
@@ -22,7 +23,6 @@ use crate::model::tables::{OrgRow, Tables};
 use crate::model::url::AllowedHosts;
 use deadpool_postgres::{Object, Pool};
 use rows::Context;
-use std::collections::BTreeMap;
 use tokio_postgres::{Client, IsolationLevel};
 use watch::Watcher;
 
@@ -58,8 +58,8 @@ pub struct FireflySource {
     /// A pooler keeps notices from coming.
     is_deaf: bool,
     mode: Option<Mode>,
-    /// What was wrong at the last read, by organisation.
-    faults: BTreeMap<String, Vec<Fault>>,
+    /// What was wrong at the last reads.
+    faults: Faults,
 }
 
 impl FireflySource {
@@ -83,7 +83,7 @@ impl FireflySource {
             listener: None,
             is_deaf: false,
             mode: None,
-            faults: BTreeMap::new(),
+            faults: Faults::default(),
         };
         source.pool()?;
         Ok(source)
@@ -166,31 +166,6 @@ impl FireflySource {
         rows::bars(&**client, &tables, Some(which)).await
     }
 
-    /// Logs what is wrong with the rows of `orgs`, and of those that `faults` name.
-    fn report_all(&mut self, orgs: Vec<String>, faults: Vec<Fault>) {
-        let mut by_org: BTreeMap<String, Vec<Fault>> = orgs.into_iter().map(|org| (org, Vec::new())).collect();
-        for fault in faults {
-            by_org.entry(fault.org.clone()).or_default().push(fault);
-        }
-        for (org, faults) in by_org {
-            self.report(&org, faults);
-        }
-    }
-
-    /// Logs what is wrong with rows, each thing once.
-    fn report(&mut self, org: &str, faults: Vec<Fault>) {
-        let known = self.faults.remove(org).unwrap_or_default();
-        for fault in faults.iter().filter(|fault| !known.contains(fault)) {
-            tracing::error!(org, row = %fault.row, cause = %fault.cause, "a row of FireFly's tables cannot be used");
-        }
-        if !known.is_empty() && faults.is_empty() {
-            tracing::info!(org, "the rows of FireFly's tables can be used again");
-        }
-        if !faults.is_empty() {
-            self.faults.insert(org.to_owned(), faults);
-        }
-    }
-
     /// Listens where there are triggers, and looks more rarely where listening works.
     fn choose(&mut self, has_triggers: Option<bool>) {
         let Some(has_triggers) = has_triggers else { return };
@@ -254,14 +229,14 @@ impl Source for FireflySource {
 
     async fn load(&mut self) -> Result<Tables, Error> {
         let read = self.read_or_forget(None).await?;
-        self.report_all(self.faults.keys().cloned().collect(), read.faults);
+        self.faults.take(self.faults.orgs(), read.faults);
         Ok(Tables { orgs: read.orgs, bars: read.bars })
     }
 
     async fn load_orgs(&mut self, ids: &[(OrgId, u64)]) -> Result<Vec<OrgRow>, Error> {
         let ids: Vec<_> = ids.iter().map(|(id, _)| id.as_str()).collect();
         let read = self.read_or_forget(Some(&ids)).await?;
-        self.report_all(ids.into_iter().map(str::to_owned).collect(), read.faults);
+        self.faults.take(ids.into_iter().map(str::to_owned).collect(), read.faults);
         Ok(read.orgs)
     }
 
@@ -305,7 +280,7 @@ impl Source for FireflySource {
     }
 
     fn unusable_rows(&self) -> usize {
-        self.faults.values().map(Vec::len).sum()
+        self.faults.len()
     }
 
     fn trouble(&self) -> Option<String> {

@@ -12,6 +12,9 @@ use crate::wire::fields::{Fields, Name, list};
 use crate::wire::response;
 use std::time::{Duration, UNIX_EPOCH};
 
+/// Where the key is kept beside the directory, it comes with the first load.
+pub(super) const NO_KEY: &str = "the key of sessions is not known yet";
+
 /// The value of the `Set-Cookie` that gives a session to the browser, with an idle end counted from now. `app` is the app
 /// whose own cookie it is, where apps share the host.
 ///
@@ -23,7 +26,7 @@ pub(super) fn session_cookie(worker: &Worker, app: Option<&str>, session: &Sessi
     let session = plane.settings.session_idle.renew(session, now);
     let token = match plane.keys.ring().seal(Purpose::Session, &session) {
         Ok(Some(token)) => token,
-        Ok(None) => return Err(Reject::new(Class::Internal, "no key to seal the session with")),
+        Ok(None) => return Err(Reject::new(Class::NotReady, NO_KEY)),
         Err(error) => return Err(Reject::new(Class::Internal, format!("sealing the session: {error}"))),
     };
     let https = plane.settings.guard.scheme == Scheme::Https;

@@ -43,7 +43,11 @@ fn start_session(worker: &Worker, head: &Head<'_>) -> Result<(Answer, Session), 
     }
     let token = parameter(head.query(), "token").ok_or_else(|| Reject::new(Class::Session, "no token in the link"))?;
     let now = worker.plane.clock.now();
-    let opened = worker.plane.keys.ring().open(Purpose::Session, token.as_bytes(), now);
+    let ring = worker.plane.keys.ring();
+    if ring.is_empty() {
+        return Err(Reject::new(Class::NotReady, cookie::NO_KEY));
+    }
+    let opened = ring.open(Purpose::Session, token.as_bytes(), now);
     let session = opened.map_err(|error| Reject::new(Class::Session, error.to_string()))?;
     let place = Place::of(&worker.plane.settings.hosts, head, &session)?;
     let next = match parameter(head.query(), "next") {

@@ -4,7 +4,7 @@
 
 use super::account::Account;
 use super::client::Client;
-use super::cookie::Renewal;
+use super::cookie::{NO_KEY, Renewal};
 use super::cors;
 use super::decide::{Decision, Plan, decide};
 use super::forward::{Forwarded, Trip, forward};
@@ -143,7 +143,7 @@ fn authenticate<'a>(worker: &Worker, head: &Head<'_>, target: &'a Target<'_>) ->
     let shared = if let Target::AppByPath { app, .. } = target { Some(*app) } else { None };
     let ring = plane.keys.ring();
     if ring.is_empty() {
-        return Err(Reject::new(Class::NotReady, "the key of sessions is not known yet"));
+        return Err(Reject::new(Class::NotReady, NO_KEY));
     }
     let found = carrier::find(head.fields, names, shared, &ring, plane.clock.now());
     found.map_err(|why| Reject::new(Class::Session, why.to_string()))

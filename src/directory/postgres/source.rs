@@ -1,9 +1,10 @@
 //! The source that reads a Postgres database.
 
 use super::Error;
+use super::faults::Faults;
 use super::listen::Listener;
 use super::reading::{Found, Job, Request};
-use super::rows::{Context, Fault, Read};
+use super::rows::{Context, Read};
 use super::servers::Servers;
 use super::standing::Mark;
 use crate::clock::UnixSeconds;
@@ -32,8 +33,8 @@ pub struct PostgresSource {
     resync: Option<Instant>,
     /// Whether everything was read once.
     has_read: bool,
-    /// What was wrong at the last read, by organisation.
-    faults: BTreeMap<String, Vec<Fault>>,
+    /// What was wrong at the last reads.
+    faults: Faults,
     /// The organisations that could not be used at all, with their versions.
     unusable: BTreeMap<OrgId, u64>,
     /// That of the last read of everything.
@@ -55,7 +56,7 @@ impl PostgresSource {
             listener: None,
             resync: None,
             has_read: false,
-            faults: BTreeMap::new(),
+            faults: Faults::default(),
             unusable: BTreeMap::new(),
             mark: None,
         })
@@ -82,7 +83,7 @@ impl PostgresSource {
         let unusable = std::mem::take(&mut found.read.unusable);
         let orgs: Vec<String> = if let Some(mark) = found.whole.take() {
             (self.has_read, self.mark, self.unusable) = (true, mark, BTreeMap::new());
-            self.faults.keys().cloned().collect()
+            self.faults.orgs()
         } else {
             let ids: Vec<_> = found.read.orgs.iter().map(|row| &row.id).chain(&found.gone).collect();
             for id in &ids {
@@ -92,32 +93,7 @@ impl PostgresSource {
         };
         found.gone.extend(unusable.iter().map(|(id, _)| id.clone()));
         self.unusable.extend(unusable);
-        self.report_all(orgs, std::mem::take(&mut found.read.faults));
-    }
-
-    /// Logs what is wrong with the rows of `orgs`, and of those that `faults` name.
-    fn report_all(&mut self, orgs: Vec<String>, faults: Vec<Fault>) {
-        let mut by_org: BTreeMap<String, Vec<Fault>> = orgs.into_iter().map(|org| (org, Vec::new())).collect();
-        for fault in faults {
-            by_org.entry(fault.org.clone()).or_default().push(fault);
-        }
-        for (org, faults) in by_org {
-            self.report(&org, faults);
-        }
-    }
-
-    /// Logs what is wrong with rows, each thing once.
-    fn report(&mut self, org: &str, faults: Vec<Fault>) {
-        let known = self.faults.remove(org).unwrap_or_default();
-        for fault in faults.iter().filter(|fault| !known.contains(fault)) {
-            tracing::error!(org, row = %fault.row, cause = %fault.cause, "a row of the directory cannot be used");
-        }
-        if !known.is_empty() && faults.is_empty() {
-            tracing::info!(org, "the rows of the directory can be used again");
-        }
-        if !faults.is_empty() {
-            self.faults.insert(org.to_owned(), faults);
-        }
+        self.faults.take(orgs, std::mem::take(&mut found.read.faults));
     }
 }
 
@@ -182,7 +158,7 @@ impl Source for PostgresSource {
     }
 
     fn unusable_rows(&self) -> usize {
-        self.faults.values().map(Vec::len).sum()
+        self.faults.len()
     }
 
     fn observe(&self, metrics: &Metrics) {
