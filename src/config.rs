@@ -202,6 +202,9 @@ pub struct Jwt {
     pub single_use: bool,
     /// The longest time from a JWT's `iat` to its `exp`.
     pub max_lifetime: Duration,
+    /// The claim that holds the organisations of the user, a text or a list; absent means that the directory alone says who
+    /// may come in.
+    pub org_claim: Option<String>,
 }
 
 /// The signatures a JWT may have (RFC 7518 3.1, RFC 8037 3.1). All are asymmetric: `none` proves nothing, and with `HS*`

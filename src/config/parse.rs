@@ -63,6 +63,7 @@ pub(super) mod keys {
         "unknown_kid_interval",
         "single_use",
         "max_lifetime",
+        "org_claim",
     ];
     pub(crate) const EMBEDDING: &[&str] = &["frontend_origins"];
     pub(crate) const ROUTING: &[&str] = &["base_domain", "public_hosts"];
@@ -319,6 +320,7 @@ fn jwt(section: &Section<'_>, allowed: &AllowedHosts) -> Jwt {
         unknown_kid_interval: section.seconds("unknown_kid_interval", 30),
         single_use: section.or("single_use", false, Item::boolean),
         max_lifetime: section.seconds("max_lifetime", 60 * 60),
+        org_claim: section.get("org_claim").and_then(|item| item.text().map(str::to_owned)),
     }
 }
 

@@ -44,6 +44,12 @@ impl Org {
         self.members.as_deref().is_none_or(is_member)
     }
 
+    /// Whether it admits the users of a list alone.
+    #[must_use]
+    pub fn has_members(&self) -> bool {
+        self.members.is_some()
+    }
+
     /// The app with this id.
     #[must_use]
     pub fn app(&self, id: &str) -> Option<&Arc<Upstream>> {

@@ -13,7 +13,7 @@ use super::worker::Worker;
 use crate::clock::UnixSeconds;
 use crate::directory::once::{Once, UseError};
 use crate::model::ids::is_valid_id;
-use crate::model::snapshot::Snapshot;
+use crate::model::snapshot::{Org, Snapshot};
 use crate::model::upstream::ServicePrincipal;
 use crate::session::jwt::{Claims, Verifier};
 use crate::session::{Parts, Session};
@@ -22,6 +22,7 @@ use crate::wire::request::Head;
 use refusal::Refusal;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Who may start sessions, and how long they last.
@@ -201,7 +202,10 @@ fn grant(
     if snapshot.access().is_banned(user) {
         return Err(Refusal::Banned);
     }
-    let known = snapshot.org(org).filter(|known| known.admits(user)).ok_or(Refusal::NotMember)?;
+    let is_vouched_for = |org: &str| claims.orgs.as_ref().is_none_or(|orgs| orgs.iter().any(|one| one == org));
+    let known =
+        snapshot.org(org).filter(|known| is_vouched_for(org) && known.admits(user)).ok_or(Refusal::NotMember)?;
+    warn_if_open(snapshot, known, claims);
     let mut id = [0; 16];
     getrandom::fill(&mut id).map_err(|error| Refusal::User(error.to_string()))?;
     // Not before the user's sessions were ended, should that have been within this second.
@@ -217,6 +221,20 @@ fn grant(
     }
     let principal = app.workspace.principals.of(session.email()).ok_or(Refusal::NoPrincipal)?;
     Ok((session, Some(Arc::clone(principal))))
+}
+
+/// Where there are several organisations, one that neither names its members nor is named by JWTs is open to the users of
+/// all the others. That may be meant, but not unawares.
+fn warn_if_open(snapshot: &Snapshot, org: &Org, claims: &Claims) {
+    static WARNED: AtomicBool = AtomicBool::new(false);
+    let is_open = claims.orgs.is_none() && !org.has_members() && snapshot.len() > 1;
+    if is_open && !WARNED.swap(true, Ordering::Relaxed) {
+        tracing::warn!(
+            org = %org.id,
+            "every user of the front end may start sessions in this organisation: it has no list of members, and \
+             session.jwt.org_claim is not set"
+        );
+    }
 }
 
 /// Takes the JWT out of use, where each may be used once. Last of all, so that a refusal for another reason costs none.

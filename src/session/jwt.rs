@@ -30,6 +30,8 @@ pub struct Claims {
     pub email: String,
     /// `jti`: the token's own id. There is one when `session.jwt.single_use` is on.
     pub id: Option<String>,
+    /// The organisations that the user may enter, where `session.jwt.org_claim` says that the token names them.
+    pub orgs: Option<Vec<String>>,
     /// `exp`: when the token ends. Until [`SKEW`] seconds later it is taken.
     pub expires: UnixSeconds,
     /// `iat`: when it was made.

@@ -42,6 +42,7 @@ fn settings(signer: &Signer) -> Result<Jwt> {
         unknown_kid_interval: NEVER,
         single_use: false,
         max_lifetime: NEVER,
+        org_claim: None,
     })
 }
 

@@ -13,6 +13,7 @@ pub(super) struct Rules {
     audience: String,
     single_use: bool,
     max_lifetime: u64,
+    org_claim: Option<String>,
 }
 
 impl Rules {
@@ -22,6 +23,7 @@ impl Rules {
             audience: config.audience.clone(),
             single_use: config.single_use,
             max_lifetime: config.max_lifetime.as_secs(),
+            org_claim: config.org_claim.clone(),
         }
     }
 
@@ -46,9 +48,21 @@ impl Rules {
             subject: text(&claims, "sub")?.ok_or(JwtError::NoSubject)?,
             email: text(&claims, "email")?.ok_or(JwtError::NoEmail)?,
             id,
+            orgs: self.orgs(&claims)?,
             expires,
             issued,
         })
+    }
+
+    /// The organisations that the user may enter, where the token has to say so.
+    fn orgs(&self, claims: &Map<String, Value>) -> Result<Option<Vec<String>>, JwtError> {
+        let Some(name) = &self.org_claim else { return Ok(None) };
+        let text = |value: &Value| value.as_str().map(str::to_owned).ok_or(JwtError::Claim("of session.jwt.org_claim"));
+        match claims.get(name) {
+            Some(Value::Array(some)) => some.iter().map(text).collect::<Result<_, _>>().map(Some),
+            Some(one) => Ok(Some(vec![text(one)?])),
+            None => Err(JwtError::Claim("of session.jwt.org_claim")),
+        }
     }
 
     /// `aud` is one name or a list of them (RFC 7519 4.1.3).
@@ -124,7 +138,7 @@ mod tests {
 
     fn rules(single_use: bool) -> Rules {
         let (issuer, audience) = ("https://front.example".to_owned(), "https://gate.example".to_owned());
-        Rules { issuer, audience, single_use, max_lifetime: 3600 }
+        Rules { issuer, audience, single_use, max_lifetime: 3600, org_claim: None }
     }
 
     #[test]
@@ -200,6 +214,24 @@ mod tests {
         assert_eq!(life(claims(NOW + 3600, None)), None);
         assert_eq!(life(claims(NOW + 3601, None)), Some(JwtError::TooLongLived));
         assert_eq!(life(claims(NOW + 5, Some(NOW - 3600))), Some(JwtError::TooLongLived));
+    }
+
+    #[test]
+    fn a_token_may_have_to_say_which_organisations_are_its_users() {
+        let orgs = |claim: Value| {
+            let claims = json!({
+                "iss": "https://front.example", "aud": "https://gate.example", "sub": "u", "email": "a@b",
+                "exp": NOW + 60, "orgs": claim,
+            });
+            let rules = Rules { org_claim: Some("orgs".to_owned()), ..rules(false) };
+            rules.read(&URL_SAFE_NO_PAD.encode(claims.to_string()), NOW).map(|claims| claims.orgs)
+        };
+        assert_eq!(orgs(json!("acme")), Ok(Some(vec!["acme".to_owned()])));
+        assert_eq!(orgs(json!(["acme", "other"])), Ok(Some(vec!["acme".to_owned(), "other".to_owned()])));
+        assert_eq!(orgs(json!([])), Ok(Some(vec![])));
+        for wrong in [Value::Null, json!(7), json!(["acme", 7]), json!({ "acme": true })] {
+            assert_eq!(orgs(wrong.clone()), Err(JwtError::Claim("of session.jwt.org_claim")), "{wrong}");
+        }
     }
 
     #[test]

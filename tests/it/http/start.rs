@@ -263,6 +263,27 @@ async fn a_session_may_begin_right_after_the_users_sessions_were_ended() -> Resu
 }
 
 #[tokio::test]
+async fn a_jwt_may_have_to_name_the_organisation() -> Result<()> {
+    let desk = Desk::with(&[("session.jwt.org_claim", "orgs")]).await?;
+    let with = |orgs: Value| move |claims: &mut Value| claims["orgs"] = orgs;
+    for (org, orgs, status, expected) in [
+        ("open", json!("open"), 200, ""),
+        ("open", json!(["acme", "open"]), 200, ""),
+        ("open", json!(["acme"]), 403, "not_member"),
+        // Being named does not make a member.
+        ("acme", json!(["acme"]), 200, ""),
+        ("reserved", json!([]), 403, "not_member"),
+        ("open", json!(7), 401, "jwt_invalid"),
+    ] {
+        let answer = desk.start(org, "editor", with(orgs.clone())).await?;
+        ensure!(answer.status() == status && reason(&answer) == expected, "{org} {orgs}: {answer:?}");
+    }
+    let stranger = |claims: &mut Value| (claims["orgs"], claims["sub"]) = (json!("acme"), json!("user-9"));
+    ensure!(reason(&desk.start("acme", "editor", stranger).await?) == "not_member");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_jwt_may_be_good_for_one_session_alone() -> Result<()> {
     let desk = Desk::with(&[("session.jwt.single_use", "true")]).await?;
     let with_id = |claims: &mut Value| claims["jti"] = json!("id-1");
