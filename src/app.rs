@@ -209,7 +209,7 @@ fn starter(
     let verifier = Verifier::new(jwt, dialer, clock.clone(), Arc::clone(metrics));
     verifier.spawn(control);
     let once = jwt.single_use.then(|| Once::new(clock.clone(), writer.cloned(), control.clone()));
-    Ok(Some(Starter { verifier, once, ttl: config.session.ttl }))
+    Ok(Some(Starter { verifier, once, ttl: config.session.ttl, has_warned: AtomicBool::new(false) }))
 }
 
 /// What writes to the database of the directory, if there is one.

@@ -33,6 +33,8 @@ pub struct Starter {
     pub once: Option<Once>,
     /// How long a session lasts.
     pub ttl: Duration,
+    /// Whether it was said that an organisation is open to all.
+    pub has_warned: AtomicBool,
 }
 
 /// Whose way of starting sessions is spoken.
@@ -136,7 +138,7 @@ async fn start(
     let now = plane.clock.now();
     let (session, principal) = {
         let snapshot = plane.directory.snapshot().ok_or(Refusal::NotReady)?;
-        grant(&snapshot, &claims, &order, now, starter.ttl)?
+        grant(starter, &snapshot, &claims, &order, now)?
     };
     let here = Place::of(&plane.settings.hosts, head, &session).map_err(|_| Refusal::WrongHost)?;
     about.place = here.start();
@@ -192,11 +194,11 @@ fn order(body: &[u8], form: Form, about: &mut About) -> Result<Order, Refusal> {
 
 /// Whether the user may have a session, the session, and whose token it will need first.
 fn grant(
+    starter: &Starter,
     snapshot: &Snapshot,
     claims: &Claims,
     order: &Order,
     now: UnixSeconds,
-    ttl: Duration,
 ) -> Result<(Session, Option<Arc<ServicePrincipal>>), Refusal> {
     let (user, org) = (claims.subject.as_str(), order.org.as_str());
     if snapshot.access().is_banned(user) {
@@ -205,12 +207,15 @@ fn grant(
     let is_vouched_for = |org: &str| claims.orgs.as_ref().is_none_or(|orgs| orgs.iter().any(|one| one == org));
     let known =
         snapshot.org(org).filter(|known| is_vouched_for(org) && known.admits(user)).ok_or(Refusal::NotMember)?;
-    warn_if_open(snapshot, known, claims);
+    let is_open = claims.orgs.is_none() && !known.has_members() && snapshot.len() > 1;
+    if is_open && !starter.has_warned.swap(true, Ordering::Relaxed) {
+        warn_of_open(known);
+    }
     let mut id = [0; 16];
     getrandom::fill(&mut id).map_err(|error| Refusal::User(error.to_string()))?;
     // Not before the user's sessions were ended, should that have been within this second.
     let issued = now.max(snapshot.access().earliest(org, user));
-    let expires = issued + ttl.as_secs();
+    let expires = issued + starter.ttl.as_secs();
     let (email, app) = (claims.email.as_str(), order.app.as_deref());
     let session = Session::new(Parts { id, issued, expires, org, user, email, app });
     let session = session.map_err(|error| Refusal::User(error.to_string()))?;
@@ -225,16 +230,12 @@ fn grant(
 
 /// Where there are several organisations, one that neither names its members nor is named by JWTs is open to the users of
 /// all the others. That may be meant, but not unawares.
-fn warn_if_open(snapshot: &Snapshot, org: &Org, claims: &Claims) {
-    static WARNED: AtomicBool = AtomicBool::new(false);
-    let is_open = claims.orgs.is_none() && !org.has_members() && snapshot.len() > 1;
-    if is_open && !WARNED.swap(true, Ordering::Relaxed) {
-        tracing::warn!(
-            org = %org.id,
-            "every user of the front end may start sessions in this organisation: it has no list of members, and \
-             session.jwt.org_claim is not set"
-        );
-    }
+fn warn_of_open(org: &Org) {
+    tracing::warn!(
+        org = %org.id,
+        "every user of the front end may start sessions in this organisation: it has no list of members, and \
+         session.jwt.org_claim is not set"
+    );
 }
 
 /// Takes the JWT out of use, where each may be used once. Last of all, so that a refusal for another reason costs none.
