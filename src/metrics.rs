@@ -66,6 +66,8 @@ pub struct Metrics {
     pub connections: Counter,
     /// Connections refused because the instance was full.
     pub connections_refused: Counter,
+    /// Streams of HTTP/2 connections.
+    pub http2_streams: Counter,
     /// Body bytes received from clients.
     pub bytes_received: Counter,
     /// Body bytes sent to clients.
@@ -131,6 +133,7 @@ impl Metrics {
             connections_active: gauge("embedgate_connections_active"),
             connections: labelled("embedgate_connections_total", "result", "accepted"),
             connections_refused: labelled("embedgate_connections_total", "result", "refused"),
+            http2_streams: counter("embedgate_http2_streams_total"),
             bytes_received: counter("embedgate_received_bytes_total"),
             bytes_sent: counter("embedgate_sent_bytes_total"),
             upstream_connections: labelled("embedgate_upstream_connections_total", "result", "opened"),
