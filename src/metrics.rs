@@ -223,6 +223,7 @@ fn describe(recorder: &PrometheusRecorder) {
         ("embedgate_requests_total", "Finished requests by kind of route and status code."),
         ("embedgate_rejects_total", "Requests refused by the gateway itself, by reason."),
         ("embedgate_connections_total", "Connections of clients, accepted or refused because the instance was full."),
+        ("embedgate_http2_streams_total", "Requests and WebSockets that came as streams of HTTP/2 connections."),
         ("embedgate_received_bytes_total", "Body and tunnel bytes received from clients."),
         ("embedgate_sent_bytes_total", "Body and tunnel bytes sent to clients."),
         ("embedgate_upstream_connections_total", "Connections to upstreams, opened or failed."),

@@ -8,6 +8,7 @@ pub(crate) mod ask;
 pub(crate) mod browser;
 pub(crate) mod embedgate;
 pub(crate) mod gateway;
+pub(crate) mod h2;
 pub(crate) mod http;
 pub(crate) mod installation;
 pub(crate) mod issuer;

@@ -191,10 +191,15 @@ impl Far {
         self.0.borrow_mut().up.end(End::Closed);
     }
 
+    /// Whether the other end is gone without having been shut, so that what is there means nothing.
+    pub(super) fn is_broken(&self) -> bool {
+        self.0.borrow().down.end == End::Broken
+    }
+
     /// Takes what is there for the client.
     pub(super) fn poll_take(&self, cx: &mut Context<'_>) -> Poll<Taken> {
         let down = &mut self.0.borrow_mut().down;
-        if !down.bytes.is_empty() {
+        if !down.bytes.is_empty() && down.end != End::Broken {
             let bytes = down.bytes.split().freeze();
             wake(&mut down.writer);
             return Poll::Ready(Taken::Bytes(bytes));
@@ -271,7 +276,7 @@ mod tests {
         let (mut cx, mut part) = (context(), [0; 10]);
         assert!(Pin::new(&mut near).poll_write(&mut cx, b"half").is_ready());
         drop(near);
-        assert_eq!(far.poll_take(&mut cx), Poll::Ready(Taken::Bytes("half".into())));
+        assert!(far.is_broken());
         assert_eq!(far.poll_take(&mut cx), Poll::Ready(Taken::Broken));
 
         let (mut near, far) = pipe();

@@ -222,6 +222,9 @@ fn poll_body(
     raw: &mut Bytes,
     data: &mut Bytes,
 ) -> Result<Poll<bool>, Unsayable> {
+    if far.is_broken() {
+        return Err(Unsayable);
+    }
     if !data.is_empty() {
         out.reserve_capacity(data.len());
         while out.capacity() == 0 {
