@@ -1,6 +1,7 @@
 //! HTTP/2 for clients (RFC 9113). A connection's streams are taken apart here, and each one's request then goes the same way
 //! as one of HTTP/1.1: through one parser, one guard and one account, over a pipe in memory instead of a socket.
 
+mod body;
 mod head;
 mod opening;
 pub(super) mod pipe;

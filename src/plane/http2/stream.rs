@@ -1,14 +1,15 @@
 //! One stream: its DATA moves into the pipe to the request's way and the answer out of it, each only as fast as the other
 //! side takes it.
 
+use super::body::Body;
 use super::head::{self, Content};
 use super::pipe::{Far, Taken};
-use crate::wire::body::{CHUNK_HEAD, Decoder, Framing, LAST_CHUNK, Piece, write_chunk_head};
+use crate::wire::body::{CHUNK_HEAD, Decoder, Framing, LAST_CHUNK, write_chunk_head};
 use crate::wire::request::{HeadEnd, Limits};
 use crate::wire::response;
-use bytes::{Buf as _, Bytes};
+use bytes::Bytes;
 use h2::server::SendResponse;
-use h2::{Reason, RecvStream, SendStream};
+use h2::{Reason, RecvStream};
 use std::task::{Context, Poll, ready};
 
 /// How a stream ended.
@@ -40,14 +41,7 @@ pub(super) struct Stream {
 enum Answer {
     /// The head of the answer so far.
     Head(Vec<u8>, HeadEnd),
-    Body {
-        out: SendStream<Bytes>,
-        decoder: Decoder,
-        /// What the request's way has written, with its framing.
-        raw: Bytes,
-        /// A part of the body that waits for the client's window.
-        data: Bytes,
-    },
+    Body(Body),
     /// A tunnel whose end the client knows, while its own bytes still come.
     Over,
 }
@@ -94,7 +88,7 @@ impl Stream {
     fn poll_given_up(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         let (polled, early) = match &mut self.answer {
             Answer::Head(..) => (self.respond.poll_reset(cx), true),
-            Answer::Body { out, .. } => (out.poll_reset(cx), false),
+            Answer::Body(body) => (body.out.poll_reset(cx), false),
             Answer::Over => return Poll::Pending,
         };
         polled.map(|_| Ended::Given { early })
@@ -159,7 +153,7 @@ impl Stream {
         loop {
             let done = match &mut self.answer {
                 Answer::Head(..) => self.poll_head(cx)?,
-                Answer::Body { out, decoder, raw, data } => poll_body(cx, &self.far, out, decoder, raw, data)?,
+                Answer::Body(body) => body.poll(cx, &self.far)?.map(|()| true),
                 Answer::Over => Poll::Ready(true),
             };
             match done {
@@ -205,60 +199,11 @@ impl Stream {
         let decoder = Decoder::new(framing);
         let done = decoder.is_done();
         let out = self.respond.send_response(answer, done).map_err(|_| Unsayable)?;
-        self.answer = Answer::Body { out, decoder, raw, data: Bytes::new() };
+        self.answer = Answer::Body(Body::new(out, decoder, raw));
         Ok(Poll::Ready(done))
     }
 }
 
 /// An answer that cannot be passed on as what it is, or a stream that is gone.
-struct Unsayable;
-
-/// Moves the body of an answer one step; ready with whether that was the last one.
-fn poll_body(
-    cx: &mut Context<'_>,
-    far: &Far,
-    out: &mut SendStream<Bytes>,
-    decoder: &mut Decoder,
-    raw: &mut Bytes,
-    data: &mut Bytes,
-) -> Result<Poll<bool>, Unsayable> {
-    if far.is_broken() {
-        return Err(Unsayable);
-    }
-    if !data.is_empty() {
-        out.reserve_capacity(data.len());
-        while out.capacity() == 0 {
-            match out.poll_capacity(cx) {
-                Poll::Pending => return Ok(Poll::Pending),
-                Poll::Ready(Some(Ok(_))) => {}
-                Poll::Ready(None | Some(Err(_))) => return Err(Unsayable),
-            }
-        }
-        let part = data.split_to(out.capacity().min(data.len()));
-        let last = data.is_empty() && decoder.is_done();
-        out.send_data(part, last).map_err(|_| Unsayable)?;
-        return Ok(Poll::Ready(last));
-    }
-    if raw.is_empty() {
-        *raw = match far.poll_take(cx) {
-            Poll::Pending => return Ok(Poll::Pending),
-            Poll::Ready(Taken::Bytes(bytes)) => bytes,
-            Poll::Ready(Taken::Closed) if decoder.may_end_here() => return end(out),
-            Poll::Ready(Taken::Closed | Taken::Broken) => return Err(Unsayable),
-        };
-    }
-    match decoder.next(raw).map_err(|_| Unsayable)? {
-        Piece::More => raw.clear(),
-        Piece::End(_) => return end(out),
-        Piece::Data(place) => {
-            *data = raw.slice(place.clone());
-            raw.advance(place.end);
-        }
-    }
-    Ok(Poll::Ready(false))
-}
-
-fn end(out: &mut SendStream<Bytes>) -> Result<Poll<bool>, Unsayable> {
-    out.send_data(Bytes::new(), true).map_err(|_| Unsayable)?;
-    Ok(Poll::Ready(true))
-}
+#[derive(Debug)]
+pub(super) struct Unsayable;

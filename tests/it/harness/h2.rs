@@ -48,7 +48,10 @@ pub(crate) async fn over<T>(io: T) -> Result<(Shared, Driver)>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let handshake = Builder::new().enable_push(false).max_send_buffer_size(64 * 1024).handshake(io);
+    // One stream that is not read must leave room for the others.
+    let mut builder = Builder::new();
+    builder.enable_push(false).max_send_buffer_size(64 * 1024).initial_connection_window_size(1 << 20);
+    let handshake = builder.handshake(io);
     let (sender, connection) = timeout(PATIENCE, handshake).await.context("no handshake")??;
     Ok((Shared { sender }, Driver(tokio::spawn(connection))))
 }
@@ -97,6 +100,9 @@ impl Driver {
 impl Asked {
     /// Sends a part of the body as far as the server lets it; fails when it does not for long.
     pub(crate) async fn send(&mut self, mut part: Bytes, last: bool) -> Result<()> {
+        if part.is_empty() {
+            self.upload.send_data(part.clone(), last)?;
+        }
         while !part.is_empty() {
             let room = self.room(part.len()).await?;
             self.upload.send_data(part.split_to(room), last && part.is_empty())?;
@@ -200,7 +206,6 @@ pub(crate) const GOAWAY: u8 = 7;
 pub(crate) const CONTINUATION: u8 = 9;
 
 /// Flags of frames.
-pub(crate) const ACK: u8 = 1;
 pub(crate) const END_STREAM: u8 = 1;
 pub(crate) const END_HEADERS: u8 = 4;
 
@@ -208,7 +213,6 @@ pub(crate) const END_HEADERS: u8 = 4;
 #[derive(Debug)]
 pub(crate) struct Frame {
     pub(crate) kind: u8,
-    pub(crate) flags: u8,
     pub(crate) stream: u32,
     pub(crate) payload: Vec<u8>,
 }
@@ -256,7 +260,7 @@ impl Frames {
         let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
         let Some(payload) = self.wire.up_to_end(length).await? else { return Ok(None) };
         let stream = u32::from_be_bytes([head[5] & 0x7f, head[6], head[7], head[8]]);
-        Ok(Some(Frame { kind: head[3], flags: head[4], stream, payload }))
+        Ok(Some(Frame { kind: head[3], stream, payload }))
     }
 
     /// What becomes of a stream. Whatever else comes is passed over.
