@@ -71,7 +71,7 @@ pub(super) enum NoHead {
 }
 
 /// How long a fresh connection may take to ask when the worker drains.
-const LAST_CALL: Duration = Duration::from_secs(1);
+pub(super) const LAST_CALL: Duration = Duration::from_secs(1);
 /// How much of an unread body is thrown away so that the client can read its answer.
 const MAX_DISCARD: usize = 256 * 1024;
 /// How long that may take.

@@ -9,7 +9,7 @@ mod stream;
 
 pub(super) use opening::{Opening, PREFACE};
 
-use super::client::{Client, ClientIo};
+use super::client::{Client, ClientIo, LAST_CALL};
 use super::listener::refuse_head;
 use super::request::{Next, serve as serve_request};
 use super::streams::Registration;
@@ -33,7 +33,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use stream::{Ended, Stream};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 /// Largest frame that clients may send: what every client may without asking (RFC 9113 6.5.2).
 const FRAME: usize = 16 * 1024;
@@ -113,14 +113,20 @@ impl Drop for Alive {
 
 /// Serves a connection until it ends.
 pub(super) async fn run(worker: Rc<Worker>, opening: Opening, peer: IpAddr, registration: Registration) {
-    let settings = &worker.plane.settings;
     let heard = opening.heard();
-    let handshake = settings_for_clients(&worker).handshake(opening);
-    let Ok(Ok(mut connection)) = timeout(settings.header_timeout, handshake).await else { return };
+    let limit = worker.plane.settings.header_timeout;
+    let mut connection = tokio::select! {
+        begun = settings_for_clients(&worker).handshake(opening) => match begun {
+            Ok(connection) => connection,
+            Err(_) => return,
+        },
+        () = sleep(limit) => return,
+        () = last_call(&registration) => return,
+    };
     let now = Instant::now();
     let mut http2 = Http2 {
         pings: connection.ping_pong(),
-        timer: Timer::new(settings.header_timeout),
+        timer: Timer::new(limit),
         connection,
         peer,
         registration,
@@ -139,6 +145,12 @@ pub(super) async fn run(worker: Rc<Worker>, opening: Opening, peer: IpAddr, regi
         worker: Rc::clone(&worker),
     };
     poll_fn(|cx| http2.poll(cx)).await;
+}
+
+/// Ready when who has not begun to speak has to, because the worker drains.
+async fn last_call(registration: &Registration) {
+    poll_fn(|cx| registration.poll_drain(cx)).await;
+    sleep(LAST_CALL).await;
 }
 
 fn settings_for_clients(worker: &Worker) -> h2::server::Builder {
@@ -161,7 +173,7 @@ fn settings_for_clients(worker: &Worker) -> h2::server::Builder {
 
 impl Http2 {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        *self.live.waker.borrow_mut() = Some(cx.waker().clone());
+        pipe::note(&mut self.live.waker.borrow_mut(), cx);
         if self.leaving.is_none() && self.registration.poll_drain(cx).is_ready() {
             self.leave();
         }
@@ -205,24 +217,14 @@ impl Http2 {
     }
 
     fn poll_deadlines(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.calm(cx);
         loop {
-            let now = Instant::now();
-            if !self.calmed && self.is_resetting() {
-                self.calmed = true;
-                self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
-                cx.waker().wake_by_ref();
-            }
-            let idle = self.live.count.get() == 0;
-            let end = match self.leaving {
-                Some(since) if idle => since.max(self.live.since.get()) + FAREWELL,
-                Some(_) => now + MAX_AGE,
-                None if idle => self.live.since.get() + self.patience(),
-                None => self.began + MAX_AGE,
-            };
-            if now >= end && self.leaving.is_some() {
-                return Poll::Ready(());
-            }
+            let (now, idle) = (Instant::now(), self.live.count.get() == 0);
+            let end = self.end(now, idle);
             if now >= end {
+                if self.leaving.is_some() {
+                    return Poll::Ready(());
+                }
                 self.leave();
                 // The library has to be polled for its word to go out.
                 cx.waker().wake_by_ref();
@@ -238,16 +240,38 @@ impl Http2 {
         }
     }
 
-    /// How long nothing may run: a client is expected to ask at once, and then has the time of any other connection.
-    fn patience(&self) -> Duration {
-        let settings = &self.worker.plane.settings;
-        if self.requests == 0 { settings.header_timeout } else { settings.keep_alive_timeout }
+    /// When the client is asked to leave, or, once it was, when the connection is cut.
+    fn end(&self, now: Instant, idle: bool) -> Instant {
+        let since = self.live.since.get();
+        match self.leaving {
+            Some(told) if idle => told.max(since) + self.patience(),
+            // What runs has limits of its own.
+            Some(_) => now + MAX_AGE,
+            None if idle => since + self.patience(),
+            None => self.began + MAX_AGE,
+        }
     }
 
-    /// Whether the client does little but open streams and give them up.
-    fn is_resetting(&self) -> bool {
+    /// How long nothing may run: a client is expected to ask at once, and then has the time of any other connection. Ends
+    /// of answers that are still in the library wait as long as any answer does.
+    fn patience(&self) -> Duration {
+        let settings = &self.worker.plane.settings;
+        match self.leaving {
+            _ if self.connection.has_streams() => settings.idle_timeout,
+            Some(_) => FAREWELL,
+            None if self.requests == 0 => settings.header_timeout,
+            None => settings.keep_alive_timeout,
+        }
+    }
+
+    /// Sends a client away that does little but open streams and give them up.
+    fn calm(&mut self, cx: &mut Context<'_>) {
         let given_up = self.live.given_up.get();
-        given_up >= MANY_RESETS && given_up >= self.requests / 2
+        if !self.calmed && given_up >= MANY_RESETS && given_up >= self.requests / 2 {
+            self.calmed = true;
+            self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+            cx.waker().wake_by_ref();
+        }
     }
 
     /// Pings a silent client; says when there is something to do again, or when its silence is the end.
@@ -284,31 +308,35 @@ async fn serve(
     let asked = head::request(&parts, body.is_end_stream(), key.to_be_bytes());
     let (near, far) = pipe::pipe();
     let (content, to_head) = asked.as_ref().map_or((Content::None, false), |asked| (asked.content, asked.to_head));
-    let limits = worker.plane.settings.answer_limits;
-    let mut stream = Some(Stream::new(far, body, content, respond, to_head, limits));
+    let stream = Stream::new(far, body, content, respond, to_head, worker.plane.settings.answer_limits);
     let client = Client::new(ClientIo::Stream(near), peer, registration, &worker);
-    let head = asked.map(|asked| asked.head);
-    let mut way = pin!(AssertUnwindSafe(go_the_way(&worker, client, head)).catch_unwind());
-    let gone = |ended: Ended| {
-        if ended == (Ended::Given { early: true }) {
-            alive.0.given_up.set(alive.0.given_up.get() + 1);
-        }
-    };
-    let served = poll_fn(|cx| {
-        let served = way.as_mut().poll(cx);
-        if let Some(Poll::Ready(ended)) = stream.as_mut().map(|stream| stream.poll(cx)) {
-            gone(ended);
+    let way = AssertUnwindSafe(go_the_way(&worker, client, asked.map(|asked| asked.head))).catch_unwind();
+    let ended = join(way, stream, &worker).await;
+    if ended == Some(Ended::GivenUp { early: true }) {
+        alive.0.given_up.set(alive.0.given_up.get() + 1);
+    }
+}
+
+/// Runs a request's way and its stream to their ends; says how the stream ended, if in time.
+async fn join<T>(way: impl Future<Output = std::thread::Result<T>>, stream: Stream, worker: &Worker) -> Option<Ended> {
+    let mut way = pin!(way);
+    let (mut stream, mut ended) = (Some(stream), None);
+    let went = poll_fn(|cx| {
+        let went = way.as_mut().poll(cx);
+        if let Some(Poll::Ready(how)) = stream.as_mut().map(|stream| stream.poll(cx)) {
+            ended = Some(how);
             // The request hears of it by its end of the pipe, and ends as it does when a connection breaks.
             stream = None;
         }
-        served
+        went
     });
-    if served.await.is_err() {
+    if went.await.is_err() {
         worker.plane.metrics.panics.increment(1);
     }
-    if let Some(mut stream) = stream {
+    match stream {
+        None => ended,
         // The end of the answer waits for the client's window. Who does not take it is told that the stream is over.
-        let _ = timeout(worker.plane.settings.idle_timeout, poll_fn(|cx| stream.poll(cx).map(gone))).await;
+        Some(mut stream) => timeout(worker.plane.settings.idle_timeout, poll_fn(|cx| stream.poll(cx))).await.ok(),
     }
 }
 

@@ -227,7 +227,7 @@ async fn guarded(worker: Rc<Worker>, tcp: TcpStream, peer: IpAddr, registration:
 
 /// What a connection becomes that does not go on with HTTP/1.1.
 enum Other {
-    Tunnel(Tunnel),
+    Tunnel(Box<Tunnel>),
     Http2(Opening, IpAddr, Registration),
 }
 
@@ -298,7 +298,7 @@ async fn requests(worker: &Rc<Worker>, mut client: Client) -> Option<Other> {
                 client.close(worker).await;
                 return None;
             }
-            Next::Tunnel(upgraded) => return Some(Other::Tunnel(Tunnel::new(client, *upgraded))),
+            Next::Tunnel(upgraded) => return Some(Other::Tunnel(Box::new(Tunnel::new(client, *upgraded)))),
         }
     }
 }

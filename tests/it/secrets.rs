@@ -1,6 +1,7 @@
 //! Nothing secret is ever written: not to the log at any level, not to standard output, not into the head of an answer.
 
 use crate::harness::ask::{Answer, request};
+use crate::harness::h2::{END_HEADERS, END_STREAM, HEADERS, SETTINGS, block, frame};
 use crate::harness::installation::{Installation, KEY, LOCAL, session};
 use crate::harness::issuer::{App, Issuer, Mood, Refusal};
 use anyhow::{Context as _, Result, ensure};
@@ -149,6 +150,14 @@ fn check_nonsense(data: SocketAddr, session: &str, secrets: &Secrets) -> Result<
         ensure!(answer.starts_with(b"HTTP/1.1 4"), "no refusal of {line:?}");
         secrets.check("the answer to nonsense", &String::from_utf8_lossy(&answer))?;
     }
+    let path = format!("/.embedgate/session?token={session} x");
+    let fields = [(":method", "GET"), (":scheme", "http"), (":authority", "localhost"), (":path", &path)];
+    let head = frame(HEADERS, END_HEADERS | END_STREAM, 1, &block(&fields));
+    let mut tcp = TcpStream::connect(data)?;
+    tcp.set_read_timeout(Some(Duration::from_secs(30)))?;
+    tcp.write_all(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &*frame(SETTINGS, 0, 0, &[]), &head].concat())?;
+    // Settings, their acknowledgement, and the reset of the stream.
+    tcp.read_exact(&mut [0; 9])?;
     Ok(())
 }
 

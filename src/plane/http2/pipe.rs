@@ -53,7 +53,8 @@ fn wake(waker: &mut Option<Waker>) {
     }
 }
 
-fn note(slot: &mut Option<Waker>, cx: &Context<'_>) {
+/// Keeps a task's waker; a task keeps its own, so this seldom clones.
+pub(super) fn note(slot: &mut Option<Waker>, cx: &Context<'_>) {
     match slot {
         Some(waker) => waker.clone_from(cx.waker()),
         None => *slot = Some(cx.waker().clone()),

@@ -20,7 +20,7 @@ pub(super) enum Ended {
     /// The answer broke off, and the client was told so.
     Broken,
     /// The client gave it up, or is gone; true when it had no answer yet.
-    Given { early: bool },
+    GivenUp { early: bool },
 }
 
 /// A stream on its way through.
@@ -67,16 +67,14 @@ impl Stream {
             return Poll::Ready(ended);
         }
         if self.poll_upload(cx).is_err() {
-            return Poll::Ready(Ended::Given { early: matches!(self.answer, Answer::Head(..)) });
+            return Poll::Ready(Ended::GivenUp { early: matches!(self.answer, Answer::Head(..)) });
         }
-        match self.poll_answer(cx) {
-            Ok(answered) => ready!(answered),
-            Err(Unsayable) => {
-                // Never an end that looks like the proper one (RFC 9113 8.1).
-                self.respond.send_reset(Reason::INTERNAL_ERROR);
-                return Poll::Ready(Ended::Broken);
-            }
+        let Ok(answered) = self.poll_answer(cx) else {
+            // Never an end that looks like the proper one (RFC 9113 8.1).
+            self.respond.send_reset(Reason::INTERNAL_ERROR);
+            return Poll::Ready(Ended::Broken);
         };
+        ready!(answered);
         if self.content == Content::Tunnel && self.uploading {
             self.answer = Answer::Over;
             return Poll::Pending;
@@ -91,7 +89,7 @@ impl Stream {
             Answer::Body(body) => (body.out.poll_reset(cx), false),
             Answer::Over => return Poll::Pending,
         };
-        polled.map(|_| Ended::Given { early })
+        polled.map(|_| Ended::GivenUp { early })
     }
 
     /// Moves DATA into the pipe; an error when the stream broke.

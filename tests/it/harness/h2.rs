@@ -324,26 +324,20 @@ fn status(block: &[u8]) -> Result<u16> {
     match *block {
         [first @ 0x88..=0x8e, ..] => Ok([200, 204, 206, 304, 400, 404, 500][usize::from(first - 0x88)]),
         [0x08 | 0x48, 3, a, b, c, ..] => Ok(std::str::from_utf8(&[a, b, c])?.parse()?),
-        [0x08 | 0x48, length, ref text @ ..] if length & 0x80 != 0 => {
-            let bits: String = text[..usize::from(length & 0x7f)].iter().map(|byte| format!("{byte:08b}")).collect();
-            digits(&bits)
-        }
+        [0x08 | 0x48, length, ref text @ ..] if length & 0x80 != 0 => digits(&text[..usize::from(length & 0x7f)]),
         _ => bail!("no status in {block:?}"),
     }
 }
 
-/// Three digits in Huffman's code (RFC 7541 appendix B).
-fn digits(mut bits: &str) -> Result<u16> {
-    let mut number = 0;
+/// Three digits in Huffman's code (RFC 7541 appendix B): five bits up to 2, six from 3 on.
+fn digits(text: &[u8]) -> Result<u16> {
+    let bits = text.iter().fold(0u64, |bits, byte| bits << 8 | u64::from(*byte));
+    let (mut left, mut number) = (text.len() * 8, 0);
     for _ in 0..3 {
-        let digit = match bits.get(..5) {
-            Some("00000") => 0,
-            Some("00001") => 1,
-            Some("00010") => 2,
-            _ => bits.get(..6).map(|six| u16::from_str_radix(six, 2)).context("no digit")?? - 0b01_1001 + 3,
-        };
-        bits = &bits[if digit < 3 { 5 } else { 6 }..];
-        number = number * 10 + digit;
+        let six = left.checked_sub(6).map(|below| bits >> below & 0x3f).context("no digit")?;
+        let digit = if six < 0b00_0110 { six >> 1 } else { six - 0b01_1001 + 3 };
+        left -= if digit < 3 { 5 } else { 6 };
+        number = number * 10 + u16::try_from(digit)?;
     }
     Ok(number)
 }

@@ -125,6 +125,7 @@ async fn a_stream_ends_with_its_session() -> Result<()> {
 
 #[tokio::test]
 async fn what_the_directory_takes_away_ends_too() -> Result<()> {
+    type Directory<'a> = &'a dyn Fn(&Site) -> String;
     let address = |site: &Site| site.upstream.address();
     let with = |text: String, more: &str| text.replacen("[[org.workspace]]", &format!("{more}\n[[org.workspace]]"), 1);
     let without_app = |site: &Site| org("acme", &[("other", address(site))]);
@@ -132,7 +133,6 @@ async fn what_the_directory_takes_away_ends_too() -> Result<()> {
     let with_another_principal =
         |site: &Site| org("acme", &[("editor", address(site))]).replace("id = \"spn\"", "id = \"spn2\"");
     let without_organisation = |site: &Site| org("other", &[("editor", address(site))]);
-    type Directory<'a> = &'a dyn Fn(&Site) -> String;
     let cases: [(Directory<'_>, u16, &str); 4] = [
         (&without_app, 404, "no such app in the organisation"),
         (&without_membership, 403, "the user is not a member of the organisation"),

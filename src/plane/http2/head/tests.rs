@@ -56,10 +56,13 @@ fn a_websocket_becomes_an_upgrade() {
     assert_eq!(text(&parts, false).unwrap_err(), HeadError::Method);
 }
 
+/// A method, a URI and fields.
+type Odd<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)]);
+
 #[test]
 fn what_two_readers_could_read_differently_is_refused() {
     let uri = "https://x.example/";
-    let odd: [(&str, &str, &[(&str, &str)]); 14] = [
+    let odd: [Odd<'_>; 14] = [
         ("CONNECT", "x.example:443", &[]),
         ("OPTIONS", "*", &[("host", "x.example")]),
         ("GET", "/only", &[]),

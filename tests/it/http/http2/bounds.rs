@@ -12,7 +12,7 @@ use h2::Reason;
 use http::Method;
 use std::time::Duration;
 
-/// "ENHANCE_YOUR_CALM" (RFC 9113 7).
+/// `ENHANCE_YOUR_CALM` (RFC 9113 7).
 const CALM: u32 = 11;
 
 const HEALTH: [(&str, &str); 4] =
@@ -81,7 +81,7 @@ async fn no_more_streams_are_open_than_allowed() -> Result<()> {
     for stream in [1, 3, 5] {
         client.send(HEADERS, END_HEADERS | END_STREAM, stream, &head).await?;
     }
-    // "REFUSED_STREAM": it was not looked at, and may be asked again.
+    // `REFUSED_STREAM`: it was not looked at, and may be asked again.
     ensure!(client.outcome(5).await? == Outcome::Reset(7));
     let (mut app, mut other) = (site.upstream.accept().await?, site.upstream.accept().await?);
     other.request().await?;

@@ -5,7 +5,7 @@ use crate::harness::h2::{CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, HE
 use crate::harness::raw::ok;
 use anyhow::{Result, ensure};
 
-/// "PROTOCOL_ERROR" (RFC 9113 7).
+/// `PROTOCOL_ERROR` (RFC 9113 7).
 const PROTOCOL_ERROR: u32 = 1;
 
 type Fields<'a> = Vec<(&'a str, &'a str)>;
