@@ -172,7 +172,7 @@ fn build(
         MinterSettings { timeout: config.credentials.mint_timeout, refresh_idle: config.credentials.refresh_idle };
     let minter = Minter::new(dialer.clone(), clock.clone(), Arc::clone(metrics), minting, control.clone());
     let server_tls = match &config.server.tls {
-        Some(files) => Some(ServerTls::load(&files.cert, &files.key)?),
+        Some(files) => Some(ServerTls::load(&files.cert, &files.key, config.server.http2)?),
         None => None,
     };
     let writer = writer(config, env);

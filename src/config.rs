@@ -63,6 +63,8 @@ pub struct Server {
     pub public_url: BaseUrl,
     /// Proxies in front whose `X-Forwarded-*` fields are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Whether clients may speak HTTP/2 too.
+    pub http2: bool,
     /// Certificate and key; absent means plain HTTP.
     pub tls: Option<Tls>,
     /// How long readiness already fails before connections are ended; may be zero.
@@ -257,6 +259,8 @@ pub struct Upstreams {
 pub struct Limits {
     /// Open client connections; 0 means as many as the limit on file descriptors allows.
     pub max_connections: usize,
+    /// Open streams of an HTTP/2 connection.
+    pub http2_streams: u32,
     /// Size of a request head, in bytes.
     pub header_bytes: usize,
     /// Number of header fields of a request.

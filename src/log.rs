@@ -92,6 +92,9 @@ impl Drop for Writer {
     }
 }
 
+/// The library for HTTP/2 tells of malformed requests with their paths, in which a session may stand.
+const SILENT: &str = "h2=off";
+
 /// Makes `tracing` write to the sink.
 ///
 /// # Errors
@@ -101,8 +104,8 @@ pub fn subscriber(
     format: LogFormat,
     level: &str,
 ) -> Result<Box<dyn tracing::Subscriber + Send + Sync>, tracing_subscriber::filter::ParseError> {
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(EnvFilter::try_new(level)?).with_writer(sink).with_ansi(false);
+    let filter = EnvFilter::try_new(format!("{level},{SILENT}"))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(sink).with_ansi(false);
     Ok(match format {
         LogFormat::Json => Box::new(builder.json().flatten_event(true).with_current_span(false).finish()),
         LogFormat::Text => Box::new(builder.with_target(false).finish()),

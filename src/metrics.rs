@@ -76,6 +76,8 @@ pub struct Metrics {
     pub connections: Counter,
     /// Connections refused because the instance was full.
     pub connections_refused: Counter,
+    /// Streams of HTTP/2 connections.
+    pub http2_streams: Counter,
     /// Body bytes received from clients.
     pub bytes_received: Counter,
     /// Body bytes sent to clients.
@@ -143,6 +145,7 @@ impl Metrics {
             connections_active: gauge("embedgate_connections_active"),
             connections: labelled("embedgate_connections_total", "result", "accepted"),
             connections_refused: labelled("embedgate_connections_total", "result", "refused"),
+            http2_streams: counter("embedgate_http2_streams_total"),
             bytes_received: counter("embedgate_received_bytes_total"),
             bytes_sent: counter("embedgate_sent_bytes_total"),
             upstream_connections: labelled("embedgate_upstream_connections_total", "result", "opened"),
@@ -247,6 +250,7 @@ fn describe(recorder: &PrometheusRecorder) {
         ("embedgate_requests_total", "Finished requests by kind of route and status code."),
         ("embedgate_rejects_total", "Requests refused by the gateway itself, by reason."),
         ("embedgate_connections_total", "Connections of clients, accepted or refused because the instance was full."),
+        ("embedgate_http2_streams_total", "Requests and WebSockets that came as streams of HTTP/2 connections."),
         ("embedgate_received_bytes_total", "Body and tunnel bytes received from clients."),
         ("embedgate_sent_bytes_total", "Body and tunnel bytes sent to clients."),
         ("embedgate_upstream_connections_total", "Connections to upstreams, opened or failed."),

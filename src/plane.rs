@@ -11,6 +11,7 @@ mod forward;
 mod frames;
 pub mod guard;
 mod headers;
+mod http2;
 pub mod listener;
 mod outbox;
 mod outside;
@@ -92,6 +93,10 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// Most connections of clients at once.
     pub max_connections: usize,
+    /// Whether clients may speak HTTP/2.
+    pub http2: bool,
+    /// Most streams of an HTTP/2 connection at once.
+    pub http2_streams: u32,
 }
 
 /// Answers' heads may be larger than requests': apps set long policies and many cookies.
@@ -145,6 +150,8 @@ impl Settings {
             upgrades: upstreams.upgrades.clone(),
             drain_timeout: server.drain_timeout,
             max_connections,
+            http2: server.http2,
+            http2_streams: limits.http2_streams,
         }
     }
 

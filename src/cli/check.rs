@@ -100,7 +100,8 @@ fn outside(config: &Config, path: &Path, env: &Env, is_good: impl Fn(&str) -> bo
         add("upstreams.ca_file", error.to_string());
     }
     if is_good("server.tls")
-        && let Some(Err(error)) = config.server.tls.as_ref().map(|files| tls::server_config(&files.cert, &files.key))
+        && let Some(Err(error)) =
+            config.server.tls.as_ref().map(|files| tls::server_config(&files.cert, &files.key, true))
     {
         add("server.tls", error.to_string());
     }

@@ -33,7 +33,7 @@ pub(super) mod keys {
         "firefly",
     ];
     pub(crate) const SERVER: &[&str] =
-        &["listen", "workers", "public_url", "trusted_proxies", "tls", "drain_delay", "drain_timeout"];
+        &["listen", "workers", "public_url", "trusted_proxies", "http2", "tls", "drain_delay", "drain_timeout"];
     pub(crate) const TLS: &[&str] = &["cert", "key"];
     pub(crate) const ADMIN: &[&str] = &["listen"];
     pub(crate) const DIRECTORY: &[&str] = &["source", "path", "postgres"];
@@ -81,6 +81,7 @@ pub(super) mod keys {
     ];
     pub(crate) const LIMITS: &[&str] = &[
         "max_connections",
+        "http2_streams",
         "header_bytes",
         "header_count",
         "header_timeout",
@@ -151,6 +152,7 @@ fn server(section: &Section<'_>) -> Server {
             .and_then(|item| origin(&item))
             .unwrap_or(BaseUrl::localhost(listen.port())),
         trusted_proxies: section.list("trusted_proxies", |item| item.parsed(IpNet::parse)),
+        http2: section.or("http2", true, Item::boolean),
         tls: section.optional("tls", keys::TLS).map(|tls| Tls {
             cert: required_path(&tls, "cert", "write cert = \"tls.crt\", the PEM file with the certificate"),
             key: required_path(&tls, "key", "write key = \"tls.key\", the PEM file with the private key"),
@@ -404,6 +406,7 @@ fn upgrade(item: &Item<'_>) -> Option<String> {
 fn limits(section: &Section<'_>) -> Limits {
     Limits {
         max_connections: section.or("max_connections", 0, |item| item.integer(0..=10_000_000)),
+        http2_streams: section.or("http2_streams", 100, |item| item.integer(1..=1_000)),
         header_bytes: section.or("header_bytes", 32_768, |item| item.integer(4_096..=1_048_576)),
         header_count: section.or("header_count", 100, |item| item.integer(16..=256)),
         header_timeout: section.seconds("header_timeout", 10),

@@ -25,10 +25,13 @@ impl Io {
         matches!(self, Self::Tls(_))
     }
 
-    /// Reads into `buffer`: how many bytes came, 0 at the end of the stream.
-    pub fn poll_read_into(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut buffer = ReadBuf::new(buffer);
-        Pin::new(self).poll_read(cx, &mut buffer).map_ok(|()| buffer.filled().len())
+    /// Whether client and server have agreed on a protocol in the TLS handshake (RFC 7301).
+    #[must_use]
+    pub fn has_agreed_on(&self, protocol: &[u8]) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls(tls) => tls.get_ref().1.alpn_protocol() == Some(protocol),
+        }
     }
 
     /// Makes the close a reset, so that the peer cannot take a broken message for a complete one.
@@ -50,6 +53,17 @@ impl Io {
         }
     }
 }
+
+/// Reading into a slice.
+pub trait ReadInto: AsyncRead + Unpin {
+    /// Reads into `buffer`: how many bytes came, 0 at the end of the stream.
+    fn poll_read_into(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut buffer = ReadBuf::new(buffer);
+        Pin::new(self).poll_read(cx, &mut buffer).map_ok(|()| buffer.filled().len())
+    }
+}
+
+impl<T: AsyncRead + Unpin> ReadInto for T {}
 
 /// Options for every socket: no delay for small writes, and probes that find a peer which vanished without a word.
 pub fn tune(tcp: &TcpStream) {

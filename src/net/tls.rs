@@ -28,6 +28,9 @@ pub enum TlsError {
     Rustls(#[from] rustls::Error),
 }
 
+/// The name of HTTP/2 in TLS handshakes (RFC 9113 3.1).
+pub const HTTP2: &[u8] = b"h2";
+
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
@@ -67,16 +70,17 @@ pub fn database_config(roots: Option<&Path>) -> Result<ClientConfig, TlsError> {
     Ok(builder.with_root_certificates(trusted).with_no_client_auth())
 }
 
-/// How the gateway speaks TLS to clients.
+/// How the gateway speaks TLS to clients, who may choose HTTP/2 where `http2` says so (RFC 9113 3.2).
 ///
 /// # Errors
 /// [`TlsError`] when a file cannot be read or certificate and key do not fit.
-pub fn server_config(cert: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
+pub fn server_config(cert: &Path, key: &Path, http2: bool) -> Result<Arc<ServerConfig>, TlsError> {
     let chain = certificates(cert)?;
     let key = PrivateKeyDer::from_pem_file(key).map_err(|cause| TlsError::File { path: key.to_owned(), cause })?;
     let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
     let mut config = builder.with_no_client_auth().with_single_cert(chain, key)?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let protocols: &[&[u8]] = if http2 { &[HTTP2, b"http/1.1"] } else { &[b"http/1.1"] };
+    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
     Ok(Arc::new(config))
 }
 
@@ -84,6 +88,7 @@ pub fn server_config(cert: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsEr
 pub struct ServerTls {
     cert: PathBuf,
     key: PathBuf,
+    http2: bool,
     seen: Mutex<[Vec<u8>; 2]>,
     acceptor: ArcSwap<TlsAcceptor>,
 }
@@ -93,10 +98,10 @@ impl ServerTls {
     ///
     /// # Errors
     /// [`TlsError`] when a file cannot be read or they do not fit.
-    pub fn load(cert: &Path, key: &Path) -> Result<Self, TlsError> {
+    pub fn load(cert: &Path, key: &Path, http2: bool) -> Result<Self, TlsError> {
         let seen = Mutex::new(contents(cert, key));
-        let acceptor = ArcSwap::from_pointee(TlsAcceptor::from(server_config(cert, key)?));
-        Ok(Self { cert: cert.to_owned(), key: key.to_owned(), seen, acceptor })
+        let acceptor = ArcSwap::from_pointee(TlsAcceptor::from(server_config(cert, key, http2)?));
+        Ok(Self { cert: cert.to_owned(), key: key.to_owned(), http2, seen, acceptor })
     }
 
     /// What handshakes are made with now.
@@ -117,7 +122,7 @@ impl ServerTls {
             return Ok(false);
         }
         *seen = now;
-        self.acceptor.store(Arc::new(server_config(&self.cert, &self.key)?.into()));
+        self.acceptor.store(Arc::new(server_config(&self.cert, &self.key, self.http2)?.into()));
         Ok(true)
     }
 }

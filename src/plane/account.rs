@@ -1,6 +1,7 @@
 //! What is known of a request when it is over: counted, measured and logged when the account is dropped, however the
 //! request ended. Observability only: nothing here may steer a request.
 
+use super::client::Client;
 use super::worker::Worker;
 use crate::config::LogFormat;
 use crate::live::node::NodeLease;
@@ -92,13 +93,14 @@ pub(super) struct Account {
 
 impl Account {
     /// Opens the account of a request. `path` is what of the target may be logged: never a query, never a token.
-    pub(super) fn open(worker: &Rc<Worker>, head: &Head<'_>, path: &str, peer: IpAddr) -> Self {
-        let mut account = Self::open_unread(worker, peer);
+    pub(super) fn open(worker: &Rc<Worker>, head: &Head<'_>, path: &str, client: &Client) -> Self {
+        let mut account = Self::open_unread(worker, client.peer);
         if let Some(format) = worker.plane.access_log {
             let mut fields = Fields { out: &mut account.line, format };
             fields.text("method", head.method.as_bytes());
             fields.text("host", head.authority.as_bytes());
             fields.text("path", path.as_bytes());
+            fields.text("protocol", protocol(head, client));
         }
         account
     }
@@ -221,6 +223,15 @@ impl Drop for Account {
         let upstream = self.measure(total);
         self.log(total, upstream);
         self.worker.give_line(std::mem::take(&mut self.line));
+    }
+}
+
+/// The client's protocol, as the log names it.
+fn protocol(head: &Head<'_>, client: &Client) -> &'static [u8] {
+    match (client.io.is_stream(), head.http11) {
+        (true, _) => b"HTTP/2",
+        (false, true) => b"HTTP/1.1",
+        (false, false) => b"HTTP/1.0",
     }
 }
 

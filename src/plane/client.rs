@@ -1,11 +1,15 @@
 //! The client's side of a connection: reading heads, and ending it so that the last answer arrives.
 
+mod socket;
+
+pub(super) use socket::ClientIo;
+
 use super::outbox::{KEEP, Outbox};
 use super::streams::Registration;
 use super::timer::Timer;
 use super::worker::{HEAD_READ, Worker};
 use crate::model::reject::{Class, Reject};
-use crate::net::io::Io;
+use crate::net::io::ReadInto as _;
 use crate::wire::body::{Decoder, Piece};
 use crate::wire::fields::Position;
 use crate::wire::request::{Head, HeadEnd, HeadError};
@@ -20,7 +24,7 @@ use tokio::time::Instant;
 
 /// A client's connection.
 pub(super) struct Client {
-    pub(super) io: Io,
+    pub(super) io: ClientIo,
     pub(super) peer: IpAddr,
     /// Bytes that came after the head: body, or further requests.
     pub(super) unread: Vec<u8>,
@@ -67,14 +71,14 @@ pub(super) enum NoHead {
 }
 
 /// How long a fresh connection may take to ask when the worker drains.
-const LAST_CALL: Duration = Duration::from_secs(1);
+pub(super) const LAST_CALL: Duration = Duration::from_secs(1);
 /// How much of an unread body is thrown away so that the client can read its answer.
 const MAX_DISCARD: usize = 256 * 1024;
 /// How long that may take.
 const DISCARD_TIME: Duration = Duration::from_secs(2);
 
 impl Client {
-    pub(super) fn new(io: Io, peer: IpAddr, registration: Registration, worker: &Worker) -> Self {
+    pub(super) fn new(io: ClientIo, peer: IpAddr, registration: Registration, worker: &Worker) -> Self {
         let timer = Timer::new(worker.plane.settings.header_timeout);
         Self { io, peer, unread: Vec::new(), outbox: Outbox::default(), timer, spare: Spare::default(), registration }
     }

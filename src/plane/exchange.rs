@@ -7,12 +7,13 @@ use super::headers::ToClient;
 use super::outbox::Outbox;
 use super::outside::Outside;
 use super::worker::{HEAD_READ, Worker};
-use crate::net::io::Io;
+use crate::net::io::{Io, ReadInto as _};
 use crate::wire::body::{self, CHUNK_HEAD, Decoder, Framing, LAST_CHUNK, Piece};
 use crate::wire::request::{Head, HeadEnd};
 use crate::wire::response;
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
+use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
 /// Why an exchange ended early.
@@ -412,7 +413,13 @@ struct Download {
 }
 
 /// Sends body bytes, as a chunk of their own where the body is chunked.
-fn send(cx: &mut Context<'_>, outbox: &mut Outbox, io: &mut Io, data: &[u8], chunked: bool) -> std::io::Result<()> {
+fn send<T: AsyncWrite + Unpin>(
+    cx: &mut Context<'_>,
+    outbox: &mut Outbox,
+    io: &mut T,
+    data: &[u8],
+    chunked: bool,
+) -> std::io::Result<()> {
     if !chunked {
         return outbox.send(cx, io, [data, b"", b""]);
     }

@@ -1,7 +1,8 @@
 //! Accepts connections, bounds them, runs them, and ends them when the instance leaves.
 
 use super::Plane;
-use super::client::{Client, NoHead};
+use super::client::{Client, ClientIo, NoHead};
+use super::http2::{self, Opening};
 use super::request::{Next, refuse_unread, serve};
 use super::streams::Registration;
 use super::tunnel::Tunnel;
@@ -9,6 +10,7 @@ use super::worker::Worker;
 use crate::directory::News;
 use crate::model::reject::Class;
 use crate::net::io::{Io, tune};
+use crate::net::tls::HTTP2;
 use crate::wire::request::{Head, HeadError};
 use futures_util::FutureExt;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -210,16 +212,31 @@ async fn guarded(worker: Rc<Worker>, tcp: TcpStream, peer: IpAddr, registration:
     let run = AssertUnwindSafe(connection(&worker, tcp, peer, registration, full)).catch_unwind();
     match run.await {
         Ok(None) => {}
-        Ok(Some(tunnel)) => {
-            // A task of its own: what the requests before the upgrade needed is given back.
+        Ok(Some(other)) => {
+            // A task of its own: what the requests before the change needed is given back.
             tokio::task::spawn_local(async move {
                 let _counted = counted;
-                if AssertUnwindSafe(tunnel.run(worker)).catch_unwind().await.is_err() {
+                if AssertUnwindSafe(other.run(worker)).catch_unwind().await.is_err() {
                     metrics.panics.increment(1);
                 }
             });
         }
         Err(_) => metrics.panics.increment(1),
+    }
+}
+
+/// What a connection becomes that does not go on with HTTP/1.1.
+enum Other {
+    Tunnel(Box<Tunnel>),
+    Http2(Opening, IpAddr, Registration),
+}
+
+impl Other {
+    async fn run(self, worker: Rc<Worker>) {
+        match self {
+            Self::Tunnel(tunnel) => tunnel.run(worker).await,
+            Self::Http2(opening, peer, registration) => http2::run(worker, opening, peer, registration).await,
+        }
     }
 }
 
@@ -229,11 +246,15 @@ async fn connection(
     peer: IpAddr,
     registration: Registration,
     full: bool,
-) -> Option<Tunnel> {
+) -> Option<Other> {
     tune(&tcp);
     let io = handshake(worker, tcp).await?;
     // A v4 client of a v6 socket is the v4 client.
-    let mut client = Client::new(io, peer.to_canonical(), registration, worker);
+    let peer = peer.to_canonical();
+    if io.has_agreed_on(HTTP2) {
+        return Some(Other::Http2(Opening::new(Vec::new(), io), peer, registration));
+    }
+    let mut client = Client::new(ClientIo::Socket(io), peer, registration, worker);
     if full {
         refuse_unread(worker, &mut client, Class::Overloaded, "limits.max_connections is reached".into()).await;
         client.close(worker).await;
@@ -250,11 +271,12 @@ async fn handshake(worker: &Worker, tcp: TcpStream) -> Option<Io> {
 }
 
 /// Serves the requests of a connection one after the other.
-async fn requests(worker: &Rc<Worker>, mut client: Client) -> Option<Tunnel> {
+async fn requests(worker: &Rc<Worker>, mut client: Client) -> Option<Other> {
     let (mut head, mut positions) = (Vec::new(), Vec::new());
     let mut first = true;
     loop {
         let next = match client.read_head(worker, &mut head, first).await {
+            Ok(()) if first && is_http2(worker, &client, &head) => return http2_after(client, head),
             Ok(()) => {
                 let limits = worker.plane.settings.head_limits;
                 match Head::parse(&head, &mut positions, limits) {
@@ -276,12 +298,24 @@ async fn requests(worker: &Rc<Worker>, mut client: Client) -> Option<Tunnel> {
                 client.close(worker).await;
                 return None;
             }
-            Next::Tunnel(upgraded) => return Some(Tunnel::new(client, *upgraded)),
+            Next::Tunnel(upgraded) => return Some(Other::Tunnel(Box::new(Tunnel::new(client, *upgraded)))),
         }
     }
 }
 
-async fn refuse_head(worker: &Rc<Worker>, client: &mut Client, error: HeadError) -> Next {
+/// Whether a client begins HTTP/2 without having agreed on it, which it may where there is no TLS (RFC 9113 3.3).
+fn is_http2(worker: &Worker, client: &Client, head: &[u8]) -> bool {
+    head == http2::PREFACE && worker.plane.settings.http2 && matches!(client.io, ClientIo::Socket(Io::Plain(_)))
+}
+
+/// The connection of a client whose preface was read as a head.
+fn http2_after(client: Client, mut before: Vec<u8>) -> Option<Other> {
+    let ClientIo::Socket(io) = client.io else { return None };
+    before.extend_from_slice(&client.unread);
+    Some(Other::Http2(Opening::new(before, io), client.peer, client.registration))
+}
+
+pub(super) async fn refuse_head(worker: &Rc<Worker>, client: &mut Client, error: HeadError) -> Next {
     let class = match error {
         HeadError::Malformed(_) => Class::Malformed,
         HeadError::TooLong | HeadError::TooManyFields => Class::HeadTooLarge,

@@ -1,6 +1,5 @@
 //! Bytes on their way into a socket: written at once where it takes them, kept only where it does not.
 
-use crate::net::io::Io;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -35,7 +34,10 @@ impl Outbox {
     }
 
     /// Writes what is kept; ready when the socket has taken all of it.
-    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>, io: &mut Io) -> Poll<io::Result<()>> {
+    pub(super) fn poll_flush<T>(&mut self, cx: &mut Context<'_>, io: &mut T) -> Poll<io::Result<()>>
+    where
+        T: AsyncWrite + Unpin,
+    {
         while !self.is_empty() {
             match ready!(Pin::new(&mut *io).poll_write(cx, &self.bytes[self.sent..]))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
@@ -51,7 +53,10 @@ impl Outbox {
     ///
     /// # Errors
     /// When the connection is broken.
-    pub(super) fn send(&mut self, cx: &mut Context<'_>, io: &mut Io, parts: [&[u8]; MAX_PARTS]) -> io::Result<()> {
+    pub(super) fn send<T>(&mut self, cx: &mut Context<'_>, io: &mut T, parts: [&[u8]; MAX_PARTS]) -> io::Result<()>
+    where
+        T: AsyncWrite + Unpin,
+    {
         let mut taken = self.write_once(cx, io, parts)?;
         let kept = (self.bytes.len() - self.sent).min(taken);
         self.sent += kept;
@@ -67,7 +72,10 @@ impl Outbox {
         Ok(())
     }
 
-    fn write_once(&self, cx: &mut Context<'_>, io: &mut Io, parts: [&[u8]; MAX_PARTS]) -> io::Result<usize> {
+    fn write_once<T>(&self, cx: &mut Context<'_>, io: &mut T, parts: [&[u8]; MAX_PARTS]) -> io::Result<usize>
+    where
+        T: AsyncWrite + Unpin,
+    {
         let slices = [&self.bytes[self.sent..], parts[0], parts[1], parts[2]].map(IoSlice::new);
         match Pin::new(io).poll_write_vectored(cx, &slices) {
             Poll::Ready(taken) => taken,

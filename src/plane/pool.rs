@@ -1,7 +1,7 @@
 //! Idle upstream connections of one worker, by node. A node belongs to one organisation, so no connection ever serves two;
 //! the credential is set per request and never kept here.
 
-use crate::net::io::Io;
+use crate::net::io::{Io, ReadInto as _};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::poll_fn;

@@ -54,7 +54,7 @@ const ROUNDS: usize = 3;
 /// Serves one request.
 pub(super) async fn serve(worker: &Rc<Worker>, client: &mut Client, head: &Head<'_>) -> Next {
     let located = locate(&worker.plane.settings.hosts, head);
-    let mut account = Account::open(worker, head, &loggable(head.path()), client.peer);
+    let mut account = Account::open(worker, head, &loggable(head.path()), client);
     let served = match located {
         Ok(target) => {
             account.kind = target.kind();

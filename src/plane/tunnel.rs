@@ -1,20 +1,20 @@
 //! Upgraded connections: bytes both ways, untouched. A tunnel holds a buffer only while a peer does not take its bytes.
 
 use super::account::{Account, Cut, NEVER};
-use super::client::Client;
+use super::client::{Client, ClientIo};
 use super::frames::{Follower, close_frame};
 use super::outbox::Outbox;
 use super::request::Upgraded;
 use super::streams::Registration;
 use super::timer::Timer;
 use super::worker::Worker;
-use crate::net::io::Io;
+use crate::net::io::{Io, ReadInto as _};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::AsyncWrite;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
 /// How long the second side may go on after the first has ended, and how long a peer may take to answer our close.
@@ -38,8 +38,8 @@ const GOING_AWAY: u16 = 1001;
 
 /// A tunnel between a client and an upstream.
 pub(super) struct Tunnel {
-    client: Side,
-    upstream: Side,
+    client: Side<ClientIo>,
+    upstream: Side<Io>,
     /// Whether the protocol is WebSocket, in which we may say goodbye.
     websocket: bool,
     timer: Timer,
@@ -61,8 +61,8 @@ pub(super) struct Tunnel {
 }
 
 /// One end: its socket, what is on its way into it, and the frames that come out of it.
-struct Side {
-    io: Io,
+struct Side<T> {
+    io: T,
     outbox: Outbox,
     follower: Follower,
     /// Its stream was ended by a close frame of ours: what still comes is only its answer.
@@ -82,8 +82,8 @@ enum Drain {
     Told,
 }
 
-impl Side {
-    fn new(io: Io, first: &[u8]) -> Self {
+impl<T> Side<T> {
+    fn new(io: T, first: &[u8]) -> Self {
         let mut outbox = Outbox::default();
         outbox.buffer().extend_from_slice(first);
         Self { io, outbox, follower: Follower::default(), told: false, ended: false, shut: false }
@@ -92,6 +92,11 @@ impl Side {
     /// Whether a close frame may end its stream now.
     fn may_be_told(&self) -> bool {
         !self.told && !self.ended && self.follower.may_insert()
+    }
+
+    /// Whether no close frame will end its stream any more.
+    fn is_settled(&self) -> bool {
+        self.told || self.ended || self.follower.is_over()
     }
 }
 
@@ -247,8 +252,7 @@ impl Tunnel {
         let mask = Some(self.account.mask());
         tell(&mut self.upstream, &mut self.client, &close_frame(code, reason, None));
         tell(&mut self.client, &mut self.upstream, &close_frame(GOING_AWAY, reason, mask));
-        let settled = |side: &Side| side.told || side.ended || side.follower.is_over();
-        if settled(&self.upstream) && settled(&self.client) {
+        if self.upstream.is_settled() && self.client.is_settled() {
             self.drain = Drain::Told;
             self.deadline = Instant::now() + FAREWELL;
         }
@@ -256,7 +260,7 @@ impl Tunnel {
 }
 
 /// Closes the stream that comes from `from` towards `to`, if it is between two frames now.
-fn tell(from: &mut Side, to: &mut Side, close: &[u8]) {
+fn tell<A, B>(from: &mut Side<A>, to: &mut Side<B>, close: &[u8]) {
     if from.may_be_told() {
         to.outbox.buffer().extend_from_slice(close);
         from.told = true;
@@ -281,14 +285,18 @@ impl Broken {
 
 /// Moves bytes one way as far as they go. Ready when the source has ended and the target has been told.
 /// `to_boundary` stops after the frame that is under way.
-fn relay(
+fn relay<A, B>(
     cx: &mut Context<'_>,
-    from: &mut Side,
-    to: &mut Side,
+    from: &mut Side<A>,
+    to: &mut Side<B>,
     scratch: &mut [u8],
     to_boundary: bool,
     count: &mut u64,
-) -> Poll<Result<(), Broken>> {
+) -> Poll<Result<(), Broken>>
+where
+    A: AsyncRead + Unpin,
+    B: AsyncWrite + Unpin,
+{
     loop {
         ready!(to.outbox.poll_flush(cx, &mut to.io)).map_err(|_| Broken::Target)?;
         if from.ended {

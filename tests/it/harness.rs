@@ -9,6 +9,7 @@ pub(crate) mod browser;
 pub(crate) mod embedgate;
 pub(crate) mod front;
 pub(crate) mod gateway;
+pub(crate) mod h2;
 pub(crate) mod http;
 pub(crate) mod installation;
 pub(crate) mod issuer;

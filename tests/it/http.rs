@@ -6,6 +6,7 @@ mod bodies;
 mod drain;
 mod framing;
 mod headers;
+mod http2;
 mod isolation;
 mod refusals;
 mod renewal;

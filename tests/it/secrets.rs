@@ -1,6 +1,7 @@
 //! Nothing secret is ever written: not to the log at any level, not to standard output, not into the head of an answer.
 
 use crate::harness::ask::{Answer, request};
+use crate::harness::h2::{END_HEADERS, END_STREAM, HEADERS, RST_STREAM, SETTINGS, block, frame};
 use crate::harness::installation::{Installation, KEY, LOCAL, session};
 use crate::harness::issuer::{App, Issuer, Mood, Refusal};
 use anyhow::{Context as _, Result, ensure};
@@ -8,7 +9,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request};
 use http_body_util::Full;
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 /// The key of v1 tokens, and a token that it seals, with the bearer in it.
@@ -100,7 +101,7 @@ fn directory(issuer: &str, app: &str) -> String {
 /// Requests of all kinds, each with all these sessions, of which the first is good.
 fn requests(sessions: &[(&str, &String)]) -> Result<Vec<Request<Full<Bytes>>>> {
     let mut requests = Vec::new();
-    for (_, token) in sessions {
+    for (name, token) in sessions {
         for path in ["/app-proxy/studio/a?b=c", "/app-proxy/nothing/", "/sql/1.0/warehouses/w1", "/nowhere"] {
             requests.push(request("GET", path, token, ""));
             requests.push(with(request("GET", path, "", ""), &[("cookie", &format!("embedgate={token}"))])?);
@@ -122,7 +123,10 @@ fn requests(sessions: &[(&str, &String)]) -> Result<Vec<Request<Full<Bytes>>>> {
         requests.push(with(request("GET", "/app-proxy/studio/", token, ""), &[(REFERER, &from)])?);
         requests.push(with(request("GET", "/app-proxy/studio/", token, ""), &[("x-request-id", token)])?);
         requests.push(with(request("GET", "/app-proxy/studio/", token, ""), &[("origin", token)])?);
-        requests.push(request("DELETE", "/.embedgate/session", token, ""));
+        // Signing out ends a session, and the good one is needed again.
+        if *name != "session" {
+            requests.push(request("DELETE", "/.embedgate/session", token, ""));
+        }
     }
     for path in v1_paths() {
         requests.push(request("GET", &path, "", ""));
@@ -149,6 +153,22 @@ fn check_nonsense(data: SocketAddr, session: &str, secrets: &Secrets) -> Result<
         ensure!(answer.starts_with(b"HTTP/1.1 4"), "no refusal of {line:?}");
         secrets.check("the answer to nonsense", &String::from_utf8_lossy(&answer))?;
     }
+    check_nonsense_of_http2(data, session)
+}
+
+/// Sends a malformed request of HTTP/2 with a session in its path, and waits until the connection has ended.
+fn check_nonsense_of_http2(data: SocketAddr, session: &str) -> Result<()> {
+    let path = format!("/.embedgate/session?token={session} x");
+    let fields = [(":method", "GET"), (":scheme", "http"), (":authority", "localhost"), (":path", &path)];
+    let head = frame(HEADERS, END_HEADERS | END_STREAM, 1, &block(&fields));
+    let mut tcp = TcpStream::connect(data)?;
+    tcp.set_read_timeout(Some(Duration::from_secs(30)))?;
+    tcp.write_all(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &*frame(SETTINGS, 0, 0, &[]), &head].concat())?;
+    tcp.shutdown(Shutdown::Write)?;
+    let mut frames = Vec::new();
+    tcp.read_to_end(&mut frames)?;
+    let reset = frames.windows(9).any(|head| head == [0, 0, 4, RST_STREAM, 0, 0, 0, 0, 1]);
+    ensure!(reset, "no reset of the stream: {frames:?}");
     Ok(())
 }
 

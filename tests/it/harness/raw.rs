@@ -189,6 +189,11 @@ impl Wire {
         Ok(std::mem::replace(&mut self.unread, rest))
     }
 
+    /// The next `count` bytes; none when the peer ended before all of them.
+    pub(crate) async fn up_to_end(&mut self, count: usize) -> Result<Option<Vec<u8>>> {
+        Ok(Some(self.up_to(count).await?).filter(|bytes| bytes.len() == count))
+    }
+
     /// The next `count` bytes.
     pub(crate) async fn exactly(&mut self, count: usize) -> Result<Vec<u8>> {
         let bytes = self.up_to(count).await?;
