@@ -152,6 +152,10 @@ async fn weakness_10_what_the_app_says_and_hears_stays_as_it_is() -> Result<()> 
     let site = Site::with(&[("upstreams.first_byte_timeout", "200ms")]).await?;
     let (mut client, _app) = site.join().await?;
     ensure!(client.answer().await?.status() == 504);
+    // Clients may speak HTTP/2: its preface with empty settings is answered with settings.
+    let mut client = site.gateway.connect().await?;
+    client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await?;
+    ensure!(client.exactly(9).await?[3] == 4, "no settings");
     Ok(())
 }
 
