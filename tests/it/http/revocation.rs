@@ -55,10 +55,9 @@ async fn everybody_else_goes_on() -> Result<()> {
     ] {
         site.gateway.put_up(bar)?;
     }
-    let (mut bob, mut bobs_app) = {
-        let token = site.gateway.token("acme", "carl", "carl@acme.example", None, 3600)?;
-        tunnel(&Site { token, gateway: site.gateway, upstream: site.upstream }).await?
-    };
+    let token = site.gateway.token("acme", "carl", "carl@acme.example", None, 3600)?;
+    let site = Site { token, ..site };
+    let (mut bob, mut bobs_app) = tunnel(&site).await?;
     for (client, app) in [(&mut client, &mut app), (&mut bob, &mut bobs_app)] {
         client.send("still there").await?;
         ensure!(app.exactly(11).await? == b"still there");
