@@ -257,7 +257,7 @@ pub struct Upstreams {
 /// What a client may use up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Open client connections; 0 means as many as the limit on file descriptors allows.
+    /// Open client connections, each stream of HTTP/2 counted as one more; 0 means as many as the limit on file descriptors allows.
     pub max_connections: usize,
     /// Open streams of an HTTP/2 connection.
     pub http2_streams: u32,

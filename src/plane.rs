@@ -81,7 +81,8 @@ pub struct Settings {
     pub first_byte_timeout: Duration,
     /// How long an answer may stand still.
     pub idle_timeout: Duration,
-    /// How long nothing may move on a WebSocket before its client is pinged; zero for never.
+    /// How long nothing may move on a WebSocket, or come from a client of HTTP/2 with open streams, before it is pinged;
+    /// zero for never.
     pub ping_interval: Duration,
     /// How long a connection to an upstream is kept for the next request.
     pub pool_idle_timeout: Duration,
@@ -91,7 +92,7 @@ pub struct Settings {
     pub upgrades: Vec<String>,
     /// How long requests may take to end when the instance leaves.
     pub drain_timeout: Duration,
-    /// Most connections of clients at once.
+    /// Most connections of clients at once, each stream of HTTP/2 counted as one more.
     pub max_connections: usize,
     /// Whether clients may speak HTTP/2.
     pub http2: bool,
@@ -198,7 +199,7 @@ pub struct Plane {
     pub tls: Option<ServerTls>,
     /// Set when the instance is going away: health says so, requests are still served.
     pub leaving: AtomicBool,
-    /// Connections of clients now.
+    /// Connections of clients and streams of HTTP/2 now.
     pub connections: AtomicUsize,
 }
 

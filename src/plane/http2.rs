@@ -9,8 +9,10 @@ mod stream;
 
 pub(super) use opening::{Opening, PREFACE};
 
+use super::Plane;
+use super::account::NEVER;
 use super::client::{Client, ClientIo, LAST_CALL};
-use super::listener::refuse_head;
+use super::listener::{refuse_full, refuse_head};
 use super::request::{Next, serve as serve_request};
 use super::streams::Registration;
 use super::timer::Timer;
@@ -30,6 +32,8 @@ use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use stream::{Ended, Stream};
@@ -53,10 +57,8 @@ const MANY_RESETS: u32 = 500;
 /// Requests and age after which a client is asked for a new connection, so that load spreads over instances again.
 const MAX_REQUESTS: u32 = 100_000;
 const MAX_AGE: Duration = Duration::from_secs(3600);
-/// After so much silence of a client with open streams it is pinged, so that load balancers do not cut the connection.
-const PING_AFTER: Duration = Duration::from_secs(20);
-/// How long it may then stay silent, twice what the probes of TCP take: who reads slowly sees the ping late.
-const PONG_WITHIN: Duration = Duration::from_secs(120);
+/// Pause between two tries to send a ping that the library has no room for yet.
+const PING_AGAIN: Duration = Duration::from_secs(1);
 /// How long a client may take to close a connection on which nothing runs any more.
 const FAREWELL: Duration = Duration::from_secs(10);
 
@@ -91,21 +93,28 @@ struct Live {
     waker: RefCell<Option<Waker>>,
 }
 
-/// One of them.
-struct Alive(Rc<Live>);
+/// One of them. It counts like a connection of its own: it needs as many file descriptors.
+struct Alive {
+    live: Rc<Live>,
+    plane: Arc<Plane>,
+    /// Whether the instance had no room for it.
+    full: bool,
+}
 
 impl Alive {
-    fn new(live: &Rc<Live>) -> Self {
+    fn new(live: &Rc<Live>, plane: &Arc<Plane>) -> Self {
         live.count.set(live.count.get() + 1);
-        Self(Rc::clone(live))
+        let before = plane.connections.fetch_add(1, Ordering::Relaxed);
+        Self { live: Rc::clone(live), full: before >= plane.settings.max_connections, plane: Arc::clone(plane) }
     }
 }
 
 impl Drop for Alive {
     fn drop(&mut self) {
-        self.0.count.set(self.0.count.get() - 1);
-        self.0.since.set(Instant::now());
-        if let Some(waker) = self.0.waker.take() {
+        self.plane.connections.fetch_sub(1, Ordering::Relaxed);
+        self.live.count.set(self.live.count.get() - 1);
+        self.live.since.set(Instant::now());
+        if let Some(waker) = self.live.waker.take() {
             waker.wake();
         }
     }
@@ -203,7 +212,7 @@ impl Http2 {
         }
         self.worker.plane.metrics.http2_streams.increment(1);
         let registration = self.worker.streams.register();
-        let alive = Alive::new(&self.live);
+        let alive = Alive::new(&self.live, &self.worker.plane);
         let serving = serve(Rc::clone(&self.worker), request, respond, self.peer, registration, alive);
         tokio::task::spawn_local(serving);
     }
@@ -246,7 +255,7 @@ impl Http2 {
         match self.leaving {
             Some(told) if idle => told.max(since) + self.patience(),
             // What runs has limits of its own.
-            Some(_) => now + MAX_AGE,
+            Some(_) => now + NEVER,
             None if idle => since + self.patience(),
             None => self.began + MAX_AGE,
         }
@@ -274,23 +283,28 @@ impl Http2 {
         }
     }
 
-    /// Pings a silent client; says when there is something to do again, or when its silence is the end.
+    /// Pings a client with open streams that is silent, so that load balancers do not cut the connection and one that is
+    /// gone is found out. Says when there is something to do again, or when its silence is the end: as late as for any
+    /// stream that stands still, because who reads slowly sees the ping late.
     fn poll_ping(&mut self, cx: &mut Context<'_>, now: Instant) -> Instant {
+        let (interval, limit) = (self.worker.plane.settings.ping_interval, self.worker.plane.settings.idle_timeout);
         let heard = self.heard.last();
-        let Some(pings) = &mut self.pings else { return now + PONG_WITHIN };
-        // The answer is waited for below, by whatever is heard; this makes room for the next ping.
+        let Some(pings) = self.pings.as_mut().filter(|_| !interval.is_zero()) else { return now + NEVER };
+        // Whatever is heard is an answer; this makes room for the next ping.
         let _ = pings.poll_pong(cx);
         if let Some(pinged) = self.pinged.filter(|pinged| heard < *pinged) {
-            return pinged + PONG_WITHIN;
+            return pinged + limit;
         }
         self.pinged = None;
-        if now >= heard + PING_AFTER && pings.send_ping(Ping::opaque()).is_ok() {
-            self.pinged = Some(now);
-            cx.waker().wake_by_ref();
-            return now + PONG_WITHIN;
+        if now < heard + interval {
+            return heard + interval;
         }
-        // A ping that cannot be sent yet is tried again with the next look.
-        (heard + PING_AFTER).max(now + Duration::from_secs(1))
+        if pings.send_ping(Ping::opaque()).is_err() {
+            return now + PING_AGAIN;
+        }
+        self.pinged = Some(now);
+        cx.waker().wake_by_ref();
+        now + limit
     }
 }
 
@@ -310,10 +324,10 @@ async fn serve(
     let (content, to_head) = asked.as_ref().map_or((Content::None, false), |asked| (asked.content, asked.to_head));
     let stream = Stream::new(far, body, content, respond, to_head, worker.plane.settings.answer_limits);
     let client = Client::new(ClientIo::Stream(near), peer, registration, &worker);
-    let way = AssertUnwindSafe(go_the_way(&worker, client, asked.map(|asked| asked.head))).catch_unwind();
+    let way = AssertUnwindSafe(go_the_way(&worker, client, asked.map(|asked| asked.head), alive.full)).catch_unwind();
     let ended = join(way, stream, &worker).await;
     if ended == Some(Ended::GivenUp { early: true }) {
-        alive.0.given_up.set(alive.0.given_up.get() + 1);
+        alive.live.given_up.set(alive.live.given_up.get() + 1);
     }
 }
 
@@ -341,7 +355,7 @@ async fn join<T>(way: impl Future<Output = std::thread::Result<T>>, stream: Stre
 }
 
 /// Takes a request the way that all go.
-async fn go_the_way(worker: &Rc<Worker>, mut client: Client, head: Result<Vec<u8>, HeadError>) {
+async fn go_the_way(worker: &Rc<Worker>, mut client: Client, head: Result<Vec<u8>, HeadError>, full: bool) {
     let limits = worker.plane.settings.head_limits;
     let mut positions = Vec::new();
     let head = match &head {
@@ -350,6 +364,7 @@ async fn go_the_way(worker: &Rc<Worker>, mut client: Client, head: Result<Vec<u8
         Err(error) => Err(*error),
     };
     let next = match head {
+        _ if full => refuse_full(worker, &mut client).await,
         Ok(head) => serve_request(worker, &mut client, &head).await,
         Err(error) => refuse_head(worker, &mut client, error).await,
     };

@@ -256,7 +256,7 @@ async fn connection(
     }
     let mut client = Client::new(ClientIo::Socket(io), peer, registration, worker);
     if full {
-        refuse_unread(worker, &mut client, Class::Overloaded, "limits.max_connections is reached".into()).await;
+        refuse_full(worker, &mut client).await;
         client.close(worker).await;
         return None;
     }
@@ -313,6 +313,11 @@ fn http2_after(client: Client, mut before: Vec<u8>) -> Option<Other> {
     let ClientIo::Socket(io) = client.io else { return None };
     before.extend_from_slice(&client.unread);
     Some(Other::Http2(Opening::new(before, io), client.peer, client.registration))
+}
+
+/// Refuses a client for whom there is no room.
+pub(super) async fn refuse_full(worker: &Rc<Worker>, client: &mut Client) -> Next {
+    refuse_unread(worker, client, Class::Overloaded, "limits.max_connections is reached".into()).await
 }
 
 pub(super) async fn refuse_head(worker: &Rc<Worker>, client: &mut Client, error: HeadError) -> Next {

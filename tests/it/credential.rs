@@ -407,10 +407,15 @@ async fn a_redirect_to_the_sign_in_is_a_refusal_and_never_reaches_the_client() -
 async fn a_redirect_to_elsewhere_is_the_apps_own_affair() -> Result<()> {
     let world = World::new(&["acme"], HOUR).await?;
     // A host of which the workspace's URL is merely the beginning is another host.
-    for elsewhere in ["/login".to_owned(), "https://example.com/".into(), format!("{}0/home", world.issuer.url())] {
-        world.app.refuse_all(Refusal::SignIn(elsewhere.clone()));
+    let lookalike = format!("{}0/home", world.issuer.url());
+    for (elsewhere, from_outside) in [
+        ("/login", "/app-proxy/studio/login"),
+        ("https://example.com/", "https://example.com/"),
+        (&lookalike, &lookalike),
+    ] {
+        world.app.refuse_all(Refusal::SignIn(elsewhere.to_owned()));
         let answer = world.get("acme", "/moved").await?;
-        assert_eq!((answer.status, answer.header("location")), (302, Some(&*elsewhere)));
+        assert_eq!((answer.status, answer.header("location")), (302, Some(from_outside)));
     }
     assert_eq!(world.issuer.calls().len(), 1);
     world.end().await

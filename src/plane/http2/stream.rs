@@ -47,7 +47,7 @@ enum Answer {
 }
 
 impl Stream {
-    /// A stream whose head was `content`.
+    /// A stream whose head was read: its DATA is `content`, and `to_head` says that the answer has no body.
     pub(super) fn new(
         far: Far,
         body: RecvStream,

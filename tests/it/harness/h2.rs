@@ -206,6 +206,7 @@ pub(crate) const GOAWAY: u8 = 7;
 pub(crate) const CONTINUATION: u8 = 9;
 
 /// Flags of frames.
+pub(crate) const ACK: u8 = 1;
 pub(crate) const END_STREAM: u8 = 1;
 pub(crate) const END_HEADERS: u8 = 4;
 
@@ -261,6 +262,16 @@ impl Frames {
         let Some(payload) = self.wire.up_to_end(length).await? else { return Ok(None) };
         let stream = u32::from_be_bytes([head[5] & 0x7f, head[6], head[7], head[8]]);
         Ok(Some(Frame { kind: head[3], stream, payload }))
+    }
+
+    /// The next frame of a kind. Whatever else comes is passed over.
+    pub(crate) async fn next_of(&mut self, kind: u8) -> Result<Frame> {
+        loop {
+            let frame = self.next().await?.context("the connection has ended")?;
+            if frame.kind == kind {
+                return Ok(frame);
+            }
+        }
     }
 
     /// What becomes of a stream. Whatever else comes is passed over.

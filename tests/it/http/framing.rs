@@ -94,7 +94,7 @@ const TARGETS: &[Attack] = &[
     ("no version", "GET /\r\n{A}\r\n", 400),
     ("HTTP/2.0", "GET / HTTP/2.0\r\n{A}\r\n", 400),
     ("HTTP/1.2", "GET / HTTP/1.2\r\n{A}\r\n", 400),
-    ("HTTP/2 preface", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+    ("almost an HTTP/2 preface", "PRI * HTTP/2.0\r\n{A}\r\n", 400),
     ("no request at all", "\x16\x03\x01\x02\r\n\r\n", 400),
     ("CONNECT", "CONNECT editor--acme.apps.localhost:443 HTTP/1.1\r\n{A}\r\n", 405),
     ("TRACE", "TRACE / HTTP/1.1\r\n{A}\r\n", 405),

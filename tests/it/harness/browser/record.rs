@@ -28,7 +28,7 @@ pub(crate) struct WebSocket {
     id: String,
     /// Address, with its query.
     pub(crate) url: String,
-    /// Status of the answer to the handshake; 101 when it is open.
+    /// Status of the answer to the handshake; when it is open 101, or 200 over HTTP/2 (RFC 8441 5.1).
     pub(crate) status: Option<u64>,
     /// Messages that the page has received.
     pub(crate) received: usize,
@@ -44,7 +44,7 @@ impl Record {
     pub(crate) fn check_websockets(&self) -> Result<()> {
         ensure!(!self.websockets.is_empty(), "the page opened no WebSocket: {self}");
         for socket in &self.websockets {
-            ensure!(socket.status == Some(101), "a handshake failed: {self}");
+            ensure!(matches!(socket.status, Some(101 | 200)), "a handshake failed: {self}");
             ensure!(socket.errors.is_empty() && !socket.closed, "a WebSocket ended: {self}");
             ensure!(socket.received > 0, "a WebSocket got no message: {self}");
         }

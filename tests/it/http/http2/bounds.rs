@@ -3,8 +3,8 @@
 use super::{HOST, Site};
 use crate::harness::gateway::outlast;
 use crate::harness::h2::{
-    CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, HEADERS, Outcome, PING, RST_STREAM, SETTINGS, block, frame,
-    request,
+    ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, HEADERS, Outcome, PING, RST_STREAM, SETTINGS, block,
+    frame, request,
 };
 use crate::harness::raw::{End, ok};
 use anyhow::{Context as _, Result, ensure};
@@ -90,6 +90,31 @@ async fn no_more_streams_are_open_than_allowed() -> Result<()> {
     site.gateway.expect_metric("embedgate_requests_active", 1.0).await?;
     client.send(HEADERS, END_HEADERS | END_STREAM, 7, &head).await?;
     app.request().await.context("there is no room again")?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn streams_count_like_connections() -> Result<()> {
+    let site = Site::with(&[("limits.max_connections", "3")]).await?;
+    let (mut client, _driver, first, mut app) = site.join_http2().await?;
+    let second = client.begin(site.ask_for("/")?, true).await?;
+    let mut other = site.upstream.accept().await?;
+    other.request().await?;
+    let mut third = client.ask(site.ask_for("/")?).await?;
+    ensure!(third.status == 503 && third.field("retry-after").is_some(), "{third:?}");
+    ensure!(third.text().await?.contains("\"reason\":\"overloaded\""));
+    let mut wire = site.gateway.connect().await?;
+    ensure!(wire.answer().await?.status() == 503, "a connection more");
+    drop(wire);
+    site.gateway.expect_metric("embedgate_connections_active", 1.0).await?;
+    app.send(ok("served")).await?;
+    ensure!(first.answer().await?.text().await? == "served");
+    site.gateway.expect_metric("embedgate_requests_active", 1.0).await?;
+    let fourth = client.begin(site.ask_for("/")?, true).await?;
+    app.request().await.context("there is no room again")?;
+    app.send(ok("served")).await?;
+    ensure!(fourth.answer().await?.status == 200);
+    drop(second);
     Ok(())
 }
 
@@ -187,6 +212,29 @@ async fn a_client_that_begins_and_does_not_ask_is_cut() -> Result<()> {
     half.send(HEADERS, END_STREAM, 1, &site.block("GET", &[])).await?;
     half.ended().await?;
     site.gateway.expect_metric("embedgate_connections_active", 0.0).await
+}
+
+#[tokio::test]
+async fn a_silent_client_is_pinged_as_long_as_it_answers() -> Result<()> {
+    let site = Site::with(&[("upstreams.ping_interval", "200ms"), ("upstreams.idle_timeout", "2s")]).await?;
+    let mut client = Frames::connect(site.gateway.address).await?;
+    client.send(HEADERS, END_HEADERS | END_STREAM, 1, &site.block("GET", &[])).await?;
+    let mut app = site.upstream.accept().await?;
+    app.request().await?;
+    app.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await?;
+    for _ in 0..3 {
+        let ping = client.next_of(PING).await?;
+        client.send(PING, ACK, 0, &ping.payload).await?;
+    }
+    // The app's events keep the stream alive, so what ends it is the client's silence.
+    let events = async {
+        while app.send("1\r\nx\r\n").await.is_ok() {
+            outlast(Duration::from_millis(100)).await;
+        }
+    };
+    let ((), ended) = tokio::join!(events, client.ended());
+    ended?;
+    site.gateway.expect_metric("embedgate_requests_active", 0.0).await
 }
 
 #[tokio::test]
