@@ -2,6 +2,7 @@
 
 use super::Plane;
 use super::client::{Client, NoHead};
+use super::introduction::client_of;
 use super::request::{Next, refuse_unread, serve};
 use super::streams::Registration;
 use super::tunnel::Tunnel;
@@ -225,12 +226,13 @@ async fn guarded(worker: Rc<Worker>, tcp: TcpStream, peer: IpAddr, registration:
 
 async fn connection(
     worker: &Rc<Worker>,
-    tcp: TcpStream,
+    mut tcp: TcpStream,
     peer: IpAddr,
     registration: Registration,
     full: bool,
 ) -> Option<Tunnel> {
     tune(&tcp);
+    let peer = client_of(worker, &mut tcp, peer).await?;
     let io = handshake(worker, tcp).await?;
     // A v4 client of a v6 socket is the v4 client.
     let mut client = Client::new(io, peer.to_canonical(), registration, worker);
@@ -245,7 +247,7 @@ async fn connection(
 async fn handshake(worker: &Worker, tcp: TcpStream) -> Option<Io> {
     let Some(tls) = &worker.plane.tls else { return Some(Io::Plain(tcp)) };
     let limit = worker.plane.settings.tls_handshake_timeout;
-    let tls = tokio::time::timeout(limit, tls.acceptor().accept(tcp)).await.ok()?.ok()?;
+    let tls = tokio::time::timeout(limit, tls.accept(tcp)).await.ok()?.ok()?;
     Some(Io::Tls(Box::new(TlsStream::Server(tls))))
 }
 
