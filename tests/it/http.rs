@@ -3,10 +3,12 @@
 
 mod answers;
 mod bodies;
+mod client_certificate;
 mod drain;
 mod framing;
 mod headers;
 mod isolation;
+mod proxy_protocol;
 mod refusals;
 mod renewal;
 mod retries;
@@ -15,6 +17,7 @@ mod routing;
 mod sessions;
 mod start;
 mod streams;
+mod tls;
 mod weaknesses;
 mod websocket;
 
