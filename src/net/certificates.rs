@@ -10,6 +10,7 @@ use super::tls::TlsError;
 use pair::{Contents, Seen};
 use rustls::sign::CertifiedKey;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 /// Certificates whose files are read again while running. Each stands for itself: where the files of one are bad, the
 /// one before stays in use.
@@ -99,13 +100,13 @@ impl Entry {
     fn load(files: Files) -> Result<Self, TlsError> {
         let mut seen = Seen::default();
         // At the first look everything is new.
-        let contents = seen.look(&files).unwrap_or_else(|| Contents::read(&files))?;
+        let contents = seen.look(&files, SystemTime::now()).unwrap_or_else(|| Contents::read(&files))?;
         let certificate = Certificate::parse(&files, &contents)?;
         Ok(Self { files, seen, certificate, told: Standing::Good })
     }
 
     fn reload(&mut self) -> Result<bool, TlsError> {
-        let Some(contents) = self.seen.look(&self.files) else { return Ok(false) };
+        let Some(contents) = self.seen.look(&self.files, SystemTime::now()) else { return Ok(false) };
         self.certificate = Certificate::parse(&self.files, &contents?)?;
         // The new one is looked at afresh.
         self.told = Standing::Good;

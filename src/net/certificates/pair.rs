@@ -64,10 +64,10 @@ struct Stamp([i64; 7]);
 
 impl Stamp {
     /// None where it cannot be had, or would not tell of a change that comes right now.
-    fn of(path: &Path) -> Option<Self> {
+    fn of(path: &Path, now: SystemTime) -> Option<Self> {
         let is = std::fs::metadata(path).ok()?;
         let changed = UNIX_EPOCH + Duration::from_secs(is.ctime().try_into().ok()?);
-        let is_settled = SystemTime::now().duration_since(changed).is_ok_and(|since| since > SETTLES_WITHIN);
+        let is_settled = now.duration_since(changed).is_ok_and(|since| since > SETTLES_WITHIN);
         let (dev, ino, size) = (is.dev().cast_signed(), is.ino().cast_signed(), is.size().cast_signed());
         let stamp = Self([dev, ino, size, is.mtime(), is.mtime_nsec(), is.ctime(), is.ctime_nsec()]);
         is_settled.then_some(stamp)
@@ -76,9 +76,9 @@ impl Stamp {
 
 impl Seen {
     /// What the files hold, if it is not what they held at the last look.
-    pub(super) fn look(&mut self, files: &Files) -> Option<Result<Contents, TlsError>> {
+    pub(super) fn look(&mut self, files: &Files, now: SystemTime) -> Option<Result<Contents, TlsError>> {
         // Before reading, so that a change in between is noticed the next time.
-        let stamps = Stamp::of(&files.cert).zip(Stamp::of(&files.key)).map(|(cert, key)| [cert, key]);
+        let stamps = Stamp::of(&files.cert, now).zip(Stamp::of(&files.key, now)).map(|(cert, key)| [cert, key]);
         if stamps.is_some() && stamps == self.stamps {
             return None;
         }
@@ -193,6 +193,7 @@ impl Validity {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::symlink;
 
     #[test]
     fn a_certificate_is_warned_of_ahead() {
@@ -217,17 +218,46 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let files = Files { cert: folder.path().join("c"), key: folder.path().join("k") };
         let mut seen = Seen::default();
+        let mut look = || seen.look(&files, SystemTime::now());
         // That there are none is said once.
-        assert!(matches!(seen.look(&files), Some(Err(TlsError::File { .. }))));
-        assert!(seen.look(&files).is_none());
+        assert!(matches!(look(), Some(Err(TlsError::File { .. }))));
+        assert!(look().is_none());
         std::fs::write(&files.cert, "one").unwrap();
-        assert!(seen.look(&files).is_none());
+        assert!(look().is_none());
         std::fs::write(&files.key, "two").unwrap();
-        assert!(matches!(seen.look(&files), Some(Ok(Contents { cert, .. })) if cert == b"one"));
-        assert!(seen.look(&files).is_none());
+        assert!(matches!(look(), Some(Ok(Contents { cert, .. })) if cert == b"one"));
+        assert!(look().is_none());
         // Of the same length and at once.
         std::fs::write(&files.key, "six").unwrap();
-        assert!(matches!(seen.look(&files), Some(Ok(Contents { key, .. })) if **key == *b"six"));
-        assert!(seen.look(&files).is_none());
+        assert!(matches!(look(), Some(Ok(Contents { key, .. })) if **key == *b"six"));
+        assert!(look().is_none());
+    }
+
+    #[test]
+    fn files_that_stood_still_are_handed_out_when_another_takes_their_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let files = Files { cert: path("now/c"), key: path("k") };
+        for version in ["v1", "v2"] {
+            std::fs::create_dir(path(version)).unwrap();
+            std::fs::write(path(version).join("c"), version).unwrap();
+        }
+        std::fs::write(&files.key, "two").unwrap();
+        // As Kubernetes does it: a link to a folder is replaced.
+        let link = |version: &str| {
+            symlink(version, path("new")).unwrap();
+            std::fs::rename(path("new"), path("now")).unwrap();
+        };
+        let mut seen = Seen::default();
+        let mut look = || seen.look(&files, SystemTime::now() + 2 * SETTLES_WITHIN);
+        for version in ["v1", "v2", "v1"] {
+            link(version);
+            assert!(matches!(look(), Some(Ok(Contents { cert, .. })) if cert == version.as_bytes()));
+            assert!(look().is_none());
+        }
+        // Another file with the same in it is no change.
+        std::fs::write(path("other"), "two").unwrap();
+        std::fs::rename(path("other"), &files.key).unwrap();
+        assert!(look().is_none());
     }
 }
