@@ -1,5 +1,7 @@
 //! The composition root: builds every part, starts every task, and owns the end.
 
+pub mod certificates;
+
 use crate::admin::Admin;
 use crate::clock::Clock;
 use crate::config::{Config, DirectorySource, Env, FireflyTables};
@@ -12,7 +14,7 @@ use crate::directory::sync::{self, Source};
 use crate::log::Sink;
 use crate::metrics::Metrics;
 use crate::net::dial::Dialer;
-use crate::net::tls::{self, ServerTls, TlsError};
+use crate::net::tls::{self, TlsError};
 use crate::plane::start::Starter;
 use crate::plane::{Firefly, Plane, Settings, listener};
 use crate::session::firefly::Opener;
@@ -163,19 +165,18 @@ fn build(
     control: &Handle,
 ) -> Result<Plane, StartError> {
     let upstreams = &config.upstreams;
-    let client_tls = tls::client_config(upstreams.ca_file.as_deref())?;
-    let dialer = Dialer::new(client_tls, upstreams.allowed.private, upstreams.connect_timeout);
+    let upstream_tls = Arc::new(certificates::upstream_tls(upstreams)?);
+    let dialer = Dialer::new(upstream_tls, upstreams.allowed.private, upstreams.connect_timeout);
     if upstreams.allowed.private {
         tracing::warn!("upstreams.allow_private_addresses is on: meant for local work and private networks only");
     }
     let minting =
         MinterSettings { timeout: config.credentials.mint_timeout, refresh_idle: config.credentials.refresh_idle };
-    let minter = Minter::new(dialer.clone(), clock.clone(), Arc::clone(metrics), minting, control.clone());
-    let server_tls = match &config.server.tls {
-        Some(files) => Some(ServerTls::load(&files.cert, &files.key, config.server.http2)?),
-        None => None,
-    };
+    // Issuers of tokens are no upstreams: they get a secret of their own, and the certificate for upstreams never.
+    let issuers = dialer.with_tls(tls::client_config(upstreams.ca_file.as_deref())?);
+    let minter = Minter::new(issuers, clock.clone(), Arc::clone(metrics), minting, control.clone());
     let writer = writer(config, env);
+    let server_tls = config.server.tls.as_ref().map(|tls| certificates::server_tls(tls, config.server.http2));
     Ok(Plane {
         settings: Settings::new(config, max_connections(config.limits.max_connections)),
         starter: starter(config, writer.as_ref(), metrics, clock, control)?,
@@ -189,7 +190,7 @@ fn build(
         log,
         access_log: config.log.access.then_some(config.log.format),
         firefly: firefly(config, env)?,
-        tls: server_tls,
+        tls: server_tls.transpose()?,
         leaving: AtomicBool::new(false),
         connections: AtomicUsize::new(0),
     })
@@ -273,7 +274,7 @@ async fn upkeep(plane: Arc<Plane>, reload: Arc<Notify>) {
     loop {
         ticks.tick().await;
         exporter.run_upkeep();
-        reload_tls(&plane);
+        certificates::look_after(&plane);
         match plane.keys.reload() {
             Ok(changed) => {
                 complained = false;
@@ -289,14 +290,6 @@ async fn upkeep(plane: Arc<Plane>, reload: Arc<Notify>) {
             }
             Err(_) => {}
         }
-    }
-}
-
-fn reload_tls(plane: &Plane) {
-    match plane.tls.as_ref().map(ServerTls::reload) {
-        Some(Ok(true)) => tracing::info!("certificate changed"),
-        Some(Err(error)) => tracing::error!(%error, "server.tls is refused; the certificate before stays in use"),
-        Some(Ok(false)) | None => {}
     }
 }
 

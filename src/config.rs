@@ -65,7 +65,9 @@ pub struct Server {
     pub trusted_proxies: Vec<IpNet>,
     /// Whether clients may speak HTTP/2 too.
     pub http2: bool,
-    /// Certificate and key; absent means plain HTTP.
+    /// Whether the proxies in front begin every connection with a PROXY header.
+    pub proxy_protocol: bool,
+    /// Certificates and keys; absent means plain HTTP.
     pub tls: Option<Tls>,
     /// How long readiness already fails before connections are ended; may be zero.
     pub drain_delay: Duration,
@@ -73,9 +75,23 @@ pub struct Server {
     pub drain_timeout: Duration,
 }
 
-/// Files of the data listener's certificate, in PEM. They are not read here.
+/// The data listener's certificates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tls {
+    /// The one for clients that ask for none of the names.
+    pub default: Certificate,
+    /// More, each for the names in it; at most [`MAX_CERTIFICATES`].
+    pub certificates: Vec<Certificate>,
+    /// Whether clients that ask for none of the names are refused instead.
+    pub strict_sni: bool,
+}
+
+/// How many certificates the data listener may have besides its default one.
+pub const MAX_CERTIFICATES: usize = 1000;
+
+/// The files of a certificate, in PEM. They are not read here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certificate {
     /// The certificate, followed by its intermediates.
     pub cert: PathBuf,
     /// The private key.
@@ -238,6 +254,8 @@ pub struct Upstreams {
     pub allowed: AllowedHosts,
     /// Certificates, in PEM, to be trusted besides the public ones. The file is not read here.
     pub ca_file: Option<PathBuf>,
+    /// What the gateway proves itself with to upstreams that ask for a certificate.
+    pub client: Option<Certificate>,
     /// For name lookup, TCP and TLS together.
     pub connect_timeout: Duration,
     /// From the end of a request to the head of its response.

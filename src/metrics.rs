@@ -78,6 +78,12 @@ pub struct Metrics {
     pub connections_refused: Counter,
     /// Streams of HTTP/2 connections.
     pub http2_streams: Counter,
+    /// Connections refused because who made them may not send PROXY headers.
+    pub proxy_untrusted: Counter,
+    /// Connections refused because they do not begin with a PROXY header.
+    pub proxy_malformed: Counter,
+    /// Connections refused because their PROXY header did not come in time.
+    pub proxy_slow: Counter,
     /// Body bytes received from clients.
     pub bytes_received: Counter,
     /// Body bytes sent to clients.
@@ -146,6 +152,9 @@ impl Metrics {
             connections: labelled("embedgate_connections_total", "result", "accepted"),
             connections_refused: labelled("embedgate_connections_total", "result", "refused"),
             http2_streams: counter("embedgate_http2_streams_total"),
+            proxy_untrusted: labelled("embedgate_proxy_protocol_errors_total", "reason", "untrusted"),
+            proxy_malformed: labelled("embedgate_proxy_protocol_errors_total", "reason", "malformed"),
+            proxy_slow: labelled("embedgate_proxy_protocol_errors_total", "reason", "slow"),
             bytes_received: counter("embedgate_received_bytes_total"),
             bytes_sent: counter("embedgate_sent_bytes_total"),
             upstream_connections: labelled("embedgate_upstream_connections_total", "result", "opened"),
@@ -186,6 +195,12 @@ impl Metrics {
             lag_seconds: gauge("embedgate_directory_replica_lag_seconds"),
             lag_bytes: gauge("embedgate_directory_replica_lag_bytes"),
         }
+    }
+
+    /// Seconds until the first certificate ends that is shown to `shown_to`, one of two words.
+    pub fn certificate_expiry(&self, shown_to: &'static str) -> Gauge {
+        let labels = vec![Label::from_static_parts("shown_to", shown_to)];
+        self.recorder.register_gauge(&Key::from_parts("embedgate_certificate_expiry_seconds", labels), &METADATA)
     }
 
     /// Counts a finished request.
@@ -239,6 +254,7 @@ fn describe(recorder: &PrometheusRecorder) {
         ("embedgate_streams_revoked_total", "Requests, streams and WebSockets ended because access was taken away."),
         ("embedgate_directory_revocations", "Revocations and bans in force."),
         ("embedgate_connections_active", "Open connections of clients."),
+        ("embedgate_certificate_expiry_seconds", "Seconds until the first certificate ends; below 0 it has ended."),
         ("embedgate_jwks_age_seconds", "Seconds since the keys of the front end's JWTs were fetched."),
         ("embedgate_directory_age_seconds", "Seconds since the directory was known to be current."),
         ("embedgate_directory_organisations", "Organisations in the directory."),
@@ -251,6 +267,7 @@ fn describe(recorder: &PrometheusRecorder) {
         ("embedgate_rejects_total", "Requests refused by the gateway itself, by reason."),
         ("embedgate_connections_total", "Connections of clients, accepted or refused because the instance was full."),
         ("embedgate_http2_streams_total", "Requests and WebSockets that came as streams of HTTP/2 connections."),
+        ("embedgate_proxy_protocol_errors_total", "Connections refused for want of a good PROXY header, by reason."),
         ("embedgate_received_bytes_total", "Body and tunnel bytes received from clients."),
         ("embedgate_sent_bytes_total", "Body and tunnel bytes sent to clients."),
         ("embedgate_upstream_connections_total", "Connections to upstreams, opened or failed."),

@@ -1,7 +1,9 @@
 //! Sockets: plain and TLS streams as one type, dialling upstreams under the address policy, and the gateway's own calls.
 
+pub mod certificates;
 pub mod dial;
 pub mod http;
 pub mod io;
+pub mod proxy_protocol;
 mod resolve;
 pub mod tls;

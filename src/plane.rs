@@ -12,6 +12,7 @@ mod frames;
 pub mod guard;
 mod headers;
 mod http2;
+mod introduction;
 pub mod listener;
 mod outbox;
 mod outside;
@@ -61,6 +62,8 @@ pub struct Settings {
     pub session_idle: IdleLimit,
     /// Peers that may say whom they speak for.
     pub trusted_proxies: Vec<IpNet>,
+    /// Whether they begin every connection with a PROXY header.
+    pub proxy_protocol: bool,
     /// Hosts that links of FireFly's first form may name; those of the directory were checked when it was read.
     pub allowed: AllowedHosts,
     /// Bounds on a request's head.
@@ -132,6 +135,7 @@ impl Settings {
             frame_ancestors,
             session_idle: IdleLimit::new(config.session.idle_timeout),
             trusted_proxies: server.trusted_proxies.clone(),
+            proxy_protocol: server.proxy_protocol,
             allowed: match &config.directory {
                 DirectorySource::Firefly(tables) => tables.apps.clone(),
                 DirectorySource::File { .. } | DirectorySource::Postgres(_) => upstreams.allowed.clone(),

@@ -1,10 +1,12 @@
 //! `embedgate check`.
 
 use super::{ConfigArg, Found, Wrong, print};
-use crate::config::{Config, DirectorySource, Env, Mistake, Mistakes, Postgres};
+use crate::app::certificates::files;
+use crate::config::{self, Config, DirectorySource, Env, Mistake, Mistakes, Postgres};
 use crate::directory::file;
 use crate::directory::postgres::{self, url};
-use crate::net::tls;
+use crate::net::certificates::Certificate;
+use crate::net::tls::{self, TlsError};
 use crate::session::keys::{self, Keys};
 use anyhow::Result;
 use clap::Args;
@@ -76,6 +78,17 @@ fn postgres_urls(settings: &Postgres, env: &Env) -> Result<(), postgres::Error> 
     url::candidates(settings, env).map(drop)
 }
 
+/// What is wrong with the certificates that are shown to clients, with their keys.
+fn certificates(tls: &config::Tls) -> Vec<(String, TlsError)> {
+    let more = (1..).zip(&tls.certificates).map(|(number, one)| (format!("server.tls.certificates[#{number}]"), one));
+    let all = std::iter::once(("server.tls".to_owned(), &tls.default)).chain(more);
+    all.filter_map(|(key, one)| Some((key, certificate(one).err()?))).collect()
+}
+
+fn certificate(certificate: &config::Certificate) -> Result<(), TlsError> {
+    Certificate::read(&files(certificate)).map(drop)
+}
+
 /// What is wrong with the keys and certificates that the good sections name.
 fn outside(config: &Config, path: &Path, env: &Env, is_good: impl Fn(&str) -> bool) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
@@ -99,11 +112,17 @@ fn outside(config: &Config, path: &Path, env: &Env, is_good: impl Fn(&str) -> bo
     {
         add("upstreams.ca_file", error.to_string());
     }
-    if is_good("server.tls")
-        && let Some(Err(error)) =
-            config.server.tls.as_ref().map(|files| tls::server_config(&files.cert, &files.key, true))
+    if is_good("upstreams")
+        && let Some(Err(error)) = config.upstreams.client.as_ref().map(certificate)
     {
-        add("server.tls", error.to_string());
+        add("upstreams.client_cert", error.to_string());
+    }
+    if is_good("server.tls")
+        && let Some(tls) = &config.server.tls
+    {
+        for (key, error) in certificates(tls) {
+            add(&key, error.to_string());
+        }
     }
     if is_good("directory")
         && let Some(Err(error)) = config.postgres.as_ref().map(|settings| postgres_urls(settings, env))

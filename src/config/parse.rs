@@ -1,13 +1,14 @@
 //! From the tree of a configuration file to the checked [`Config`]: one function per section, then what concerns several.
 
+mod certificates;
 mod postgres;
 
 use super::mistake::Report;
 use super::reader::{Item, Section};
 use super::{
-    Admin, Config, Credentials, DirectorySource, Embedding, Env, FireflyTables, FireflyV1, IpNet, JWT_ALGORITHMS, Jwt,
-    KeyRef, KeySource, Limits, Log, LogFormat, MAX_KEY_ID_LEN, MAX_SESSION_LIFE, Mistakes, Postgres, Routing, Server,
-    Session, Tls, Upstreams, env, firefly, tree,
+    Admin, Certificate, Config, Credentials, DirectorySource, Embedding, Env, FireflyTables, FireflyV1, IpNet,
+    JWT_ALGORITHMS, Jwt, KeyRef, KeySource, Limits, Log, LogFormat, MAX_KEY_ID_LEN, MAX_SESSION_LIFE, Mistakes,
+    Postgres, Routing, Server, Session, Upstreams, env, firefly, tree,
 };
 use crate::model::ids::is_valid_id;
 use crate::model::url::{AllowedHosts, BaseUrl, Endpoint, is_host, is_loopback_name};
@@ -32,9 +33,19 @@ pub(super) mod keys {
         "log",
         "firefly",
     ];
-    pub(crate) const SERVER: &[&str] =
-        &["listen", "workers", "public_url", "trusted_proxies", "http2", "tls", "drain_delay", "drain_timeout"];
-    pub(crate) const TLS: &[&str] = &["cert", "key"];
+    pub(crate) const SERVER: &[&str] = &[
+        "listen",
+        "workers",
+        "public_url",
+        "trusted_proxies",
+        "http2",
+        "proxy_protocol",
+        "tls",
+        "drain_delay",
+        "drain_timeout",
+    ];
+    pub(crate) const TLS: &[&str] = &["cert", "key", "certificates", "strict_sni"];
+    pub(crate) const CERTIFICATE: &[&str] = &["cert", "key"];
     pub(crate) const ADMIN: &[&str] = &["listen"];
     pub(crate) const DIRECTORY: &[&str] = &["source", "path", "postgres"];
     pub(crate) const POSTGRES: &[&str] = &[
@@ -71,6 +82,8 @@ pub(super) mod keys {
         "allowed_domains",
         "allow_private_addresses",
         "ca_file",
+        "client_cert",
+        "client_key",
         "connect_timeout",
         "first_byte_timeout",
         "idle_timeout",
@@ -144,6 +157,7 @@ fn all(root: &Section<'_>, env: &Env) -> Config {
 
 fn server(section: &Section<'_>) -> Server {
     let listen = section.or("listen", SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080)), socket);
+    let trusted_proxies = section.list("trusted_proxies", |item| item.parsed(IpNet::parse));
     Server {
         listen,
         workers: section.or("workers", 0, |item| item.integer(0..=1024)),
@@ -151,15 +165,22 @@ fn server(section: &Section<'_>) -> Server {
             .get("public_url")
             .and_then(|item| origin(&item))
             .unwrap_or(BaseUrl::localhost(listen.port())),
-        trusted_proxies: section.list("trusted_proxies", |item| item.parsed(IpNet::parse)),
+        proxy_protocol: section.or("proxy_protocol", false, |item| proxy_protocol(item, &trusted_proxies)),
+        trusted_proxies,
         http2: section.or("http2", true, Item::boolean),
-        tls: section.optional("tls", keys::TLS).map(|tls| Tls {
-            cert: required_path(&tls, "cert", "write cert = \"tls.crt\", the PEM file with the certificate"),
-            key: required_path(&tls, "key", "write key = \"tls.key\", the PEM file with the private key"),
-        }),
+        tls: section.optional("tls", keys::TLS).map(|tls| certificates::tls(&tls)),
         drain_delay: section.or("drain_delay", Duration::ZERO, Item::duration_or_zero),
         drain_timeout: section.seconds("drain_timeout", 30),
     }
+}
+
+/// Headers are taken from trusted proxies alone, so without any nobody could connect.
+fn proxy_protocol(item: &Item<'_>, trusted: &[IpNet]) -> Option<bool> {
+    let is_on = item.boolean()?;
+    if is_on && trusted.is_empty() {
+        item.wrong_missing("needs trusted_proxies, the addresses of the load balancers that send PROXY headers");
+    }
+    Some(is_on)
 }
 
 fn admin(section: &Section<'_>, data: SocketAddr) -> Admin {
@@ -371,6 +392,7 @@ fn upstreams(section: &Section<'_>) -> Upstreams {
             private,
         },
         ca_file: section.get("ca_file").and_then(|item| item.path()),
+        client: certificates::client(section),
         connect_timeout: section.seconds("connect_timeout", 5),
         first_byte_timeout: section.seconds("first_byte_timeout", 180),
         idle_timeout: section.seconds("idle_timeout", 300),

@@ -33,6 +33,15 @@ fn shown(result: Result<Config, Mistakes>) -> Vec<String> {
     result.unwrap_err().0.iter().map(|m| format!("{} {}: {}", line(m), m.key, m.message)).collect()
 }
 
+fn pair(cert: &str, key: &str) -> Certificate {
+    Certificate { cert: cert.into(), key: key.into() }
+}
+
+/// One certificate and nothing else.
+fn tls(cert: &str, key: &str) -> Tls {
+    Tls { default: pair(cert, key), certificates: Vec::new(), strict_sni: false }
+}
+
 /// The example with everything in it that is switched off.
 fn example_in_full() -> String {
     let on = |line: &str| match line.strip_prefix('#') {
@@ -56,9 +65,10 @@ fn the_example_shows_the_defaults() {
 #[test]
 fn the_example_is_valid_with_everything_switched_on() {
     let config = parse(&example_in_full(), &[]).unwrap();
-    assert_eq!(config.server.tls, Some(Tls { cert: "etc/tls.crt".into(), key: "etc/tls.key".into() }));
+    assert_eq!(config.server.tls, Some(tls("etc/tls.crt", "etc/tls.key")));
     assert_eq!(config.routing.base_domain.as_deref(), Some("apps.example.com"));
     assert_eq!(config.upstreams.ca_file, Some("etc/extra-ca.pem".into()));
+    assert_eq!(config.upstreams.client, Some(pair("etc/client.crt", "etc/client.key")));
     let firefly = FireflyV1 { key: KeySource::Env("ENCRYPTION_KEY".into()), domain_suffix: "com".into() };
     assert_eq!(config.firefly_v1, Some(firefly));
     // The algorithms shown are those that hold when the key is left out.
@@ -198,7 +208,7 @@ fn variables_override_the_file() {
     assert_eq!(config.server.listen, "[::1]:1".parse().unwrap());
     assert_eq!((config.server.workers, config.log.format, config.log.access), (3, LogFormat::Text, false));
     assert_eq!(config.routing.public_hosts, ["a.example.com"]);
-    assert_eq!(config.server.tls, Some(Tls { cert: "/abs/c".into(), key: "etc/k".into() }));
+    assert_eq!(config.server.tls, Some(tls("/abs/c", "etc/k")));
     assert_eq!(
         config.session.keys,
         [KeyRef { id: "k2".into(), source: KeySource::File("etc/two".into()), derived: false }]
@@ -444,4 +454,35 @@ fn a_file_that_is_not_there_is_a_mistake() {
     let mistakes = Config::load(Path::new("no/such/file.toml"), &Env::new()).unwrap_err();
     assert_eq!(mistakes.0.len(), 1);
     assert!(mistakes.to_string().starts_with("no/such/file.toml: cannot read the file: "), "{mistakes}");
+}
+
+#[test]
+fn certificates_come_in_pairs() {
+    let text = "[server.tls]\ncert = 'a'\nkey = 'b'\nstrict_sni = true\ncertificates = [{ cert = 'c', key = '/d' }]\n";
+    let tls = accepted(text).server.tls.unwrap();
+    assert_eq!((tls.default, tls.certificates), (pair("etc/a", "etc/b"), vec![pair("etc/c", "/d")]));
+    assert!(tls.strict_sni);
+    let found = mistakes("[server.tls]\ncert = 'a'\nkey = 'b'\ncertificates = [\n{ cert = 'c' },\n'd']\n", &[]);
+    assert_eq!(
+        found,
+        [
+            "6 server.tls.certificates[#1].key: is missing; write key = \"tls.key\", the PEM file with the private key",
+            "7 server.tls.certificates[#2]: expected a table, found a string",
+        ]
+    );
+    let many =
+        format!("server.tls = {{ cert = 'a', key = 'b', certificates = [{}] }}", "{cert='c',key='d'},".repeat(1001));
+    assert_eq!(mistakes(&many, &[]), ["2 server.tls.certificates: has 1001 certificates; 1000 is the most"]);
+    assert_eq!(
+        mistakes("upstreams.client_key = 'k'", &[]),
+        ["2 upstreams.client_cert: is missing; client_key needs it; write client_cert = \"client.crt\""]
+    );
+}
+
+#[test]
+fn proxy_headers_are_taken_from_somebody() {
+    assert!(accepted("server.proxy_protocol = true\nserver.trusted_proxies = ['10.0.0.0/8']").server.proxy_protocol);
+    let advice = "needs trusted_proxies, the addresses of the load balancers that send PROXY headers";
+    assert_eq!(mistakes("server.proxy_protocol = true", &[]), [format!("2 server.proxy_protocol: {advice}")]);
+    assert!(!accepted("server.proxy_protocol = false").server.proxy_protocol);
 }

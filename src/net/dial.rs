@@ -3,15 +3,15 @@
 
 use super::io::{self as stream, Io};
 use super::resolve::Resolver;
+use super::tls::ClientTls;
 use crate::model::url::{BaseUrl, Scheme};
-use rustls::ClientConfig;
 use rustls_pki_types::{IpAddr as TlsIpAddr, ServerName};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio_rustls::{TlsConnector, TlsStream};
+use tokio_rustls::TlsStream;
 
 /// Why no connection came about.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +46,7 @@ pub enum DialError {
 /// Dials upstreams.
 #[derive(Clone)]
 pub struct Dialer {
-    tls: TlsConnector,
+    tls: Arc<ClientTls>,
     resolver: Arc<Resolver>,
     private: bool,
     timeout: Duration,
@@ -56,8 +56,20 @@ impl Dialer {
     /// A dialler that gives each connection, TLS handshake included, so much time. `private` allows addresses that are
     /// not on the public internet.
     #[must_use]
-    pub fn new(tls: Arc<ClientConfig>, private: bool, timeout: Duration) -> Self {
-        Self { tls: TlsConnector::from(tls), resolver: Arc::default(), private, timeout }
+    pub fn new(tls: Arc<ClientTls>, private: bool, timeout: Duration) -> Self {
+        Self { tls, resolver: Arc::default(), private, timeout }
+    }
+
+    /// The same with another TLS.
+    #[must_use]
+    pub fn with_tls(&self, tls: Arc<ClientTls>) -> Self {
+        Self { tls, ..self.clone() }
+    }
+
+    /// The TLS that connections are made with.
+    #[must_use]
+    pub fn tls(&self) -> &ClientTls {
+        &self.tls
     }
 
     /// Connects to the host of `url`.
@@ -78,7 +90,7 @@ impl Dialer {
             return Ok(Io::Plain(tcp));
         }
         let failed = |cause| DialError::Tls(url.to_string(), cause);
-        let tls = self.tls.connect(server_name(url).map_err(failed)?, tcp).await.map_err(failed)?;
+        let tls = self.tls.connector().connect(server_name(url).map_err(failed)?, tcp).await.map_err(failed)?;
         Ok(Io::Tls(Box::new(TlsStream::Client(tls))))
     }
 

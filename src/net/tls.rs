@@ -1,13 +1,21 @@
-//! TLS settings. One crypto provider, aws-lc-rs: the fastest of rustls's, and the one the JWT check shares.
+//! TLS settings, versions 1.2 and 1.3. One crypto provider, aws-lc-rs: the fastest of rustls's, and the one the JWT check
+//! shares.
 
+use super::certificates::{ByName, Files, Reloaded, Watched};
 use arc_swap::ArcSwap;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::server::{Acceptor, ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use tokio_rustls::TlsAcceptor;
+use std::sync::Arc;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor, TlsConnector};
 
 /// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +31,23 @@ pub enum TlsError {
     /// A file has no certificate in it.
     #[error("{}: no certificate in PEM form", .0.display())]
     NoCertificate(PathBuf),
-    /// Certificate and key do not fit, or a root is not a certificate.
+    /// What a file calls a certificate is none.
+    #[error("{}: not a certificate that can be read: {cause}", .path.display())]
+    Certificate {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        cause: x509_cert::der::Error,
+    },
+    /// Certificate and key do not fit.
+    #[error("{files}: {cause}")]
+    Pair {
+        /// Which files.
+        files: Files,
+        /// Why.
+        cause: rustls::Error,
+    },
+    /// A root is not a certificate.
     #[error("{0}")]
     Rustls(#[from] rustls::Error),
 }
@@ -31,25 +55,80 @@ pub enum TlsError {
 /// The name of HTTP/2 in TLS handshakes (RFC 9113 3.1).
 pub const HTTP2: &[u8] = b"h2";
 
-fn provider() -> Arc<CryptoProvider> {
+pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-/// How the gateway speaks TLS to upstreams and issuers: the public roots (Mozilla's, compiled in) and those of `ca_file`.
+/// How the gateway speaks TLS to issuers, and to upstreams that it proves nothing to: the public roots (Mozilla's,
+/// compiled in) and those of `ca_file`.
 ///
 /// # Errors
 /// [`TlsError`] when `ca_file` cannot be read or holds no certificate.
-pub fn client_config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError> {
+pub fn client_config(ca_file: Option<&Path>) -> Result<Arc<ClientTls>, TlsError> {
+    ClientTls::load(ca_file, None).map(Arc::new)
+}
+
+fn roots(ca_file: Option<&Path>) -> Result<Arc<RootCertStore>, TlsError> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     if let Some(path) = ca_file {
         for certificate in certificates(path)? {
             roots.add(certificate)?;
         }
     }
+    Ok(Arc::new(roots))
+}
+
+fn connector(roots: Arc<RootCertStore>, own: Option<Arc<CertifiedKey>>) -> Result<TlsConnector, TlsError> {
     let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
-    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    let builder = builder.with_root_certificates(roots);
+    let mut config = match own {
+        Some(own) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own))),
+        None => builder.with_no_client_auth(),
+    };
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    Ok(Arc::new(config).into())
+}
+
+/// TLS towards upstreams. The files with which the gateway proves itself are read again while running.
+pub struct ClientTls {
+    roots: Arc<RootCertStore>,
+    own: Watched,
+    connector: ArcSwap<TlsConnector>,
+}
+
+impl ClientTls {
+    /// Trusts as [`client_config`] does, and shows upstreams that ask the certificate in `own`.
+    ///
+    /// # Errors
+    /// [`TlsError`] when a file cannot be read, or certificate and key do not fit.
+    pub fn load(ca_file: Option<&Path>, own: Option<Files>) -> Result<Self, TlsError> {
+        let (roots, own) = (roots(ca_file)?, Watched::load(own.into_iter().collect())?);
+        let connector = connector(Arc::clone(&roots), own.first())?;
+        Ok(Self { roots, own, connector: ArcSwap::from_pointee(connector) })
+    }
+
+    /// What handshakes are made with now.
+    pub fn connector(&self) -> TlsConnector {
+        TlsConnector::clone(&self.connector.load())
+    }
+
+    /// Reads the files again if they changed. On an error the certificate before stays.
+    pub fn reload(&self) -> Reloaded {
+        let mut reloaded = self.own.reload();
+        if !reloaded.changed.is_empty() {
+            // All is new, so that no session is resumed for which the certificate before was shown.
+            match connector(Arc::clone(&self.roots), self.own.first()) {
+                Ok(connector) => self.connector.store(Arc::new(connector)),
+                Err(error) => reloaded.refused.push(error),
+            }
+        }
+        reloaded
+    }
+
+    /// What upstreams are shown.
+    pub fn certificates(&self) -> &Watched {
+        &self.own
+    }
 }
 
 /// How the gateway speaks TLS to a database: with the roots of a file, and only those, or else with the public ones.
@@ -70,66 +149,88 @@ pub fn database_config(roots: Option<&Path>) -> Result<ClientConfig, TlsError> {
     Ok(builder.with_root_certificates(trusted).with_no_client_auth())
 }
 
-/// How the gateway speaks TLS to clients, who may choose HTTP/2 where `http2` says so (RFC 9113 3.2).
-///
-/// # Errors
-/// [`TlsError`] when a file cannot be read or certificate and key do not fit.
-pub fn server_config(cert: &Path, key: &Path, http2: bool) -> Result<Arc<ServerConfig>, TlsError> {
-    let chain = certificates(cert)?;
-    let key = PrivateKeyDer::from_pem_file(key).map_err(|cause| TlsError::File { path: key.to_owned(), cause })?;
+/// How the gateway speaks TLS to clients, who may choose HTTP/2 where `http2` says so (RFC 9113 3.2). Sessions are resumed by tickets alone (RFC 5077, RFC 8446 2.2), whose keys are
+/// random, known to this process only and replaced every six hours; nothing is kept for a session.
+fn server_config(names: Arc<dyn ResolvesServerCert>, http2: bool) -> Result<Arc<ServerConfig>, TlsError> {
     let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
-    let mut config = builder.with_no_client_auth().with_single_cert(chain, key)?;
+    let mut config = builder.with_no_client_auth().with_cert_resolver(names);
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.ticketer = aws_lc_rs::Ticketer::new()?;
     let protocols: &[&[u8]] = if http2 { &[HTTP2, b"http/1.1"] } else { &[b"http/1.1"] };
     config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
     Ok(Arc::new(config))
 }
 
-/// TLS towards clients whose files are read again while running.
+/// TLS towards clients: certificates by the names in them, whose files are read again while running.
 pub struct ServerTls {
-    cert: PathBuf,
-    key: PathBuf,
-    http2: bool,
-    seen: Mutex<[Vec<u8>; 2]>,
-    acceptor: ArcSwap<TlsAcceptor>,
+    watched: Watched,
+    names: Arc<Names>,
+    strict: bool,
+    acceptor: TlsAcceptor,
 }
+
+/// The certificates in use.
+#[derive(Debug)]
+struct Names(ArcSwap<ByName>);
+
+impl ResolvesServerCert for Names {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.0.load().find(hello.server_name()).map(Arc::clone)
+    }
+}
+
+/// A fatal alert `unrecognized_name` (RFC 6066 3, RFC 8446 6) in a record of its own: rustls has no way to send it.
+const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 
 impl ServerTls {
-    /// Reads certificate and key.
+    /// Reads the certificates, the first of which is the default. With `strict` there is none: clients that ask for no
+    /// name in a certificate are refused.
     ///
     /// # Errors
-    /// [`TlsError`] when a file cannot be read or they do not fit.
-    pub fn load(cert: &Path, key: &Path, http2: bool) -> Result<Self, TlsError> {
-        let seen = Mutex::new(contents(cert, key));
-        let acceptor = ArcSwap::from_pointee(TlsAcceptor::from(server_config(cert, key, http2)?));
-        Ok(Self { cert: cert.to_owned(), key: key.to_owned(), http2, seen, acceptor })
+    /// [`TlsError`] for the first that cannot be read or does not fit its key.
+    pub fn load(files: Vec<Files>, strict: bool, http2: bool) -> Result<Self, TlsError> {
+        let watched = Watched::load(files)?;
+        let names = Arc::new(Names(ArcSwap::from_pointee(watched.by_name(strict))));
+        let acceptor = TlsAcceptor::from(server_config(Arc::clone(&names) as Arc<_>, http2)?);
+        Ok(Self { watched, names, strict, acceptor })
     }
 
-    /// What handshakes are made with now.
-    pub fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::clone(&self.acceptor.load())
-    }
-
-    /// Reads the files again and uses them if they changed; says whether they did. On an error the old ones stay, and the
-    /// same bad files are not complained of again.
+    /// Makes the handshake with a client.
     ///
     /// # Errors
-    /// [`TlsError`] when a changed file cannot be read or they do not fit.
-    pub fn reload(&self) -> Result<bool, TlsError> {
-        let now = contents(&self.cert, &self.key);
-        // A poisoned lock only means that another reload panicked; what it guards is replaced whole.
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if *seen == now {
-            return Ok(false);
+    /// When there is no certificate for it, or it breaks off.
+    pub async fn accept(&self, tcp: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        if self.strict {
+            // Boxed, for few need it and all would have to keep room for it.
+            return Box::pin(self.accept_known(tcp)).await;
         }
-        *seen = now;
-        self.acceptor.store(Arc::new(server_config(&self.cert, &self.key, self.http2)?.into()));
-        Ok(true)
+        self.acceptor.accept(tcp).await
     }
-}
 
-/// What is in the files, to tell a change by; an unreadable one counts as empty.
-fn contents(cert: &Path, key: &Path) -> [Vec<u8>; 2] {
-    [cert, key].map(|path| std::fs::read(path).unwrap_or_default())
+    async fn accept_known(&self, tcp: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        let mut start = LazyConfigAcceptor::new(Acceptor::default(), tcp).await?;
+        let is_known = self.names.0.load().find(start.client_hello().server_name()).is_some();
+        if is_known {
+            return start.into_stream(Arc::clone(self.acceptor.config())).await;
+        }
+        start.io.write_all(&UNRECOGNIZED_NAME).await?;
+        start.io.shutdown().await?;
+        Err(io::Error::new(io::ErrorKind::NotFound, "no certificate has the name that the client asks for"))
+    }
+
+    /// Reads the files again and uses those that changed. Where they are bad, the certificate before stays in use.
+    pub fn reload(&self) -> Reloaded {
+        let reloaded = self.watched.reload();
+        if !reloaded.changed.is_empty() {
+            self.names.0.store(Arc::new(self.watched.by_name(self.strict)));
+        }
+        reloaded
+    }
+
+    /// What clients are shown.
+    pub fn certificates(&self) -> &Watched {
+        &self.watched
+    }
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {

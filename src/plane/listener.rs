@@ -3,6 +3,7 @@
 use super::Plane;
 use super::client::{Client, ClientIo, NoHead};
 use super::http2::{self, Opening};
+use super::introduction::client_of;
 use super::request::{Next, refuse_unread, serve};
 use super::streams::Registration;
 use super::tunnel::Tunnel;
@@ -242,12 +243,13 @@ impl Other {
 
 async fn connection(
     worker: &Rc<Worker>,
-    tcp: TcpStream,
+    mut tcp: TcpStream,
     peer: IpAddr,
     registration: Registration,
     full: bool,
 ) -> Option<Other> {
     tune(&tcp);
+    let peer = client_of(worker, &mut tcp, peer).await?;
     let io = handshake(worker, tcp).await?;
     // A v4 client of a v6 socket is the v4 client.
     let peer = peer.to_canonical();
@@ -266,7 +268,7 @@ async fn connection(
 async fn handshake(worker: &Worker, tcp: TcpStream) -> Option<Io> {
     let Some(tls) = &worker.plane.tls else { return Some(Io::Plain(tcp)) };
     let limit = worker.plane.settings.tls_handshake_timeout;
-    let tls = tokio::time::timeout(limit, tls.acceptor().accept(tcp)).await.ok()?.ok()?;
+    let tls = tokio::time::timeout(limit, tls.accept(tcp)).await.ok()?.ok()?;
     Some(Io::Tls(Box::new(TlsStream::Server(tls))))
 }
 

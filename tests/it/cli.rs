@@ -7,6 +7,7 @@ use crate::harness::embedgate::Embedgate;
 use crate::harness::installation::{Ended, Installation, KEY, LOCAL, Serving, idle_session, session};
 use crate::harness::issuer::App;
 use crate::harness::process::{Process, Stream};
+use crate::harness::tls::Authority;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -146,6 +147,44 @@ async fn check_has_nothing_to_say_against_a_good_configuration() -> Result<()> {
     assert_eq!(ended.code, Some(0));
     let report: Value = serde_json::from_str(&ended.stdout)?;
     assert_eq!(report, serde_json::json!({ "ok": true, "mistakes": [] }));
+    Ok(())
+}
+
+#[tokio::test]
+async fn check_reads_every_certificate() -> Result<()> {
+    let authority = Authority::new()?;
+    authority.issue("one", "DNS:one.example", 2)?;
+    authority.issue("two", "DNS:two.example", 2)?;
+    authority.issue("torn", "DNS:torn.example", 2)?;
+    std::fs::write(authority.path("torn.crt"), "no certificate")?;
+    let file = |name: &str| authority.toml(name);
+    let pair = |cert: &str, key: &str| format!("{{ cert = {}, key = {} }}", file(cert), file(key));
+    let config = |more: &[String], client: &str| {
+        let upstreams = format!("client_cert = {}\nclient_key = {}\n", file(client), file("one.key"));
+        let tls = format!("[server.tls]\ncert = {}\nkey = {}\n", file("one.crt"), file("one.key"));
+        let local = LOCAL.replace("[upstreams]\n", &format!("[upstreams]\n{upstreams}"));
+        format!("{local}{tls}certificates = [{}]\n", more.join(", "))
+    };
+    let installation = installation()?;
+    installation.write("embedgate.toml", &config(&[pair("two.crt", "two.key")], "one.crt"))?;
+    let ended = run(&installation, &["check"]).await?;
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{}", ended.stdout);
+
+    let bad = [pair("two.crt", "one.key"), pair("two.crt", "two.key"), pair("torn.crt", "torn.key")];
+    installation.write("embedgate.toml", &config(&bad, "none.crt"))?;
+    let ended = run(&installation, &["check"]).await?;
+    assert_eq!((ended.code, ended.stdout.lines().count()), (Some(2), 3), "{ended:?}");
+    for (key, files, why) in [
+        ("upstreams.client_cert", "none.crt", "No such file"),
+        ("server.tls.certificates[#1]", "two.crt with", "KeyMismatch"),
+        ("server.tls.certificates[#3]", "torn.crt", "no certificate in PEM form"),
+    ] {
+        let line = ended.stdout.lines().find(|line| line.contains(&format!(" {key}: "))).context(key)?;
+        assert!(line.contains(files) && line.contains(why), "{line}");
+    }
+    // What does not check does not start either.
+    let ended = run(&installation, &["serve"]).await?;
+    check_failed(&ended, 2, &["none.crt"]);
     Ok(())
 }
 

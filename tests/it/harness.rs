@@ -17,6 +17,7 @@ pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod raw;
 pub(crate) mod signer;
+pub(crate) mod tls;
 
 use anyhow::Result;
 use std::time::Duration;

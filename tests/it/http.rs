@@ -3,11 +3,13 @@
 
 mod answers;
 mod bodies;
+mod client_certificate;
 mod drain;
 mod framing;
 mod headers;
 mod http2;
 mod isolation;
+mod proxy_protocol;
 mod refusals;
 mod renewal;
 mod retries;
@@ -16,6 +18,7 @@ mod routing;
 mod sessions;
 mod start;
 mod streams;
+mod tls;
 mod weaknesses;
 mod websocket;
 

@@ -1,0 +1,98 @@
+//! Mutual TLS: what the gateway proves itself with to upstreams, and to whom it does not.
+
+use crate::harness::gateway::{Builder, Gateway, org, org_with};
+use crate::harness::raw::{Message, ok};
+use crate::harness::tls::{Authority, TlsUpstream};
+use crate::harness::{PATIENCE, until};
+use anyhow::{Context as _, Result, ensure};
+
+/// An authority with certificates for an upstream and for the gateway.
+fn authority() -> Result<Authority> {
+    let authority = Authority::new()?;
+    authority.issue("upstream", "IP:127.0.0.1", 2)?;
+    authority.issue("client", "DNS:embedgate.example", 2)?;
+    Ok(authority)
+}
+
+/// A gateway before it runs, with this directory of https upstreams.
+fn builder(authority: &Authority, directory: &str) -> Builder {
+    Builder::new(directory.replace("http://", "https://")).set("upstreams.ca_file", &authority.toml("ca.crt"))
+}
+
+/// The same with a certificate of its own.
+fn proving(authority: &Authority, directory: &str) -> Builder {
+    builder(authority, directory)
+        .set("upstreams.client_cert", &authority.toml("client.crt"))
+        .set("upstreams.client_key", &authority.toml("client.key"))
+}
+
+/// Asks acme's app for a path, without a connection that stays.
+async fn get(gateway: &Gateway, path: &str) -> Result<Message> {
+    let mut client = gateway.connect().await?;
+    let token = gateway.session("acme")?;
+    let host = "editor--acme.apps.localhost";
+    client.send(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n\r\n")).await?;
+    client.answer().await
+}
+
+/// An answer after which the upstream's connection is not used again.
+fn last(body: &str) -> Vec<u8> {
+    format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+}
+
+#[tokio::test]
+async fn an_upstream_that_demands_a_certificate_is_shown_ours() -> Result<()> {
+    let authority = authority()?;
+    let upstream = TlsUpstream::start(&authority, "upstream", true, |_| ok("you are known")).await?;
+    let directory = org("acme", &[("editor", upstream.address)]);
+    let without = builder(&authority, &directory).start().await?;
+    let refused = get(&without, "/").await?;
+    ensure!(refused.status() == 502 && upstream.seen().is_empty(), "{refused:?}");
+
+    let gateway = proving(&authority, &directory).start().await?;
+    let answer = get(&gateway, "/").await?;
+    ensure!(answer.text() == "you are known", "{answer:?}");
+    let shown = upstream.seen().pop().context("no request")?;
+    ensure!(shown.certificate == Some(authority.certificate("client")?));
+    let left = async || gateway.metric("embedgate_certificate_expiry_seconds{shown_to=\"upstreams\"}").await;
+    let two_days = async || Ok((170_000.0..=172_800.0).contains(&left().await?).then_some(()));
+    until(PATIENCE, two_days).await?.context("its end is not told")
+}
+
+#[tokio::test]
+async fn a_changed_certificate_is_shown_on_new_connections() -> Result<()> {
+    let authority = authority()?;
+    let upstream = TlsUpstream::start(&authority, "upstream", true, |_| last("hi")).await?;
+    let gateway = proving(&authority, &org("acme", &[("editor", upstream.address)])).start().await?;
+    let shown = async || {
+        let answer = get(&gateway, "/").await?;
+        ensure!(answer.text() == "hi", "{answer:?}");
+        upstream.seen().pop().and_then(|shown| shown.certificate).context("no certificate")
+    };
+    ensure!(shown().await? == authority.certificate("client")?);
+    authority.issue("client", "DNS:embedgate.example", 3)?;
+    let new = authority.certificate("client")?;
+    until(PATIENCE, async || Ok((shown().await? == new).then_some(()))).await?.context("the old one stays")
+}
+
+#[tokio::test]
+async fn issuers_of_tokens_are_never_shown_it() -> Result<()> {
+    let authority = authority()?;
+    let token = r#"{"access_token":"minted","token_type":"Bearer","expires_in":3600}"#;
+    let respond = move |request: &Message| match request.start.as_str() {
+        start if start.starts_with("POST ") => ok(token),
+        _ => ok(request.field("Authorization").unwrap_or("nobody")),
+    };
+    // It asks everybody and lets in those without, too.
+    let upstream = TlsUpstream::start(&authority, "upstream", false, respond).await?;
+    let principal = "kind = \"databricks\"\nclient_id = \"c\"\nclient_secret = \"s\"";
+    let directory = org_with("acme", &[("editor", upstream.address)], principal);
+    let gateway = proving(&authority, &directory).start().await?;
+    let answer = get(&gateway, "/app").await?;
+    ensure!(answer.text() == "Bearer minted", "{answer:?}");
+    let seen = upstream.seen();
+    let by_kind = |is_app: bool| seen.iter().filter(move |shown| (shown.target == "/app") == is_app);
+    ensure!(by_kind(true).count() == 1 && by_kind(true).all(|shown| shown.certificate.is_some()), "{seen:?}");
+    ensure!(by_kind(false).count() == 1 && by_kind(false).all(|shown| shown.certificate.is_none()), "{seen:?}");
+    Ok(())
+}
