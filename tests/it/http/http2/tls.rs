@@ -3,44 +3,36 @@
 use super::{HOST, Site};
 use crate::harness::PATIENCE;
 use crate::harness::h2::{over, request};
+use crate::harness::tls::Authority;
 use anyhow::{Context as _, Result, ensure};
-use embedgate::net::tls::client_config;
 use http::Method;
+use rustls::{ALL_VERSIONS, ClientConfig};
 use rustls_pki_types::ServerName;
-use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
-use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// A certificate that is its own root, for the host of acme's app.
-const CERTIFICATE: &str = "
-    umask 077
-    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout tls.key -out tls.crt -days 2 \
-        -subj /CN=embedgate -addext subjectAltName=DNS:editor--acme.apps.localhost -addext basicConstraints=critical,CA:FALSE
-";
-
-/// A gateway that speaks TLS, and the folder of its certificate.
-async fn site(http2: &str) -> Result<(Site, TempDir)> {
-    let folder = tempfile::tempdir()?;
-    let made = Command::new("sh").args(["-euc", CERTIFICATE]).current_dir(folder.path()).output()?;
-    ensure!(made.status.success(), "openssl: {}", String::from_utf8_lossy(&made.stderr));
-    let file = |name: &str| folder.path().join(name).display().to_string();
-    let settings =
-        [("server.tls.cert", &*file("tls.crt")), ("server.tls.key", &*file("tls.key")), ("server.http2", http2)];
-    Ok((Site::with(&settings).await?, folder))
+/// A gateway that speaks TLS, and who has signed its certificate.
+async fn site(http2: &str) -> Result<(Site, Authority)> {
+    let authority = Authority::new()?;
+    authority.issue("tls", &format!("DNS:{HOST}"), 2)?;
+    let settings = [
+        ("server.tls.cert", &*authority.toml("tls.crt")),
+        ("server.tls.key", &*authority.toml("tls.key")),
+        ("server.http2", http2),
+    ];
+    Ok((Site::with(&settings).await?, authority))
 }
 
 /// A TLS connection of a client that offers these protocols.
-async fn connect(site: &Site, folder: &Path, offer: &[&str]) -> Result<TlsStream<TcpStream>> {
-    let mut config = client_config(Some(&folder.join("tls.crt")))?;
-    Arc::make_mut(&mut config).alpn_protocols = offer.iter().map(|name| name.as_bytes().to_vec()).collect();
+async fn connect(site: &Site, authority: &Authority, offer: &[&str]) -> Result<TlsStream<TcpStream>> {
+    let mut config = ClientConfig::clone(&*authority.client(ALL_VERSIONS)?);
+    config.alpn_protocols = offer.iter().map(|name| name.as_bytes().to_vec()).collect();
     let tcp = TcpStream::connect(site.gateway.address).await?;
-    let connecting = TlsConnector::from(config).connect(ServerName::try_from(HOST)?, tcp);
+    let connecting = TlsConnector::from(Arc::new(config)).connect(ServerName::try_from(HOST)?, tcp);
     Ok(timeout(PATIENCE, connecting).await.context("no handshake")??)
 }
 
@@ -55,8 +47,8 @@ async fn ask_http11(mut tls: TlsStream<TcpStream>) -> Result<String> {
 
 #[tokio::test]
 async fn clients_get_the_best_protocol_that_they_offer() -> Result<()> {
-    let (site, folder) = site("true").await?;
-    let tls = connect(&site, folder.path(), &["h2", "http/1.1"]).await?;
+    let (site, authority) = site("true").await?;
+    let tls = connect(&site, &authority, &["h2", "http/1.1"]).await?;
     ensure!(tls.get_ref().1.alpn_protocol() == Some(&b"h2"[..]));
     let (mut client, _driver) = over(tls).await?;
     let mut health = client.ask(request(Method::GET, HOST, "/.embedgate/healthz").body(())?).await?;
@@ -69,18 +61,18 @@ async fn clients_get_the_best_protocol_that_they_offer() -> Result<()> {
     ensure!(asked.answer().await?.text().await? == "served");
 
     for offer in [&["http/1.1"][..], &[]] {
-        let tls = connect(&site, folder.path(), offer).await?;
+        let tls = connect(&site, &authority, offer).await?;
         ensure!(tls.get_ref().1.alpn_protocol() == offer.first().map(|name| name.as_bytes()));
         ensure!(ask_http11(tls).await? == "HTTP/1.1 200 OK", "{offer:?}");
     }
-    ensure!(connect(&site, folder.path(), &["h3"]).await.is_err());
+    ensure!(connect(&site, &authority, &["h3"]).await.is_err());
     Ok(())
 }
 
 #[tokio::test]
 async fn http_2_is_not_spoken_where_it_was_not_agreed_on() -> Result<()> {
-    let (site, folder) = site("true").await?;
-    let mut tls = connect(&site, folder.path(), &["http/1.1"]).await?;
+    let (site, authority) = site("true").await?;
+    let mut tls = connect(&site, &authority, &["http/1.1"]).await?;
     tls.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await?;
     let mut answer = String::new();
     timeout(PATIENCE, tls.read_to_string(&mut answer)).await.context("no answer")??;
@@ -90,8 +82,8 @@ async fn http_2_is_not_spoken_where_it_was_not_agreed_on() -> Result<()> {
 
 #[tokio::test]
 async fn it_can_be_switched_off() -> Result<()> {
-    let (site, folder) = site("false").await?;
-    let tls = connect(&site, folder.path(), &["h2", "http/1.1"]).await?;
+    let (site, authority) = site("false").await?;
+    let tls = connect(&site, &authority, &["h2", "http/1.1"]).await?;
     ensure!(tls.get_ref().1.alpn_protocol() == Some(&b"http/1.1"[..]));
     ensure!(ask_http11(tls).await? == "HTTP/1.1 200 OK");
     Ok(())
