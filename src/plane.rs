@@ -23,6 +23,7 @@ mod standing;
 pub mod start;
 mod streams;
 mod timer;
+mod trailers;
 mod tunnel;
 mod worker;
 

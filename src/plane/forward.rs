@@ -5,7 +5,7 @@ use super::account::{Account, Cut};
 use super::client::Client;
 use super::cookie::Renewal;
 use super::decide::Plan;
-use super::exchange::{Exchange, Failure};
+use super::exchange::{Exchange, Failure, Passage};
 use super::guard::Origin;
 use super::headers::{ToClient, ToUpstream};
 use super::outside::Outside;
@@ -293,8 +293,11 @@ async fn deliver(
     let (ours, cookie) = (trip.authorization().is_some(), trip.cookie(worker, account, answer));
     let frames = worker.plane.settings.frame_ancestors.as_deref();
     let outside = trip.outside(worker, head);
-    ToClient { head: answer, ours, cookie: cookie.as_deref(), frames, outside, framing, connection }.write(out);
-    let (upstream, delivered) = exchange.deliver(answer.framing, framing, rest, account).await;
+    let trailers = framing == Framing::Chunked && head.takes_trailers();
+    ToClient { head: answer, ours, cookie: cookie.as_deref(), frames, outside, framing, trailers, connection }
+        .write(out);
+    let passage = Passage { from: answer.framing, to: framing, trailers: trailers.then_some(answer.fields) };
+    let (upstream, delivered) = exchange.deliver(passage, rest, account).await;
     match delivered {
         Ok(clean) => {
             if clean && may_reuse && answer.keep_alive && trip.is_pooled() {
@@ -320,8 +323,8 @@ async fn switch(
 ) -> Result<Forwarded, Reject> {
     let out = exchange.client.outbox.buffer();
     let connection = Some("Upgrade");
-    ToClient { head: answer, ours: true, cookie, frames: None, outside, framing: Framing::Empty, connection }
-        .write(out);
+    let (frames, framing, trailers) = (None, Framing::Empty, false);
+    ToClient { head: answer, ours: true, cookie, frames, outside, framing, trailers, connection }.write(out);
     let limit = exchange.worker.plane.settings.idle_timeout;
     match exchange.client.flush(limit).await {
         Ok(()) => Ok(Forwarded::Upgraded {

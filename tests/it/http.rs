@@ -15,6 +15,7 @@ mod routing;
 mod sessions;
 mod start;
 mod streams;
+mod trailers;
 mod weaknesses;
 mod websocket;
 
