@@ -86,6 +86,8 @@ pub struct Metrics {
     pub upstream_failures: Counter,
     /// Requests sent a second time on a fresh connection or with a fresh token.
     pub retries: Counter,
+    /// Requests that could have been sent a second time, had there not been too many of them.
+    pub retries_over_budget: Counter,
     /// Tokens issued.
     pub mints: Counter,
     /// Mints that the issuer refused.
@@ -148,6 +150,7 @@ impl Metrics {
             upstream_connections: labelled("embedgate_upstream_connections_total", "result", "opened"),
             upstream_failures: labelled("embedgate_upstream_connections_total", "result", "failed"),
             retries: counter("embedgate_retries_total"),
+            retries_over_budget: counter("embedgate_retries_over_budget_total"),
             streams_revoked: counter("embedgate_streams_revoked_total"),
             mints: labelled("embedgate_token_mints_total", "result", "ok"),
             mints_refused: labelled("embedgate_token_mints_total", "result", "refused"),
@@ -251,6 +254,7 @@ fn describe(recorder: &PrometheusRecorder) {
         ("embedgate_sent_bytes_total", "Body and tunnel bytes sent to clients."),
         ("embedgate_upstream_connections_total", "Connections to upstreams, opened or failed."),
         ("embedgate_retries_total", "Requests sent again on a fresh connection or with a fresh token."),
+        ("embedgate_retries_over_budget_total", "Requests not sent again because upstreams.retry_budget was spent."),
         ("embedgate_token_mints_total", "Calls to token issuers by result."),
         ("embedgate_jwks_failures_total", "Fetches of the keys of the front end's JWTs that came to nothing."),
         ("embedgate_directory_loads_total", "Loads of the directory, taken over or refused."),

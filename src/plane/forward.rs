@@ -104,6 +104,7 @@ pub(super) async fn forward(
     account: &mut Account,
 ) -> Result<Forwarded, Reject> {
     account.lease = Some(trip.node.live.lease());
+    worker.retries.earn();
     let upgrade = head.upgrade.filter(|protocol| worker.plane.settings.passes_upgrade(protocol));
     let (mut fresh, mut renewed) = (false, false);
     loop {
@@ -115,9 +116,8 @@ pub(super) async fn forward(
             Ok(length) => length,
             // The upstream had closed the pooled connection while the request was on its way (RFC 9110 9.2.2).
             Err(Failure::UpstreamClosed | Failure::UpstreamReset)
-                if reused && head.is_replayable() && exchange.is_silent() =>
+                if reused && head.is_replayable() && exchange.is_silent() && may_retry(worker) =>
             {
-                worker.plane.metrics.retries.increment(1);
                 fresh = true;
                 continue;
             }
@@ -135,8 +135,7 @@ pub(super) async fn forward(
         if let Some(refused) = refused(&answer, &trip) {
             // An app that redirects a change may have made it: only reading is repeated.
             let may_repeat = refused == Refused::Unauthorized || head.is_safe();
-            if !renewed && may_repeat && renew(worker, head, &mut trip).await {
-                worker.plane.metrics.retries.increment(1);
+            if !renewed && may_repeat && renew(worker, head, &mut trip).await && may_retry(worker) {
                 renewed = true;
                 fresh = false;
                 continue;
@@ -162,6 +161,14 @@ pub(super) async fn forward(
             }
         };
     }
+}
+
+/// Whether a request that could be sent again may be, as things are with this worker.
+fn may_retry(worker: &Worker) -> bool {
+    let metrics = &worker.plane.metrics;
+    let granted = worker.retries.spend();
+    if granted { &metrics.retries } else { &metrics.retries_over_budget }.increment(1);
+    granted
 }
 
 /// A connection to the node; whether it has been used before.
