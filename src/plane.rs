@@ -6,6 +6,7 @@ mod budget;
 mod client;
 mod cookie;
 mod cors;
+mod cut;
 pub mod decide;
 mod exchange;
 mod forward;

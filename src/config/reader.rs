@@ -108,6 +108,7 @@ impl<'t> Item<'t> {
 
     /// A share from 0 to 1, in thousandths.
     #[must_use]
+    #[allow(clippy::cast_sign_loss, reason = "the range is checked")]
     pub fn thousandths(&self) -> Option<u32> {
         let share = match self.node.value {
             Value::Integer(0) => 0.0,

@@ -1,9 +1,10 @@
 //! Sends a request on and brings its answer back: on a pooled or new connection, repeated where that is safe, and accounted
 //! for however it ends.
 
-use super::account::{Account, Cut};
+use super::account::Account;
 use super::client::Client;
 use super::cookie::Renewal;
+use super::cut::Cut;
 use super::decide::Plan;
 use super::exchange::{Exchange, Failure, Passage};
 use super::guard::Origin;
@@ -20,6 +21,7 @@ use crate::session::carrier::Via;
 use crate::wire::body::Framing;
 use crate::wire::request::Head;
 use crate::wire::response;
+use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -121,14 +123,14 @@ pub(super) async fn forward(
                 fresh = true;
                 continue;
             }
-            Err(failure) => return fail(worker, failure, account),
+            Err(failure) => return fail(worker, failure, exchange.is_silent(), account),
         };
         account.answered = Some(Instant::now());
         let input = std::mem::take(&mut exchange.input);
         let mut positions = std::mem::take(&mut exchange.client.spare.positions);
         let limits = worker.plane.settings.answer_limits;
         let answer = response::Head::parse(&input[..length], &mut positions, limits, head.method == "HEAD")
-            .map_err(|error| Reject::new(Class::UpstreamBroke, format!("the answer's head: {error}")))?;
+            .map_err(|error| broke(format!("the answer's head: {error}")))?;
         if answer.is_interim() {
             return Err(Reject::new(Class::Internal, "an interim answer was taken for a final one"));
         }
@@ -151,9 +153,9 @@ pub(super) async fn forward(
             (101, Some(protocol)) => {
                 let cookie = trip.cookie(worker, account, &answer);
                 let (cookie, outside) = (cookie.as_deref(), trip.outside(worker, head));
-                switch(exchange, &answer, cookie, outside, rest, protocol).await
+                switch(exchange, &answer, cookie, outside, rest, protocol, account).await
             }
-            (101, None) => Err(Reject::new(Class::UpstreamBroke, "101 without a request to upgrade")),
+            (101, None) => Err(broke("101 without a request to upgrade")),
             _ => {
                 let forwarded = deliver(worker, exchange, head, &answer, rest, &trip, upgrade.is_none(), account).await;
                 client.spare.give(input, positions);
@@ -192,7 +194,7 @@ async fn connect(worker: &Worker, trip: &Trip, fresh: bool) -> Result<(Io, bool)
                 DialError::Connect(..) | DialError::Tls(..) => Class::Unreachable,
                 DialError::Timeout(..) => Class::UpstreamTimeout,
             };
-            Err(Reject::new(class, error.to_string()))
+            Err(Reject::new(class, error.to_string()).at(error.proxy_error(), None))
         }
     }
 }
@@ -327,6 +329,7 @@ async fn switch(
     outside: Outside<'_>,
     rest: &[u8],
     protocol: &str,
+    account: &mut Account,
 ) -> Result<Forwarded, Reject> {
     let out = exchange.client.outbox.buffer();
     let connection = Some("Upgrade");
@@ -339,12 +342,20 @@ async fn switch(
             first: rest.to_vec(),
             websocket: protocol.eq_ignore_ascii_case("websocket"),
         }),
-        Err(_) => Ok(Forwarded::Cut),
+        Err(error) => {
+            account.cut(Cut::of_client(&error, limit));
+            Ok(Forwarded::Cut)
+        }
     }
 }
 
-/// A failure before anything of an answer was sent.
-fn fail(worker: &Worker, failure: Failure, account: &mut Account) -> Result<Forwarded, Reject> {
+/// The upstream's answer is not what HTTP allows.
+fn broke(cause: impl Into<Cow<'static, str>>) -> Reject {
+    Reject::new(Class::UpstreamBroke, cause).at("http_protocol_error", None)
+}
+
+/// A failure before anything of an answer was sent. `silent` says that the upstream has sent nothing at all.
+fn fail(worker: &Worker, failure: Failure, silent: bool, account: &mut Account) -> Result<Forwarded, Reject> {
     let (class, cause) = match failure {
         Failure::ClientGone => {
             account.cut(Cut::Client);
@@ -361,10 +372,21 @@ fn fail(worker: &Worker, failure: Failure, account: &mut Account) -> Result<Forw
         Failure::UpstreamReset => (Class::UpstreamBroke, "upstream reset before response"),
         Failure::UpstreamFraming(what) => (Class::UpstreamBroke, what),
     };
+    let cut = match failure {
+        Failure::UpstreamClosed if silent => Cut::UpstreamSilent,
+        Failure::UpstreamSlow => Cut::UpstreamIdle(worker.plane.settings.body_idle_timeout),
+        _ => cut(worker, failure),
+    };
     if class != Class::Malformed && class != Class::BodyTooLarge {
-        account.cut(cut(worker, failure));
+        account.cut(cut);
     }
-    Err(Reject::new(class, cause))
+    let reject = Reject::new(class, cause);
+    Err(match cut.proxy_error() {
+        // It was not the answer that was waited for.
+        Some(_) if failure == Failure::UpstreamSlow => reject.at("connection_write_timeout", Some(cut.text())),
+        Some(error) => reject.at(error, Some(cut.text())),
+        None => reject,
+    })
 }
 
 /// Who ended the request.

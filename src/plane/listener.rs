@@ -276,7 +276,9 @@ async fn requests(worker: &Rc<Worker>, mut client: Client) -> Option<Tunnel> {
                 client.close(worker).await;
                 return None;
             }
-            Next::Tunnel(upgraded) => return Some(Tunnel::new(client, *upgraded)),
+            Next::Tunnel(upgraded) => {
+                return Some(Tunnel::new(client, *upgraded, worker.plane.settings.websocket_max_frame));
+            }
         }
     }
 }

@@ -3,7 +3,9 @@
 
 mod answers;
 mod bodies;
+mod cuts;
 mod drain;
+mod frames;
 mod framing;
 mod headers;
 mod isolation;
