@@ -9,6 +9,7 @@ mod frames;
 mod framing;
 mod headers;
 mod isolation;
+mod matrix;
 mod refusals;
 mod renewal;
 mod retries;
