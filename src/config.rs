@@ -268,8 +268,12 @@ pub struct Upstreams {
     pub ping_interval: Duration,
     /// Unused connections kept per node and worker.
     pub pool_max_idle: usize,
+    /// How many of a thousand requests may be sent a second time.
+    pub retry_budget: u32,
     /// Protocols a client may upgrade to, in lower case.
     pub upgrades: Vec<String>,
+    /// Largest payload of one WebSocket frame, in bytes; 0 means no limit.
+    pub websocket_max_frame: u64,
 }
 
 /// What a client may use up.

@@ -36,6 +36,71 @@ impl RouteKind {
     }
 }
 
+/// Who ended a request, a stream or a tunnel before its time; a label of few values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CutBy {
+    /// The client went away.
+    Client,
+    /// The client stood still.
+    ClientIdle,
+    /// The client's body was malformed.
+    ClientFraming,
+    /// A WebSocket frame of the client's was refused.
+    ClientFrame,
+    /// The upstream stood still.
+    UpstreamIdle,
+    /// The upstream ended before its answer did.
+    UpstreamClosed,
+    /// The upstream reset the connection.
+    UpstreamReset,
+    /// The upstream's answer was malformed.
+    UpstreamFraming,
+    /// A WebSocket frame of the upstream's was refused.
+    UpstreamFrame,
+    /// The gateway went away.
+    GatewayDrain,
+    /// The session ended.
+    SessionEnd,
+    /// Access was taken away.
+    Revoked,
+}
+
+impl CutBy {
+    const ALL: [Self; 12] = [
+        Self::Client,
+        Self::ClientIdle,
+        Self::ClientFraming,
+        Self::ClientFrame,
+        Self::UpstreamIdle,
+        Self::UpstreamClosed,
+        Self::UpstreamReset,
+        Self::UpstreamFraming,
+        Self::UpstreamFrame,
+        Self::GatewayDrain,
+        Self::SessionEnd,
+        Self::Revoked,
+    ];
+
+    /// The label's value.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::ClientIdle => "client_idle",
+            Self::ClientFraming => "client_framing",
+            Self::ClientFrame => "client_frame",
+            Self::UpstreamIdle => "upstream_idle",
+            Self::UpstreamClosed => "upstream_closed",
+            Self::UpstreamReset => "upstream_reset",
+            Self::UpstreamFraming => "upstream_framing",
+            Self::UpstreamFrame => "upstream_frame",
+            Self::GatewayDrain => "gateway_drain",
+            Self::SessionEnd => "session_end",
+            Self::Revoked => "revoked",
+        }
+    }
+}
+
 /// The handles of one kind of route.
 pub struct RouteMetrics {
     /// Whole life of a request, from its head to the last byte of its answer.
@@ -66,6 +131,7 @@ pub struct Metrics {
     recorder: PrometheusRecorder,
     routes: [RouteMetrics; 5],
     rejects: Vec<Counter>,
+    cuts: [Counter; 12],
     /// Requests being served.
     pub requests_active: Gauge,
     /// Open WebSockets and other upgraded connections.
@@ -94,6 +160,8 @@ pub struct Metrics {
     pub upstream_failures: Counter,
     /// Requests sent a second time on a fresh connection or with a fresh token.
     pub retries: Counter,
+    /// Requests that could have been sent a second time, had there not been too many of them.
+    pub retries_over_budget: Counter,
     /// Tokens issued.
     pub mints: Counter,
     /// Mints that the issuer refused.
@@ -146,6 +214,7 @@ impl Metrics {
         Ok(Self {
             routes: RouteKind::ALL.map(|kind| RouteMetrics::new(&recorder, kind)),
             rejects: Class::ALL.iter().map(|c| labelled("embedgate_rejects_total", "reason", c.label())).collect(),
+            cuts: CutBy::ALL.map(|by| labelled("embedgate_cuts_total", "by", by.label())),
             requests_active: gauge("embedgate_requests_active"),
             tunnels_active: gauge("embedgate_tunnels_active"),
             connections_active: gauge("embedgate_connections_active"),
@@ -160,6 +229,7 @@ impl Metrics {
             upstream_connections: labelled("embedgate_upstream_connections_total", "result", "opened"),
             upstream_failures: labelled("embedgate_upstream_connections_total", "result", "failed"),
             retries: counter("embedgate_retries_total"),
+            retries_over_budget: counter("embedgate_retries_over_budget_total"),
             streams_revoked: counter("embedgate_streams_revoked_total"),
             mints: labelled("embedgate_token_mints_total", "result", "ok"),
             mints_refused: labelled("embedgate_token_mints_total", "result", "refused"),
@@ -220,6 +290,11 @@ impl Metrics {
         }
     }
 
+    /// Counts a request, a stream or a tunnel that was cut off.
+    pub fn count_cut(&self, by: CutBy) {
+        self.cuts[by as usize].increment(1);
+    }
+
     /// What renders the metrics as text and keeps histograms small.
     #[must_use]
     pub fn exporter(&self) -> PrometheusHandle {
@@ -265,6 +340,7 @@ fn describe(recorder: &PrometheusRecorder) {
     let counters = [
         ("embedgate_requests_total", "Finished requests by kind of route and status code."),
         ("embedgate_rejects_total", "Requests refused by the gateway itself, by reason."),
+        ("embedgate_cuts_total", "Requests, streams and tunnels that ended before their time, by who ended them."),
         ("embedgate_connections_total", "Connections of clients, accepted or refused because the instance was full."),
         ("embedgate_http2_streams_total", "Requests and WebSockets that came as streams of HTTP/2 connections."),
         ("embedgate_proxy_protocol_errors_total", "Connections refused for want of a good PROXY header, by reason."),
@@ -272,6 +348,7 @@ fn describe(recorder: &PrometheusRecorder) {
         ("embedgate_sent_bytes_total", "Body and tunnel bytes sent to clients."),
         ("embedgate_upstream_connections_total", "Connections to upstreams, opened or failed."),
         ("embedgate_retries_total", "Requests sent again on a fresh connection or with a fresh token."),
+        ("embedgate_retries_over_budget_total", "Requests not sent again because upstreams.retry_budget was spent."),
         ("embedgate_token_mints_total", "Calls to token issuers by result."),
         ("embedgate_jwks_failures_total", "Fetches of the keys of the front end's JWTs that came to nothing."),
         ("embedgate_directory_loads_total", "Loads of the directory, taken over or refused."),
@@ -307,10 +384,16 @@ mod tests {
         metrics.count(RouteKind::App, 200);
         metrics.count(RouteKind::App, 99);
         metrics.count_reject(Class::Session);
+        for by in CutBy::ALL {
+            metrics.count_cut(by);
+        }
         metrics.route(RouteKind::Sql).duration.record(0.2);
         let text = metrics.exporter().render();
         assert!(text.contains("# HELP embedgate_requests_total Finished requests"), "{text}");
         assert!(text.contains("embedgate_requests_total{route=\"app\",code=\"200\"} 2"), "{text}");
+        for by in CutBy::ALL {
+            assert!(text.contains(&format!("embedgate_cuts_total{{by=\"{}\"}} 1", by.label())), "{by:?}: {text}");
+        }
         assert!(text.contains("embedgate_rejects_total{reason=\"session\"} 1"), "{text}");
         assert!(text.contains("embedgate_request_duration_seconds_bucket{route=\"sql\",le=\"0.25\"} 1"), "{text}");
         assert!(text.contains("embedgate_build_info{version="), "{text}");

@@ -2,9 +2,11 @@
 //! asks a database and takes no lock on the way of a request.
 
 mod account;
+mod budget;
 mod client;
 mod cookie;
 mod cors;
+mod cut;
 pub mod decide;
 mod exchange;
 mod forward;
@@ -25,6 +27,7 @@ mod standing;
 pub mod start;
 mod streams;
 mod timer;
+mod trailers;
 mod tunnel;
 mod worker;
 
@@ -91,8 +94,12 @@ pub struct Settings {
     pub pool_idle_timeout: Duration,
     /// How many of those are kept for a node by each worker.
     pub pool_max_idle: usize,
+    /// How many of a thousand requests may be sent a second time.
+    pub retry_budget: u32,
     /// Protocols that may be upgraded to, in lower case.
     pub upgrades: Vec<String>,
+    /// Largest payload of one WebSocket frame; 0 for no limit.
+    pub websocket_max_frame: u64,
     /// How long requests may take to end when the instance leaves.
     pub drain_timeout: Duration,
     /// Most connections of clients at once, each stream of HTTP/2 counted as one more.
@@ -152,7 +159,9 @@ impl Settings {
             ping_interval: upstreams.ping_interval,
             pool_idle_timeout: upstreams.pool_idle_timeout,
             pool_max_idle: upstreams.pool_max_idle,
+            retry_budget: upstreams.retry_budget,
             upgrades: upstreams.upgrades.clone(),
+            websocket_max_frame: upstreams.websocket_max_frame,
             drain_timeout: server.drain_timeout,
             max_connections,
             http2: server.http2,

@@ -7,3 +7,4 @@ pub mod body;
 pub mod fields;
 pub mod request;
 pub mod response;
+pub mod trailers;

@@ -90,7 +90,9 @@ pub(super) mod keys {
         "ping_interval",
         "pool_idle_timeout",
         "pool_max_idle",
+        "retry_budget",
         "upgrades",
+        "websocket_max_frame",
     ];
     pub(crate) const LIMITS: &[&str] = &[
         "max_connections",
@@ -399,6 +401,8 @@ fn upstreams(section: &Section<'_>) -> Upstreams {
         ping_interval: section.or("ping_interval", Duration::from_secs(25), Item::duration_or_zero),
         pool_idle_timeout: section.seconds("pool_idle_timeout", 30),
         pool_max_idle: section.or("pool_max_idle", 64, |item| item.integer(0..=100_000)),
+        retry_budget: section.or("retry_budget", 200, Item::thousandths),
+        websocket_max_frame: section.or("websocket_max_frame", 0, |item| item.integer(0..=i128::from(u32::MAX))),
         upgrades: upgrades.unwrap_or_else(|| vec!["websocket".to_owned()]),
     }
 }

@@ -106,6 +106,23 @@ impl<'t> Item<'t> {
         fitting
     }
 
+    /// A share from 0 to 1, in thousandths.
+    #[must_use]
+    #[allow(clippy::cast_sign_loss, reason = "the range is checked")]
+    pub fn thousandths(&self) -> Option<u32> {
+        let share = match self.node.value {
+            Value::Integer(0) => 0.0,
+            Value::Integer(1) => 1.0,
+            Value::Float(share) => share,
+            _ => f64::NAN,
+        };
+        if !(0.0..=1.0).contains(&share) {
+            self.wrong("must be a share from 0 to 1, such as 0.2");
+            return None;
+        }
+        Some((share * 1000.0).round() as u32)
+    }
+
     /// `true` or `false`.
     #[must_use]
     pub fn boolean(&self) -> Option<bool> {

@@ -366,6 +366,17 @@ fn domains_are_hosts() {
 
 #[test]
 fn upgrades_that_carry_requests_are_refused() {
+    for (share, thousandths) in [("0", 0), ("0.0", 0), ("0.2", 200), ("1", 1000), ("1e-1", 100)] {
+        assert_eq!(
+            accepted(&format!("upstreams.retry_budget = {share}")).upstreams.retry_budget,
+            thousandths,
+            "{share}"
+        );
+    }
+    for bad in ["1.1", "-0.1", "2", "nan", "inf", "'0.2'", "true"] {
+        let expected = "2 upstreams.retry_budget: must be a share from 0 to 1, such as 0.2";
+        assert_eq!(mistakes(&format!("upstreams.retry_budget = {bad}"), &[]), [expected], "{bad}");
+    }
     assert_eq!(accepted("upstreams.upgrades = ['WebSocket']").upstreams.upgrades, ["websocket"]);
     assert!(accepted("upstreams.upgrades = []").upstreams.upgrades.is_empty());
     let found = mistakes("upstreams.upgrades = ['H2C', 'tls/1.2', 'web socket', 'ok']", &[]);

@@ -14,8 +14,8 @@ pub enum Value {
     Text(String),
     /// A whole number; one too large for the type is the largest of it, which no range admits.
     Integer(i128),
-    /// A number with a fraction.
-    Float,
+    /// A number with a fraction; not a number where it was written so or cannot be held.
+    Float(f64),
     /// `true` or `false`.
     Boolean(bool),
     /// A date or time.
@@ -33,7 +33,7 @@ impl Value {
         match self {
             Self::Text(_) => "a string",
             Self::Integer(_) => "a whole number",
-            Self::Float => "a number with a fraction",
+            Self::Float(_) => "a number with a fraction",
             Self::Boolean(_) => "true or false",
             Self::Datetime => "a date or time",
             Self::Array(_) => "an array",
@@ -97,7 +97,7 @@ fn node(value: Spanned<DeValue<'_>>, place: &dyn Fn(usize) -> Place) -> Node {
     let value = match value.into_inner() {
         DeValue::String(text) => Value::Text(text.into_owned()),
         DeValue::Integer(number) => Value::Integer(integer(&number)),
-        DeValue::Float(_) => Value::Float,
+        DeValue::Float(number) => Value::Float(number.as_str().parse().unwrap_or(f64::NAN)),
         DeValue::Boolean(flag) => Value::Boolean(flag),
         DeValue::Datetime(_) => Value::Datetime,
         DeValue::Array(items) => Value::Array(items.into_iter().map(|item| node(item, place)).collect()),

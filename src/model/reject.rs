@@ -61,12 +61,39 @@ pub struct Reject {
     pub class: Class,
     /// What the log learns: never a secret, never shown to the client.
     pub cause: Cow<'static, str>,
+    /// What the client learns of the hop that failed, where the class does not say it all.
+    pub hop: Option<Hop>,
+}
+
+/// What `Proxy-Status` says of a hop that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hop {
+    /// The error type (RFC 9209 2.3).
+    pub error: &'static str,
+    /// The words of the log for who cut the request off (RFC 9209 2.1.5): ASCII without quotes, never an address.
+    pub details: Option<String>,
 }
 
 impl Reject {
     /// A refusal of `class` because of `cause`.
     pub fn new(class: Class, cause: impl Into<Cow<'static, str>>) -> Self {
-        Self { class, cause: cause.into() }
+        Self { class, cause: cause.into(), hop: None }
+    }
+
+    /// The same, with more about the hop that failed.
+    #[must_use]
+    pub fn at(self, error: &'static str, details: Option<String>) -> Self {
+        Self { hop: Some(Hop { error, details }), ..self }
+    }
+
+    /// The value of `Proxy-Status` (RFC 9209 2).
+    #[must_use]
+    pub fn proxy_status(&self) -> String {
+        match &self.hop {
+            None => format!("embedgate; error={}", self.class.proxy_error()),
+            Some(Hop { error, details: None }) => format!("embedgate; error={error}"),
+            Some(Hop { error, details: Some(details) }) => format!("embedgate; error={error}; details=\"{details}\""),
+        }
     }
 }
 
@@ -255,7 +282,7 @@ impl Class {
             Self::CredentialRefused => face(
                 502,
                 "credential_refused",
-                "http_protocol_error",
+                "proxy_configuration_error",
                 "App refused the gateway",
                 "The app does not accept the credential of your organisation. Report the request id to your administrator.",
             ),

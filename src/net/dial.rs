@@ -43,6 +43,29 @@ pub enum DialError {
     Timeout(String, Duration),
 }
 
+impl DialError {
+    /// The error type for `Proxy-Status` (RFC 9209 2.3).
+    #[must_use]
+    pub fn proxy_error(&self) -> &'static str {
+        match self {
+            Self::Resolve { .. } => "dns_error",
+            Self::Prohibited { .. } => "destination_ip_prohibited",
+            Self::Connect(_, error) => match error.kind() {
+                io::ErrorKind::ConnectionRefused => "connection_refused",
+                io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => "connection_terminated",
+                io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => "destination_ip_unroutable",
+                _ => "destination_unavailable",
+            },
+            Self::Tls(_, error) => match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+                Some(rustls::Error::InvalidCertificate(_)) => "tls_certificate_error",
+                Some(rustls::Error::AlertReceived(_)) => "tls_alert_received",
+                _ => "tls_protocol_error",
+            },
+            Self::Timeout(..) => "connection_timeout",
+        }
+    }
+}
+
 /// Dials upstreams.
 #[derive(Clone)]
 pub struct Dialer {

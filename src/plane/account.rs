@@ -2,6 +2,7 @@
 //! request ended. Observability only: nothing here may steer a request.
 
 use super::client::Client;
+use super::cut::Cut;
 use super::worker::Worker;
 use crate::config::LogFormat;
 use crate::live::node::NodeLease;
@@ -14,49 +15,6 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
-
-/// Who ended a request before its time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Cut {
-    /// The client went away.
-    Client,
-    /// The client took or sent nothing for so long.
-    ClientIdle(Duration),
-    /// The client broke the framing of its body.
-    ClientFraming,
-    /// The upstream sent nothing for so long.
-    UpstreamIdle(Duration),
-    /// The upstream ended in the middle of its answer.
-    UpstreamClosed,
-    /// The upstream reset the connection.
-    UpstreamReset,
-    /// The upstream broke the framing of its answer.
-    UpstreamFraming,
-    /// The gateway is going away.
-    Drain,
-    /// The session ended while a stream or a tunnel was open.
-    SessionEnd,
-    /// Access was taken away meanwhile.
-    Revoked(&'static str),
-}
-
-impl Cut {
-    fn write(self, out: &mut Vec<u8>) {
-        // Writing to a vector cannot fail.
-        let _ = match self {
-            Self::Client => write!(out, "client"),
-            Self::ClientIdle(limit) => write!(out, "gateway: client idle {}", crate::config::duration::format(limit)),
-            Self::ClientFraming => write!(out, "gateway: malformed request body"),
-            Self::UpstreamIdle(limit) => write!(out, "gateway: idle {}", crate::config::duration::format(limit)),
-            Self::UpstreamClosed => write!(out, "upstream closed before the end"),
-            Self::UpstreamReset => write!(out, "upstream reset"),
-            Self::UpstreamFraming => write!(out, "gateway: malformed answer"),
-            Self::Drain => write!(out, "gateway: drain"),
-            Self::SessionEnd => write!(out, "gateway: session ended"),
-            Self::Revoked(why) => write!(out, "gateway: {why}"),
-        };
-    }
-}
 
 /// Far enough to mean never, near enough for the timer wheel.
 pub(super) const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -87,6 +45,8 @@ pub(super) struct Account {
     /// When the head of the answer had been handed to the client's socket.
     pub(super) replied: Option<Instant>,
     pub(super) lease: Option<NodeLease>,
+    /// Whether nobody has said yet that it is over: with the worker, it is cut then.
+    under_way: bool,
     reject: Option<Reject>,
     cut: Option<Cut>,
 }
@@ -131,6 +91,7 @@ impl Account {
             answered: None,
             replied: None,
             lease: None,
+            under_way: true,
             reject: None,
             cut: None,
         }
@@ -146,6 +107,12 @@ impl Account {
     /// Notes who cut the request off.
     pub(super) fn cut(&mut self, cut: Cut) {
         self.cut.get_or_insert(cut);
+    }
+
+    /// Notes that the request came to an end of its own, and says what comes `next`.
+    pub(super) fn over<T>(&mut self, next: T) -> T {
+        self.under_way = false;
+        next
     }
 
     /// A mask for a WebSocket frame of ours.
@@ -215,6 +182,12 @@ impl Account {
 impl Drop for Account {
     fn drop(&mut self) {
         self.worker.plane.metrics.requests_active.decrement(1.0);
+        if self.under_way && self.worker.streams.is_draining() {
+            self.cut(Cut::Drain);
+        }
+        if let Some(cut) = self.cut {
+            self.worker.plane.metrics.count_cut(cut.by());
+        }
         // A client that left before any answer: nginx's code for it, never sent.
         if self.status == 0 {
             self.status = 499;

@@ -6,9 +6,11 @@ use super::client::Client;
 use super::headers::ToClient;
 use super::outbox::Outbox;
 use super::outside::Outside;
+use super::trailers;
 use super::worker::{HEAD_READ, Worker};
 use crate::net::io::{Io, ReadInto as _};
 use crate::wire::body::{self, CHUNK_HEAD, Decoder, Framing, LAST_CHUNK, Piece};
+use crate::wire::fields::Fields;
 use crate::wire::request::{Head, HeadEnd};
 use crate::wire::response;
 use std::future::poll_fn;
@@ -46,6 +48,8 @@ pub(super) struct Exchange<'a> {
     /// What has come from the upstream and has not been looked at.
     pub(super) input: Vec<u8>,
     upload: Upload,
+    /// What came from the client before the body.
+    fields: Fields<'a>,
     /// Whether the client understands interim answers.
     takes_interim: bool,
     /// Whether the answer is on its way to the client.
@@ -82,7 +86,7 @@ impl<'a> Exchange<'a> {
         worker: &'a Worker,
         client: &'a mut Client,
         io: Io,
-        head: &Head<'_>,
+        head: &Head<'a>,
         session_end: Instant,
     ) -> Self {
         let decoder = Decoder::new(head.framing);
@@ -96,6 +100,7 @@ impl<'a> Exchange<'a> {
             input: std::mem::take(&mut client.spare.input),
             client,
             upload: Upload { decoder, chunked, state, received: 0, deadline: now + settings.body_idle_timeout },
+            fields: head.fields,
             takes_interim: head.http11,
             answering: false,
             deadline: now + settings.first_byte_timeout,
@@ -143,9 +148,9 @@ impl<'a> Exchange<'a> {
         }
         if self.takes_interim {
             let (cookie, frames, framing, connection) = (None, None, Framing::Empty, None);
-            let to_client =
-                ToClient { head: &head, ours: false, cookie, frames, outside: Outside::default(), framing, connection };
-            to_client.write(self.client.outbox.buffer());
+            let (ours, trailers, outside) = (false, false, Outside::default());
+            ToClient { head: &head, ours, cookie, frames, outside, framing, trailers, connection }
+                .write(self.client.outbox.buffer());
         }
         self.input.drain(..length);
         Ok(true)
@@ -255,7 +260,8 @@ impl<'a> Exchange<'a> {
                 Piece::More => return Ok(bytes.len()),
                 Piece::End(n) => {
                     if self.upload.chunked {
-                        self.outbox.buffer().extend_from_slice(LAST_CHUNK);
+                        // Announced or not: to forward them is allowed either way (RFC 9110 6.5.2).
+                        trailers::end(self.upload.decoder.trailers(), self.fields, self.outbox.buffer());
                     }
                     self.upload.state = Sending::Done;
                     return Ok(used + n);
@@ -283,21 +289,21 @@ impl<'a> Exchange<'a> {
     /// back and whether it is clean for another request.
     pub(super) async fn deliver(
         mut self,
-        from: Framing,
-        to: Framing,
+        passage: Passage<'_>,
         rest: &[u8],
         account: &mut Account,
     ) -> (Io, Result<bool, Failure>) {
         let mut download = Download {
-            decoder: Decoder::new(from),
-            chunked: to == Framing::Chunked,
+            decoder: Decoder::new(passage.from),
+            chunked: passage.to == Framing::Chunked,
+            trailers: passage.trailers,
             done: false,
             clean: true,
             sent: 0,
         };
         self.answering = true;
         self.deadline = Instant::now() + self.worker.plane.settings.idle_timeout;
-        let by_close = to == Framing::UntilClose;
+        let by_close = passage.to == Framing::UntilClose;
         if by_close {
             // Only the close tells this body's end, and whatever ends this future early, a drain too, closes.
             self.client.io.reset_on_close();
@@ -325,7 +331,7 @@ impl<'a> Exchange<'a> {
     fn poll_download(
         &mut self,
         cx: &mut Context<'_>,
-        download: &mut Download,
+        download: &mut Download<'_>,
         first: &[u8],
     ) -> Poll<Result<(), Failure>> {
         if let Poll::Ready(why) = self.client.registration.poll_ended(cx) {
@@ -372,7 +378,7 @@ impl<'a> Exchange<'a> {
     }
 
     /// Passes on what of `bytes` is body.
-    fn pass(&mut self, cx: &mut Context<'_>, download: &mut Download, bytes: &[u8]) -> Result<(), Failure> {
+    fn pass(&mut self, cx: &mut Context<'_>, download: &mut Download<'_>, bytes: &[u8]) -> Result<(), Failure> {
         let mut used = 0;
         loop {
             match download.decoder.next(&bytes[used..]).map_err(|error| Failure::UpstreamFraming(error.0))? {
@@ -395,18 +401,33 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    fn pass_end(&mut self, download: &mut Download) {
+    fn pass_end(&mut self, download: &mut Download<'_>) {
         if download.chunked && !download.done {
-            self.client.outbox.buffer().extend_from_slice(LAST_CHUNK);
+            let out = self.client.outbox.buffer();
+            match download.trailers {
+                Some(head) => trailers::end(download.decoder.trailers(), head, out),
+                None => out.extend_from_slice(LAST_CHUNK),
+            }
         }
         download.done = true;
     }
 }
 
+/// How the body of an answer goes through.
+pub(super) struct Passage<'a> {
+    /// How the upstream frames it.
+    pub(super) from: Framing,
+    /// How the client gets it.
+    pub(super) to: Framing,
+    /// What came before it, where trailers may follow it.
+    pub(super) trailers: Option<Fields<'a>>,
+}
+
 /// The answer's body.
-struct Download {
+struct Download<'a> {
     decoder: Decoder,
     chunked: bool,
+    trailers: Option<Fields<'a>>,
     done: bool,
     clean: bool,
     sent: u64,

@@ -1,11 +1,12 @@
 //! Sends a request on and brings its answer back: on a pooled or new connection, repeated where that is safe, and accounted
 //! for however it ends.
 
-use super::account::{Account, Cut};
+use super::account::Account;
 use super::client::Client;
 use super::cookie::Renewal;
+use super::cut::Cut;
 use super::decide::Plan;
-use super::exchange::{Exchange, Failure};
+use super::exchange::{Exchange, Failure, Passage};
 use super::guard::Origin;
 use super::headers::{ToClient, ToUpstream};
 use super::outside::Outside;
@@ -20,6 +21,7 @@ use crate::session::carrier::Via;
 use crate::wire::body::Framing;
 use crate::wire::request::Head;
 use crate::wire::response;
+use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -104,6 +106,7 @@ pub(super) async fn forward(
     account: &mut Account,
 ) -> Result<Forwarded, Reject> {
     account.lease = Some(trip.node.live.lease());
+    worker.retries.earn();
     let upgrade = head.upgrade.filter(|protocol| worker.plane.settings.passes_upgrade(protocol));
     let (mut fresh, mut renewed) = (false, false);
     loop {
@@ -115,28 +118,26 @@ pub(super) async fn forward(
             Ok(length) => length,
             // The upstream had closed the pooled connection while the request was on its way (RFC 9110 9.2.2).
             Err(Failure::UpstreamClosed | Failure::UpstreamReset)
-                if reused && head.is_replayable() && exchange.is_silent() =>
+                if reused && head.is_replayable() && exchange.is_silent() && may_retry(worker) =>
             {
-                worker.plane.metrics.retries.increment(1);
                 fresh = true;
                 continue;
             }
-            Err(failure) => return fail(worker, failure, account),
+            Err(failure) => return fail(worker, failure, exchange.is_silent(), account),
         };
         account.answered = Some(Instant::now());
         let input = std::mem::take(&mut exchange.input);
         let mut positions = std::mem::take(&mut exchange.client.spare.positions);
         let limits = worker.plane.settings.answer_limits;
         let answer = response::Head::parse(&input[..length], &mut positions, limits, head.method == "HEAD")
-            .map_err(|error| Reject::new(Class::UpstreamBroke, format!("the answer's head: {error}")))?;
+            .map_err(|error| broke(format!("the answer's head: {error}")))?;
         if answer.is_interim() {
             return Err(Reject::new(Class::Internal, "an interim answer was taken for a final one"));
         }
         if let Some(refused) = refused(&answer, &trip) {
             // An app that redirects a change may have made it: only reading is repeated.
             let may_repeat = refused == Refused::Unauthorized || head.is_safe();
-            if !renewed && may_repeat && renew(worker, head, &mut trip).await {
-                worker.plane.metrics.retries.increment(1);
+            if !renewed && may_repeat && renew(worker, head, &mut trip).await && may_retry(worker) {
                 renewed = true;
                 fresh = false;
                 continue;
@@ -152,9 +153,9 @@ pub(super) async fn forward(
             (101, Some(protocol)) => {
                 let cookie = trip.cookie(worker, account, &answer);
                 let (cookie, outside) = (cookie.as_deref(), trip.outside(worker, head));
-                switch(exchange, &answer, cookie, outside, rest, protocol).await
+                switch(exchange, &answer, cookie, outside, rest, protocol, account).await
             }
-            (101, None) => Err(Reject::new(Class::UpstreamBroke, "101 without a request to upgrade")),
+            (101, None) => Err(broke("101 without a request to upgrade")),
             _ => {
                 let forwarded = deliver(worker, exchange, head, &answer, rest, &trip, upgrade.is_none(), account).await;
                 client.spare.give(input, positions);
@@ -162,6 +163,14 @@ pub(super) async fn forward(
             }
         };
     }
+}
+
+/// Whether a request that could be sent again may be, as things are with this worker.
+fn may_retry(worker: &Worker) -> bool {
+    let metrics = &worker.plane.metrics;
+    let granted = worker.retries.spend();
+    if granted { &metrics.retries } else { &metrics.retries_over_budget }.increment(1);
+    granted
 }
 
 /// A connection to the node; whether it has been used before.
@@ -185,7 +194,7 @@ async fn connect(worker: &Worker, trip: &Trip, fresh: bool) -> Result<(Io, bool)
                 DialError::Connect(..) | DialError::Tls(..) => Class::Unreachable,
                 DialError::Timeout(..) => Class::UpstreamTimeout,
             };
-            Err(Reject::new(class, error.to_string()))
+            Err(Reject::new(class, error.to_string()).at(error.proxy_error(), None))
         }
     }
 }
@@ -293,8 +302,11 @@ async fn deliver(
     let (ours, cookie) = (trip.authorization().is_some(), trip.cookie(worker, account, answer));
     let frames = worker.plane.settings.frame_ancestors.as_deref();
     let outside = trip.outside(worker, head);
-    ToClient { head: answer, ours, cookie: cookie.as_deref(), frames, outside, framing, connection }.write(out);
-    let (upstream, delivered) = exchange.deliver(answer.framing, framing, rest, account).await;
+    let trailers = framing == Framing::Chunked && head.takes_trailers();
+    ToClient { head: answer, ours, cookie: cookie.as_deref(), frames, outside, framing, trailers, connection }
+        .write(out);
+    let passage = Passage { from: answer.framing, to: framing, trailers: trailers.then_some(answer.fields) };
+    let (upstream, delivered) = exchange.deliver(passage, rest, account).await;
     match delivered {
         Ok(clean) => {
             if clean && may_reuse && answer.keep_alive && trip.is_pooled() {
@@ -317,11 +329,12 @@ async fn switch(
     outside: Outside<'_>,
     rest: &[u8],
     protocol: &str,
+    account: &mut Account,
 ) -> Result<Forwarded, Reject> {
     let out = exchange.client.outbox.buffer();
     let connection = Some("Upgrade");
-    ToClient { head: answer, ours: true, cookie, frames: None, outside, framing: Framing::Empty, connection }
-        .write(out);
+    let (frames, framing, trailers) = (None, Framing::Empty, false);
+    ToClient { head: answer, ours: true, cookie, frames, outside, framing, trailers, connection }.write(out);
     let limit = exchange.worker.plane.settings.idle_timeout;
     match exchange.client.flush(limit).await {
         Ok(()) => Ok(Forwarded::Upgraded {
@@ -329,12 +342,20 @@ async fn switch(
             first: rest.to_vec(),
             websocket: protocol.eq_ignore_ascii_case("websocket"),
         }),
-        Err(_) => Ok(Forwarded::Cut),
+        Err(error) => {
+            account.cut(Cut::of_client(&error, limit));
+            Ok(Forwarded::Cut)
+        }
     }
 }
 
-/// A failure before anything of an answer was sent.
-fn fail(worker: &Worker, failure: Failure, account: &mut Account) -> Result<Forwarded, Reject> {
+/// The upstream's answer is not what HTTP allows.
+fn broke(cause: impl Into<Cow<'static, str>>) -> Reject {
+    Reject::new(Class::UpstreamBroke, cause).at("http_protocol_error", None)
+}
+
+/// A failure before anything of an answer was sent. `silent` says that the upstream has sent nothing at all.
+fn fail(worker: &Worker, failure: Failure, silent: bool, account: &mut Account) -> Result<Forwarded, Reject> {
     let (class, cause) = match failure {
         Failure::ClientGone => {
             account.cut(Cut::Client);
@@ -351,10 +372,21 @@ fn fail(worker: &Worker, failure: Failure, account: &mut Account) -> Result<Forw
         Failure::UpstreamReset => (Class::UpstreamBroke, "upstream reset before response"),
         Failure::UpstreamFraming(what) => (Class::UpstreamBroke, what),
     };
+    let cut = match failure {
+        Failure::UpstreamClosed if silent => Cut::UpstreamSilent,
+        Failure::UpstreamSlow => Cut::UpstreamIdle(worker.plane.settings.body_idle_timeout),
+        _ => cut(worker, failure),
+    };
     if class != Class::Malformed && class != Class::BodyTooLarge {
-        account.cut(cut(worker, failure));
+        account.cut(cut);
     }
-    Err(Reject::new(class, cause))
+    let reject = Reject::new(class, cause);
+    Err(match cut.proxy_error() {
+        // It was not the answer that was waited for.
+        Some(_) if failure == Failure::UpstreamSlow => reject.at("connection_write_timeout", Some(cut.text())),
+        Some(error) => reject.at(error, Some(cut.text())),
+        None => reject,
+    })
 }
 
 /// Who ended the request.

@@ -1,26 +1,85 @@
 //! Follows the frame headers of a WebSocket (RFC 6455 5.2), never the payload, so that the gateway knows where a frame of
-//! its own may go in.
+//! its own may go in, and which frames are larger than allowed.
 
 use std::io::Cursor;
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, OpCode};
 
+/// Why a frame does not go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// Its payload is larger than allowed.
+    TooLarge,
+    /// It is no frame, so nobody knows how large it is.
+    Malformed,
+}
+
+impl Refusal {
+    /// The status code for its sender (RFC 6455 7.4.1).
+    pub(super) fn code(self) -> u16 {
+        match self {
+            Self::TooLarge => 1009,
+            Self::Malformed => 1002,
+        }
+    }
+
+    /// What it is called in the log and in close frames.
+    pub(super) fn words(self) -> &'static str {
+        match self {
+            Self::TooLarge => "frame too large",
+            Self::Malformed => "frame malformed",
+        }
+    }
+}
+
+/// The longest header of a frame: two bytes, a length of eight and a mask of four.
+const MAX_HEADER: usize = 14;
+
 /// Follows one direction of a WebSocket.
 #[derive(Debug, Default)]
 pub(super) struct Follower {
-    /// The header being read. The longest is two bytes, a length of eight and a mask of four.
-    header: [u8; 14],
+    /// The header being read.
+    header: [u8; MAX_HEADER],
     have: u8,
     /// Payload bytes of the current frame that are still to come.
     left: u64,
     closed: bool,
     broken: bool,
+    /// Largest payload of a frame; 0 for no limit.
+    max: u64,
+    refused: Option<Refused>,
+}
+
+/// A frame that does not go on, nor does anything behind it.
+#[derive(Debug, Clone, Copy)]
+struct Refused {
+    why: Refusal,
+    /// Length of its header, as far as it was read.
+    header: usize,
+    /// Whether the stream had been closed before it.
+    closed: bool,
 }
 
 impl Follower {
-    /// Whether a frame may go in here: between frames of a stream that is well-formed and not closed.
+    /// One that refuses frames with a payload of more than `max` bytes, unless that is 0.
+    pub(super) fn new(max: u64) -> Self {
+        Self { max, ..Self::default() }
+    }
+
+    /// The follower of what a peer still sends when its stream was ended by a close frame of ours.
+    pub(super) fn told(self) -> Self {
+        Self { max: 0, refused: None, closed: false, ..self }
+    }
+
+    /// Why a frame was refused, if one was.
+    pub(super) fn refusal(&self) -> Option<Refusal> {
+        self.refused.map(|refused| refused.why)
+    }
+
+    /// Whether a frame may go in here: between frames of a stream that is well-formed and not closed. What was refused has
+    /// not gone on, so the place before it is such a one.
     pub(super) fn may_insert(&self) -> bool {
-        self.at_boundary() && !self.closed && !self.broken
+        self.refused.map_or(self.at_boundary() && !self.closed && !self.broken, |refused| !refused.closed)
     }
 
     /// Whether no boundary will be told any more.
@@ -32,6 +91,26 @@ impl Follower {
         self.have == 0 && self.left == 0
     }
 
+    /// The header that has begun and, where frames may be refused, has not gone on yet.
+    pub(super) fn held(&self) -> ([u8; MAX_HEADER], usize) {
+        (self.header, if self.max > 0 { usize::from(self.have) } else { 0 })
+    }
+
+    /// Follows `bytes`; says how many of them go on, behind what was held before. That is all, but for a header that is
+    /// not complete, and what is refused. `to_boundary` stops where a frame may go in, and the rest does not go on.
+    pub(super) fn follow(&mut self, bytes: &[u8], to_boundary: bool) -> usize {
+        let mut at = 0;
+        while at < bytes.len() && self.refused.is_none() {
+            at += self.feed_frame(&bytes[at..]);
+            if to_boundary && self.may_insert() {
+                break;
+            }
+        }
+        let Some(refused) = self.refused else { return at - self.held().1.min(at) };
+        self.feed(&bytes[at..]);
+        at.saturating_sub(refused.header)
+    }
+
     /// Follows all of `bytes`.
     pub(super) fn feed(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() && !self.broken {
@@ -40,8 +119,9 @@ impl Follower {
     }
 
     /// Follows `bytes` up to the end of the frame they begin in or with; says how many that were.
-    pub(super) fn feed_frame(&mut self, bytes: &[u8]) -> usize {
+    fn feed_frame(&mut self, bytes: &[u8]) -> usize {
         let mut at = 0;
+        let fresh = self.refused.is_none();
         while at < bytes.len() {
             if self.left > 0 {
                 let here = self.left.min((bytes.len() - at) as u64);
@@ -50,6 +130,9 @@ impl Follower {
             } else {
                 self.feed_header(bytes[at]);
                 at += 1;
+            }
+            if fresh && self.refused.is_some() {
+                return at;
             }
             if self.broken {
                 return bytes.len();
@@ -67,13 +150,27 @@ impl Follower {
         let read = &self.header[..usize::from(self.have)];
         match FrameHeader::parse(&mut Cursor::new(read)) {
             Ok(Some((header, length))) => {
+                if self.max > 0 && length > self.max {
+                    self.refuse(Refusal::TooLarge);
+                }
                 self.closed |= header.opcode == OpCode::Control(Control::Close);
                 self.left = length;
                 self.have = 0;
             }
             Ok(None) if usize::from(self.have) < self.header.len() => {}
-            Ok(None) | Err(_) => self.broken = true,
+            Ok(None) | Err(_) => {
+                self.broken = true;
+                if self.max > 0 {
+                    self.refuse(Refusal::Malformed);
+                }
+            }
         }
+    }
+
+    /// Refuses the frame whose header has just been read.
+    fn refuse(&mut self, why: Refusal) {
+        let header = usize::from(self.have);
+        self.refused.get_or_insert(Refused { why, header, closed: self.closed });
     }
 }
 
@@ -134,6 +231,62 @@ mod tests {
                 })
                 .collect();
             assert_eq!(ends, expected, "step {step}");
+        }
+    }
+
+    /// What goes on of `all`, arriving in parts of `step` bytes.
+    fn passed(all: &[u8], max: u64, step: usize) -> (Vec<u8>, Follower) {
+        let (mut follower, mut out) = (Follower::new(max), Vec::new());
+        for part in all.chunks(step) {
+            if follower.refusal().is_none() {
+                let (header, held) = follower.held();
+                let n = follower.follow(part, false);
+                if n > 0 {
+                    out.extend_from_slice(&header[..held]);
+                    out.extend_from_slice(&part[..n]);
+                }
+            }
+        }
+        (out, follower)
+    }
+
+    #[test]
+    fn large_frames_do_not_go_on_and_nothing_behind_them_does() {
+        let frames = frames();
+        let all = frames.concat();
+        for step in [1, 2, 3, 7, 1000, all.len()] {
+            let (out, follower) = passed(&all, 70_000, step);
+            assert!(out == all && follower.refusal().is_none() && follower.may_insert(), "at the limit, step {step}");
+            let (out, follower) = passed(&[&all[..], &frames[0]].concat(), 69_999, step);
+            let before = all.len() - frames[4].len();
+            assert!(out == all[..before] && follower.may_insert(), "over the limit, step {step}: {}", out.len());
+            assert_eq!(follower.refusal(), Some(Refusal::TooLarge), "step {step}");
+            let (out, follower) = passed(&all, 0, step);
+            assert!(out == all && follower.refusal().is_none(), "no limit, step {step}");
+        }
+    }
+
+    #[test]
+    fn where_frames_are_limited_nothing_else_goes_on() {
+        for step in [1, 9] {
+            let (out, follower) = passed(&[0x81, 1, b'x', 0x83, 0x05, 1, 2, 3, 4], 10, step);
+            assert_eq!((&out[..], follower.refusal()), (&[0x81, 1, b'x'][..], Some(Refusal::Malformed)), "{step}");
+            assert!(follower.may_insert() && follower.told().is_over());
+        }
+        assert_eq!(passed(&[0x83, 5, 1], 0, 3).0, [0x83, 5, 1], "without a limit it is the app's business");
+    }
+
+    #[test]
+    fn the_answer_to_a_close_is_found_behind_a_refused_frame() {
+        let large = [&[0x82, 126, 0x01, 0x00][..], &[0x88; 256]].concat();
+        for first in [4, 5, 100, 260] {
+            let (out, follower) = passed(&large[..first], 255, first);
+            assert!(out.is_empty(), "{first}");
+            let mut told = follower.told();
+            told.feed(&large[first..]);
+            assert!(!told.is_over(), "{first}");
+            told.feed(&close_frame(1009, "", Some([1, 2, 3, 4])));
+            assert!(told.is_over(), "{first}");
         }
     }
 

@@ -5,6 +5,7 @@ use super::account::RequestId;
 use super::cookie::is_private;
 use super::guard::Origin;
 use super::outside::Outside;
+use super::trailers;
 use crate::model::ids::MAX_ID_LEN;
 use crate::model::upstream::Node;
 use crate::model::url::Scheme;
@@ -56,10 +57,7 @@ impl ToUpstream<'_> {
         }
         self.framing(out);
         self.identity(out);
-        if let Some(protocol) = self.upgrade {
-            line(out, b"Connection", b"Upgrade");
-            line(out, b"Upgrade", protocol.as_bytes());
-        }
+        self.connection(out);
         out.extend_from_slice(b"\r\n");
     }
 
@@ -70,6 +68,7 @@ impl ToUpstream<'_> {
             | Name::Connection
             | Name::HopByHop
             | Name::Te
+            | Name::Trailer
             | Name::ContentLength
             | Name::TransferEncoding
             | Name::Upgrade
@@ -96,11 +95,26 @@ impl ToUpstream<'_> {
         }
     }
 
+    /// What concerns the connection to the upstream alone.
+    fn connection(&self, out: &mut Vec<u8>) {
+        if let Some(protocol) = self.upgrade {
+            line(out, b"Connection", b"Upgrade");
+            line(out, b"Upgrade", protocol.as_bytes());
+        } else if self.head.takes_trailers() {
+            // `TE` has to be named by `Connection` (RFC 9110 10.1.4).
+            line(out, b"Connection", b"TE");
+            line(out, b"TE", b"trailers");
+        }
+    }
+
     fn framing(&self, out: &mut Vec<u8>) {
         match self.head.framing {
             Framing::Length(length) => content_length(length, out),
             Framing::Empty if self.head.fields.first(Name::ContentLength).is_some() => content_length(0, out),
-            Framing::Chunked => line(out, b"Transfer-Encoding", b"chunked"),
+            Framing::Chunked => {
+                line(out, b"Transfer-Encoding", b"chunked");
+                trailers::announce(self.head.fields, out);
+            }
             Framing::Empty | Framing::UntilClose => {}
         }
     }
@@ -195,13 +209,13 @@ fn policy(field: Field<'_>, ancestors: &str, out: &mut Vec<u8>) -> bool {
 
 /// The fields that `Connection` names besides the usual options: they concern one hop only (RFC 9110 7.6.1).
 #[derive(Clone, Copy)]
-struct Named<'a> {
+pub(super) struct Named<'a> {
     fields: Fields<'a>,
     any: bool,
 }
 
 impl<'a> Named<'a> {
-    fn of(fields: Fields<'a>) -> Self {
+    pub(super) fn of(fields: Fields<'a>) -> Self {
         let usual = |option: &[u8]| {
             [&b"close"[..], b"keep-alive", b"upgrade"].iter().any(|usual| option.eq_ignore_ascii_case(usual))
         };
@@ -209,7 +223,7 @@ impl<'a> Named<'a> {
         Self { fields, any }
     }
 
-    fn contains(self, name: &[u8]) -> bool {
+    pub(super) fn contains(self, name: &[u8]) -> bool {
         self.any && self.fields.all(Name::Connection).flat_map(list).any(|option| option.eq_ignore_ascii_case(name))
     }
 }
@@ -227,6 +241,8 @@ pub(super) struct ToClient<'a> {
     pub(super) outside: Outside<'a>,
     /// How the body is framed for the client.
     pub(super) framing: Framing,
+    /// Whether trailers may follow the body.
+    pub(super) trailers: bool,
     /// What to say of the connection; none for interim answers.
     pub(super) connection: Option<&'static str>,
 }
@@ -256,7 +272,12 @@ impl ToClient<'_> {
         self.add(&said, out);
         match self.framing {
             Framing::Length(length) => content_length(length, out),
-            Framing::Chunked => line(out, b"Transfer-Encoding", b"chunked"),
+            Framing::Chunked => {
+                line(out, b"Transfer-Encoding", b"chunked");
+                if self.trailers {
+                    trailers::announce(self.head.fields, out);
+                }
+            }
             Framing::Empty => self.told_length(out),
             Framing::UntilClose => {}
         }
@@ -277,7 +298,12 @@ impl ToClient<'_> {
             _ => {}
         }
         match field.kind {
-            Name::Connection | Name::HopByHop | Name::Te | Name::ContentLength | Name::TransferEncoding => {}
+            Name::Connection
+            | Name::HopByHop
+            | Name::Te
+            | Name::Trailer
+            | Name::ContentLength
+            | Name::TransferEncoding => {}
             Name::Upgrade if self.head.status != 101 => {}
             Name::WwwAuthenticate if self.ours => {}
             _ if named.contains(field.name) || self.outside.pass(field, out) => {}

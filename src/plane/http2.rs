@@ -371,6 +371,9 @@ async fn go_the_way(worker: &Rc<Worker>, mut client: Client, head: Result<Vec<u8
     match next {
         Next::Another | Next::Close => client.close(worker).await,
         Next::Abort => {}
-        Next::Tunnel(upgraded) => Tunnel::new(client, *upgraded).run(Rc::clone(worker)).await,
+        Next::Tunnel(upgraded) => {
+            let max_frame = worker.plane.settings.websocket_max_frame;
+            Tunnel::new(client, *upgraded, max_frame).run(Rc::clone(worker)).await;
+        }
     }
 }

@@ -300,7 +300,10 @@ async fn requests(worker: &Rc<Worker>, mut client: Client) -> Option<Other> {
                 client.close(worker).await;
                 return None;
             }
-            Next::Tunnel(upgraded) => return Some(Other::Tunnel(Box::new(Tunnel::new(client, *upgraded)))),
+            Next::Tunnel(upgraded) => {
+                let max_frame = worker.plane.settings.websocket_max_frame;
+                return Some(Other::Tunnel(Box::new(Tunnel::new(client, *upgraded, max_frame))));
+            }
         }
     }
 }

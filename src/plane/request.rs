@@ -6,6 +6,7 @@ use super::account::Account;
 use super::client::Client;
 use super::cookie::{NO_KEY, Renewal};
 use super::cors;
+use super::cut::Cut;
 use super::decide::{Decision, Plan, decide};
 use super::forward::{Forwarded, Trip, forward};
 use super::own;
@@ -66,9 +67,8 @@ pub(super) async fn serve(worker: &Rc<Worker>, client: &mut Client, head: &Head<
         client.registration.stand_down();
     }
     match served {
-        Ok(Forwarded::Done { reusable: true }) => Next::Another,
-        Ok(Forwarded::Done { reusable: false }) => Next::Close,
-        Ok(Forwarded::Cut) => Next::Abort,
+        Ok(Forwarded::Done { reusable }) => account.over(if reusable { Next::Another } else { Next::Close }),
+        Ok(Forwarded::Cut) => account.over(Next::Abort),
         Ok(Forwarded::Upgraded { upstream, first, websocket }) => {
             Next::Tunnel(Box::new(Upgraded { upstream, first, websocket, account }))
         }
@@ -206,9 +206,13 @@ async fn reply(
     // What is left of a body would be read as the next request.
     let reusable = head.keep_alive && head.http11 && head.framing == Framing::Empty && !worker.streams.is_draining();
     answer.write(head.method == "HEAD", reusable, client.outbox.buffer());
-    match client.flush(worker.plane.settings.idle_timeout).await {
+    let limit = worker.plane.settings.idle_timeout;
+    match client.flush(limit).await {
         Ok(()) => Forwarded::Done { reusable },
-        Err(_) => Forwarded::Cut,
+        Err(error) => {
+            account.cut(Cut::of_client(&error, limit));
+            Forwarded::Cut
+        }
     }
 }
 
@@ -226,15 +230,14 @@ pub(super) async fn refuse(
     let Some(head) = head.filter(|_| !malformed) else {
         answer.write(head.is_some_and(|head| head.method == "HEAD"), false, client.outbox.buffer());
         let _ = client.flush(worker.plane.settings.idle_timeout).await;
-        return Next::Close;
+        return account.over(Next::Close);
     };
     // A front end's page is to be told why it gets nothing from the gateway; what it may know of apps they decide.
     let is_own = account.kind == RouteKind::Own;
     let answer = if is_own { cors::allow(&worker.plane.settings.guard, head, answer) } else { answer };
     match reply(worker, client, head, &answer, account).await {
-        Forwarded::Done { reusable: true } => Next::Another,
-        Forwarded::Done { reusable: false } => Next::Close,
-        Forwarded::Cut | Forwarded::Upgraded { .. } => Next::Abort,
+        Forwarded::Done { reusable } => account.over(if reusable { Next::Another } else { Next::Close }),
+        Forwarded::Cut | Forwarded::Upgraded { .. } => account.over(Next::Abort),
     }
 }
 

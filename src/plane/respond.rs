@@ -81,7 +81,7 @@ pub(super) fn refusal(
     let id = std::str::from_utf8(id).unwrap_or_default();
     let mut answer = Answer::new(class.status(), phrase(class.status()))
         .field("X-Request-Id", id)
-        .field("Proxy-Status", &format!("embedgate; error={}", class.proxy_error()))
+        .field("Proxy-Status", &reject.proxy_status())
         .field("Cache-Control", "no-store");
     if let Some(seconds) = class.retry_after() {
         answer = answer.field("Retry-After", &seconds.to_string());

@@ -1,8 +1,9 @@
 //! Upgraded connections: bytes both ways, untouched. A tunnel holds a buffer only while a peer does not take its bytes.
 
-use super::account::{Account, Cut, NEVER};
+use super::account::{Account, NEVER};
 use super::client::{Client, ClientIo};
-use super::frames::{Follower, close_frame};
+use super::cut::Cut;
+use super::frames::{Follower, Refusal, close_frame};
 use super::outbox::Outbox;
 use super::request::Upgraded;
 use super::streams::Registration;
@@ -22,7 +23,10 @@ const FAREWELL: Duration = Duration::from_secs(10);
 /// What a client is told when its WebSocket ends (RFC 6455 7.4 and IANA's registry).
 #[derive(Clone, Copy)]
 struct Farewell {
+    /// For the client.
     code: u16,
+    /// For the upstream.
+    upstream: u16,
     reason: &'static str,
 }
 
@@ -30,7 +34,7 @@ struct Farewell {
 const PING: &[u8] = &[0x89, 0];
 
 /// "Service restart": the client may come again at once.
-const RESTART: Farewell = Farewell { code: 1012, reason: "the gateway restarts" };
+const RESTART: Farewell = Farewell { code: 1012, upstream: GOING_AWAY, reason: "the gateway restarts" };
 /// "Policy violation": the client needs another session first.
 const POLICY_VIOLATION: u16 = 1008;
 /// Status code for "going away" (RFC 6455 7.4.1).
@@ -83,10 +87,15 @@ enum Drain {
 }
 
 impl<T> Side<T> {
-    fn new(io: T, first: &[u8]) -> Self {
-        let mut outbox = Outbox::default();
-        outbox.buffer().extend_from_slice(first);
-        Self { io, outbox, follower: Follower::default(), told: false, ended: false, shut: false }
+    fn new(io: T, max_frame: u64) -> Self {
+        let follower = Follower::new(max_frame);
+        Self { io, outbox: Outbox::default(), follower, told: false, ended: false, shut: false }
+    }
+
+    /// Passes on what came with a head.
+    fn pass_first<U>(&mut self, to: &mut Side<U>, first: &[u8]) {
+        let passed = self.follower.follow(first, false);
+        to.outbox.buffer().extend_from_slice(&first[..passed]);
     }
 
     /// Whether a close frame may end its stream now.
@@ -101,15 +110,16 @@ impl<T> Side<T> {
 }
 
 impl Tunnel {
-    /// A tunnel between a client that asked for it and the upstream that agreed.
-    pub(super) fn new(client: Client, upgraded: Upgraded) -> Self {
+    /// A tunnel between a client that asked for it and the upstream that agreed. Frames of a WebSocket are no larger than
+    /// `max_frame`, unless that is 0.
+    pub(super) fn new(client: Client, upgraded: Upgraded, max_frame: u64) -> Self {
         let Upgraded { upstream, first, websocket, account } = upgraded;
         let now = Instant::now();
-        // What came with a head goes to the other side first.
-        let mut client_side = Side::new(client.io, &first);
-        let mut upstream_side = Side::new(upstream, &client.unread);
-        upstream_side.follower.feed(&first);
-        client_side.follower.feed(&client.unread);
+        let max_frame = if websocket { max_frame } else { 0 };
+        let mut client_side = Side::new(client.io, max_frame);
+        let mut upstream_side = Side::new(upstream, max_frame);
+        upstream_side.pass_first(&mut client_side, &first);
+        client_side.pass_first(&mut upstream_side, &client.unread);
         Self {
             client: client_side,
             upstream: upstream_side,
@@ -136,6 +146,7 @@ impl Tunnel {
         if let Some(cut) = cut {
             self.account.cut(cut);
         }
+        self.account.over(());
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, worker: &Worker) -> Poll<Option<Cut>> {
@@ -146,6 +157,7 @@ impl Tunnel {
         if let Poll::Ready(why) = self.registration.poll_ended(cx) {
             self.shut_out(Cut::Revoked(why), why);
         }
+        self.refuse_frames();
         if self.drain == Drain::Wanted {
             self.say_goodbye();
         }
@@ -212,7 +224,17 @@ impl Tunnel {
         self.account.cut(cut);
         let now = Instant::now();
         (self.drain, self.deadline) = if self.websocket { (Drain::Wanted, now + FAREWELL) } else { (Drain::Told, now) };
-        self.farewell = Farewell { code: POLICY_VIOLATION, reason };
+        self.farewell = Farewell { code: POLICY_VIOLATION, upstream: GOING_AWAY, reason };
+    }
+
+    /// Ends the tunnel because of a frame that does not go on.
+    fn refuse_frames(&mut self) {
+        let (client, upstream) = (self.client.follower.refusal(), self.upstream.follower.refusal());
+        let Some(why) = client.or(upstream).filter(|_| self.drain == Drain::No) else { return };
+        self.account.cut(if client.is_some() { Cut::ClientFrame(why) } else { Cut::UpstreamFrame(why) });
+        (self.drain, self.deadline) = (Drain::Wanted, Instant::now() + FAREWELL);
+        let code = |refused: Option<_>| refused.map_or(GOING_AWAY, Refusal::code);
+        self.farewell = Farewell { code: code(client), upstream: code(upstream), reason: why.words() };
     }
 
     fn note_progress(&mut self, now: Instant, limit: Duration) {
@@ -248,10 +270,10 @@ impl Tunnel {
 
     /// Puts close frames in where frames may go in; once both sides have one, waits a while for their answers.
     fn say_goodbye(&mut self) {
-        let Farewell { code, reason } = self.farewell;
+        let Farewell { code, upstream, reason } = self.farewell;
         let mask = Some(self.account.mask());
         tell(&mut self.upstream, &mut self.client, &close_frame(code, reason, None));
-        tell(&mut self.client, &mut self.upstream, &close_frame(GOING_AWAY, reason, mask));
+        tell(&mut self.client, &mut self.upstream, &close_frame(upstream, reason, mask));
         if self.upstream.is_settled() && self.client.is_settled() {
             self.drain = Drain::Told;
             self.deadline = Instant::now() + FAREWELL;
@@ -264,7 +286,7 @@ fn tell<A, B>(from: &mut Side<A>, to: &mut Side<B>, close: &[u8]) {
     if from.may_be_told() {
         to.outbox.buffer().extend_from_slice(close);
         from.told = true;
-        from.follower = Follower::default();
+        from.follower = std::mem::take(&mut from.follower).told();
     }
 }
 
@@ -311,23 +333,30 @@ where
         }
         let n = ready!(from.io.poll_read_into(cx, scratch)).map_err(|_| Broken::Source)?;
         from.ended = n == 0;
-        let mut bytes = &scratch[..n];
+        let bytes = &scratch[..n];
         if from.told {
             from.follower.feed(bytes);
             from.ended |= from.follower.is_over();
             continue;
         }
-        *count += n as u64;
-        if to_boundary {
-            let frame = from.follower.feed_frame(bytes);
-            to.outbox.send(cx, &mut to.io, [&bytes[..frame], b"", b""]).map_err(|_| Broken::Target)?;
-            if from.may_be_told() {
-                // What came after the boundary would follow our close: it is dropped.
-                return Poll::Pending;
-            }
-            bytes = &bytes[frame..];
+        if from.follower.refusal().is_some() {
+            continue;
         }
-        from.follower.feed(bytes);
-        to.outbox.send(cx, &mut to.io, [bytes, b"", b""]).map_err(|_| Broken::Target)?;
+        *count += n as u64;
+        let (header, held) = from.follower.held();
+        let passed = from.follower.follow(bytes, to_boundary);
+        if passed > 0 {
+            let parts = [&header[..held], &bytes[..passed], b""];
+            to.outbox.send(cx, &mut to.io, parts).map_err(|_| Broken::Target)?;
+        }
+        if from.follower.refusal().is_some() {
+            // Both sides are told before anything more is read.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if to_boundary && from.may_be_told() {
+            // What came after the boundary would follow our close: it is dropped.
+            return Poll::Pending;
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! request never crosses threads and nothing here needs a lock.
 
 use super::Plane;
+use super::budget::Budget;
 use super::pool::Pool;
 use super::streams::Streams;
 use std::cell::{Cell, RefCell, RefMut};
@@ -21,6 +22,7 @@ const SPARE_LINES: usize = 256;
 pub(super) struct Worker {
     pub(super) plane: Arc<Plane>,
     pub(super) pool: Pool,
+    pub(super) retries: Budget,
     pub(super) streams: Rc<Streams>,
     pub(super) scratch: RefCell<Box<[u8]>>,
     random: Cell<u64>,
@@ -38,6 +40,7 @@ impl Worker {
         let pool = Pool::new(limits.pool_max_idle, limits.pool_idle_timeout);
         Ok(Rc::new(Self {
             pool,
+            retries: Budget::new(limits.retry_budget),
             plane,
             streams: Rc::default(),
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),

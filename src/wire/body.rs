@@ -1,6 +1,7 @@
 //! Body framing (RFC 9112 6 and 7): where a body ends, and its bytes without the framing.
 
 use super::fields::{Fields, Name};
+use super::trailers::Trailers;
 use std::ops::Range;
 
 /// How a body is framed.
@@ -52,13 +53,14 @@ pub enum Piece {
     End(usize),
 }
 
-/// Longest chunk extensions of one chunk, and longest trailer section, in bytes.
+/// Longest chunk extensions of one chunk, in bytes.
 const MAX_IGNORED: usize = 16 * 1024;
 
-/// Takes the framing off a body, piece by piece, without keeping any of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Takes the framing off a body, piece by piece, without keeping any of it but the trailers.
+#[derive(Debug, Clone)]
 pub struct Decoder {
     state: State,
+    trailers: Trailers,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,10 +77,10 @@ enum State {
     Data(u64),
     DataCr,
     DataLf,
-    /// At the beginning of a trailer line; bytes of trailers so far.
-    TrailerStart(usize),
-    Trailer(usize),
-    TrailerLf(usize),
+    /// At the beginning of a trailer line.
+    TrailerStart,
+    Trailer,
+    TrailerLf,
     LastLf,
 }
 
@@ -92,7 +94,13 @@ impl Decoder {
             Framing::Chunked => State::Size(0, 0),
             Framing::UntilClose => State::UntilClose,
         };
-        Self { state }
+        Self { state, trailers: Trailers::default() }
+    }
+
+    /// The trailers of a body that has ended (RFC 9112 7.1.2).
+    #[must_use]
+    pub fn trailers(&self) -> Fields<'_> {
+        self.trailers.fields()
     }
 
     /// Whether the body has ended.
@@ -111,7 +119,7 @@ impl Decoder {
     /// [`Piece::End`].
     ///
     /// # Errors
-    /// [`BodyError`] when the chunk framing is broken; the connection cannot be used any more.
+    /// [`BodyError`] when the chunk framing or a trailer is broken; the connection cannot be used any more.
     pub fn next(&mut self, input: &[u8]) -> Result<Piece, BodyError> {
         match self.state {
             State::Done => return Ok(Piece::End(0)),
@@ -124,8 +132,13 @@ impl Decoder {
             if let State::Data(left) = self.state {
                 return Ok(self.take(left, at, input, State::Data));
             }
-            self.state = self.state.step(*byte)?;
+            let before = self.state;
+            self.state = before.step(*byte)?;
+            if self.state == State::Trailer || matches!(before, State::Trailer | State::TrailerLf) {
+                self.trailers.push(*byte)?;
+            }
             if self.state == State::Done {
+                self.trailers.finish()?;
                 return Ok(Piece::End(at + 1));
             }
         }
@@ -165,19 +178,13 @@ impl State {
             (Self::Extension(..), b'\n' | 0) => return bad("a chunk extension holds a control character"),
             (Self::Extension(_, MAX_IGNORED), _) => return bad("chunk extensions are too long"),
             (Self::Extension(size, ignored), _) => Self::Extension(size, ignored + 1),
-            (Self::SizeLf(0), b'\n') => Self::TrailerStart(0),
+            (Self::SizeLf(0) | Self::TrailerLf, b'\n') => Self::TrailerStart,
             (Self::SizeLf(size), b'\n') => Self::Data(size),
             (Self::DataCr, b'\r') => Self::DataLf,
             (Self::DataLf, b'\n') => Self::Size(0, 0),
-            (Self::TrailerStart(_), b'\r') => Self::LastLf,
-            (Self::TrailerStart(n) | Self::Trailer(n), b) if b != b'\r' && b != b'\n' && b != 0 => {
-                if n == MAX_IGNORED {
-                    return bad("trailers are too long");
-                }
-                Self::Trailer(n + 1)
-            }
-            (Self::Trailer(n), b'\r') => Self::TrailerLf(n),
-            (Self::TrailerLf(n), b'\n') => Self::TrailerStart(n),
+            (Self::TrailerStart, b'\r') => Self::LastLf,
+            (Self::TrailerStart | Self::Trailer, b) if b != b'\r' && b != b'\n' && b != 0 => Self::Trailer,
+            (Self::Trailer, b'\r') => Self::TrailerLf,
             (Self::LastLf, b'\n') => Self::Done,
             _ => return bad("chunk framing is broken"),
         })
@@ -199,7 +206,7 @@ pub fn write_chunk_head(length: usize, out: &mut [u8; CHUNK_HEAD]) -> usize {
     digits + 2
 }
 
-/// What ends a chunked body without trailers.
+/// What ends a chunked body without trailers. With some, they stand before its last line.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 #[cfg(test)]

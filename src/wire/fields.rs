@@ -17,6 +17,8 @@ pub enum Name {
     TransferEncoding,
     /// Which transfer codings the sender takes; passed on only as `trailers`.
     Te,
+    /// Announces trailers (RFC 9110 6.6.2); passed on only where they may follow.
+    Trailer,
     /// Asks for another protocol (RFC 9110 7.8).
     Upgrade,
     /// Asks for a go-ahead before the body (RFC 9110 10.1.1).
@@ -107,8 +109,8 @@ impl Name {
             | b"proxy-connection"
             | b"proxy-authorization"
             | b"proxy-authenticate"
-            | b"trailer"
             | b"http2-settings" => Self::HopByHop,
+            b"trailer" => Self::Trailer,
             b"content-length" => Self::ContentLength,
             b"transfer-encoding" => Self::TransferEncoding,
             b"te" => Self::Te,

@@ -150,6 +150,12 @@ impl<'a> Head<'a> {
             && matches!(self.method, "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE" | "PROPFIND" | "REPORT")
     }
 
+    /// Whether the client takes trailers behind an answer (RFC 9110 10.1.4). Without chunks there is no place for them.
+    #[must_use]
+    pub fn takes_trailers(&self) -> bool {
+        self.http11 && self.fields.all(Name::Te).flat_map(list).any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
+    }
+
     /// Whether the method only reads (RFC 9110 9.2.1).
     #[must_use]
     pub fn is_safe(&self) -> bool {

@@ -144,6 +144,7 @@ async fn every_metric_is_explained_and_counts() -> Result<()> {
         ("embedgate_sent_bytes_total", "counter"),
         ("embedgate_upstream_connections_total", "counter"),
         ("embedgate_retries_total", "counter"),
+        ("embedgate_retries_over_budget_total", "counter"),
         ("embedgate_token_mints_total", "counter"),
         ("embedgate_directory_age_seconds", "gauge"),
         ("embedgate_directory_organisations", "gauge"),

@@ -4,11 +4,14 @@
 mod answers;
 mod bodies;
 mod client_certificate;
+mod cuts;
 mod drain;
+mod frames;
 mod framing;
 mod headers;
 mod http2;
 mod isolation;
+mod matrix;
 mod proxy_protocol;
 mod refusals;
 mod renewal;
@@ -19,6 +22,7 @@ mod sessions;
 mod start;
 mod streams;
 mod tls;
+mod trailers;
 mod weaknesses;
 mod websocket;
 

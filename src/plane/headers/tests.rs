@@ -160,7 +160,8 @@ fn to_client_framed(text: &str, framing: Framing, frames: Option<&str>) -> Strin
     let head = response::Head::parse(text.as_bytes(), &mut positions, LIMITS, false).unwrap();
     let mut out = Vec::new();
     let (outside, connection) = (Outside::default(), Some("close"));
-    ToClient { head: &head, ours: true, cookie: None, frames, outside, framing, connection }.write(&mut out);
+    ToClient { head: &head, ours: true, cookie: None, frames, outside, framing, trailers: false, connection }
+        .write(&mut out);
     String::from_utf8(out).unwrap()
 }
 
@@ -187,6 +188,7 @@ fn a_cookie_of_ours_makes_an_answer_private() {
             frames: None,
             outside: Outside::default(),
             framing,
+            trailers: false,
             connection: None,
         }
         .write(&mut out);

@@ -68,8 +68,53 @@ fn broken_chunks_are_refused() {
     }
     let long = format!("5;{}\r\n", "a".repeat(MAX_IGNORED + 1));
     assert!(decode(Framing::Chunked, long.as_bytes(), 999).is_err());
-    let long = format!("0\r\n{}", "a: b\r\n".repeat(MAX_IGNORED / 4 + 1));
+    let long = format!("0\r\n{}", "a: b\r\n".repeat(crate::wire::trailers::MAX_BYTES / 6 + 1));
     assert!(decode(Framing::Chunked, long.as_bytes(), 999).is_err());
+}
+
+/// The trailers of a body without chunks, arriving in parts of `step` bytes.
+fn trailers(lines: &str, step: usize) -> Result<Vec<(String, String)>, BodyError> {
+    let input = format!("0\r\n{lines}\r\n");
+    let mut decoder = Decoder::new(Framing::Chunked);
+    for part in input.as_bytes().chunks(step) {
+        decoder.next(part)?;
+    }
+    assert!(decoder.is_done(), "{lines:?}");
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    Ok(decoder.trailers().iter().map(|field| (text(field.name), text(field.value))).collect())
+}
+
+#[test]
+fn trailers_are_kept_however_they_arrive() {
+    let lines = "Digest: sha-256=x\r\nX:\t y \r\nEmpty:\r\nX: z\r\n";
+    let expected = [("Digest", "sha-256=x"), ("X", "y"), ("Empty", ""), ("X", "z")];
+    let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    for step in 1..lines.len() {
+        assert_eq!(trailers(lines, step).unwrap(), expected, "{step}");
+    }
+    assert!(trailers("", 2).unwrap().is_empty());
+    assert_eq!(trailers(&"a: b\r\n".repeat(64), 99).unwrap().len(), 64);
+}
+
+#[test]
+fn broken_trailers_are_refused() {
+    for bad in [
+        "nonsense\r\n",
+        ": y\r\n",
+        "X : y\r\n",
+        "X\t: y\r\n",
+        " X: y\r\n",
+        "X: y\r\n folded\r\n",
+        "X(Y): z\r\n",
+        "X\u{e9}: z\r\n",
+        "X: \u{1}\r\n",
+        "X: a\rb\r\n",
+        "X: a\r\r\n",
+        "X: y\nZ: w\r\n",
+    ] {
+        assert!(trailers(bad, 64).is_err(), "{bad:?}");
+    }
+    assert!(trailers(&"a: b\r\n".repeat(65), 99).is_err(), "too many");
 }
 
 #[test]

@@ -41,6 +41,8 @@ pub(crate) struct Message {
     pub(crate) fields: Vec<(String, String)>,
     /// The body, without its framing.
     pub(crate) body: Vec<u8>,
+    /// The fields behind a chunked body.
+    pub(crate) trailers: Vec<(String, String)>,
     /// Whether the body came to its proper end.
     pub(crate) complete: bool,
 }
@@ -50,6 +52,7 @@ impl fmt::Debug for Message {
         writeln!(f, "{}", self.start)?;
         self.fields.iter().try_for_each(|(name, value)| writeln!(f, "  {name}: {value}"))?;
         let end = if self.complete { "" } else { " (incomplete)" };
+        self.trailers.iter().try_for_each(|(name, value)| writeln!(f, "  behind the body: {name}: {value}"))?;
         write!(f, "  {} bytes{end}: {:?}", self.body.len(), show(&self.body))
     }
 }
@@ -57,14 +60,9 @@ impl fmt::Debug for Message {
 impl Message {
     fn parse(head: &[u8]) -> Result<Self> {
         let text: String = head.iter().copied().map(char::from).collect();
-        let mut lines = text.split("\r\n");
-        let start = lines.next().context("no first line")?.to_owned();
-        let field = |line: &str| {
-            let (name, value) = line.split_once(':').with_context(|| format!("a field without a colon: {line:?}"))?;
-            Ok((name.to_owned(), value.strip_prefix(' ').unwrap_or(value).to_owned()))
-        };
-        let fields = lines.filter(|line| !line.is_empty()).map(field).collect::<Result<_>>()?;
-        Ok(Self { start, fields, body: Vec::new(), complete: false })
+        let (start, lines) = text.split_once("\r\n").context("no first line")?;
+        let (start, fields) = (start.to_owned(), fields(lines)?);
+        Ok(Self { start, fields, body: Vec::new(), trailers: Vec::new(), complete: false })
     }
 
     /// The status of an answer; 0 when there is none.
@@ -245,9 +243,10 @@ impl Wire {
     /// The body that belongs to a head. `empty` says that there is none, or none without fields that announce it.
     async fn body(&mut self, head: Message, empty: bool) -> Result<Message> {
         let is_answer = head.start.starts_with("HTTP/");
+        let mut trailers = Vec::new();
         let (body, complete) = match (head.field("Transfer-Encoding"), head.field("Content-Length")) {
             _ if empty && is_answer => (Vec::new(), true),
-            (Some("chunked"), None) => self.chunks().await?,
+            (Some("chunked"), None) => self.chunks(&mut trailers).await?,
             (None, Some(length)) => {
                 let length = length.parse()?;
                 let body = self.up_to(length).await?;
@@ -261,23 +260,35 @@ impl Wire {
             }
             framing => bail!("a message framed by {framing:?}"),
         };
-        Ok(Message { body, complete, ..head })
+        Ok(Message { body, trailers, complete, ..head })
     }
 
     /// A chunked body, and whether its end came.
-    async fn chunks(&mut self) -> Result<(Vec<u8>, bool)> {
+    async fn chunks(&mut self, trailers: &mut Vec<(String, String)>) -> Result<(Vec<u8>, bool)> {
         let mut body = Vec::new();
         loop {
             let Some(line) = self.through(b"\r\n").await? else { return Ok((body, false)) };
             let size = usize::from_str_radix(std::str::from_utf8(&line)?.trim_end(), 16)?;
+            if size == 0 {
+                let complete = self.trailers(trailers).await?;
+                return Ok((body, complete));
+            }
             let chunk = self.up_to(size).await?;
             let whole = chunk.len() == size;
             body.extend_from_slice(&chunk);
             let Some(end) = self.through(b"\r\n").await?.filter(|_| whole) else { return Ok((body, false)) };
-            ensure!(end == b"\r\n", "a chunk is longer than it says, or there are trailers: {:?}", show(&end));
-            if size == 0 {
-                return Ok((body, true));
+            ensure!(end == b"\r\n", "a chunk is longer than it says: {:?}", show(&end));
+        }
+    }
+
+    /// The lines behind the last chunk; whether their end came.
+    async fn trailers(&mut self, trailers: &mut Vec<(String, String)>) -> Result<bool> {
+        loop {
+            let Some(line) = self.through(b"\r\n").await? else { return Ok(false) };
+            if line == b"\r\n" {
+                return Ok(true);
             }
+            trailers.append(&mut fields(&line.iter().copied().map(char::from).collect::<String>())?);
         }
     }
 
@@ -310,6 +321,15 @@ impl Wire {
 pub(crate) struct Rest {
     pub(crate) bytes: Vec<u8>,
     pub(crate) end: End,
+}
+
+/// Field lines, each with CR LF.
+fn fields(lines: &str) -> Result<Vec<(String, String)>> {
+    let field = |line: &str| {
+        let (name, value) = line.split_once(':').with_context(|| format!("a field without a colon: {line:?}"))?;
+        Ok((name.to_owned(), value.strip_prefix(' ').unwrap_or(value).to_owned()))
+    };
+    lines.split("\r\n").filter(|line| !line.is_empty()).map(field).collect()
 }
 
 /// Bytes for an error message.

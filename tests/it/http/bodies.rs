@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use std::time::Duration;
 
 /// Bytes without a pattern that a mistake could hide in (xorshift, Marsaglia 2003).
-fn noise(length: usize) -> Vec<u8> {
+pub(super) fn noise(length: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let next = || {
         state ^= state << 13;

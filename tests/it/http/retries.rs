@@ -63,6 +63,43 @@ async fn a_stale_connection_costs_a_get_one_silent_retry() -> Result<()> {
 }
 
 #[tokio::test]
+async fn beyond_the_budget_nothing_is_sent_twice() -> Result<()> {
+    for how in [End::Closed, End::Reset] {
+        let site = Site::with(&[("upstreams.retry_budget", "0")]).await?;
+        let (mut client, mut app) = pooled(&site).await?;
+        client.send(site.get("/again")).await?;
+        app.request().await?;
+        app.end(how)?;
+        ensure!(client.answer().await?.status() == 502);
+        site.upstream.expect_untouched()?;
+        site.gateway.expect_metric("embedgate_retries_over_budget_total", 1.0).await?;
+        site.gateway.expect_metric("embedgate_retries_total", 0.0).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_burst_of_retries_is_within_the_budget_and_more_is_not() -> Result<()> {
+    let site = Site::with(&[("upstreams.retry_budget", "0.001")]).await?;
+    let (mut client, mut app) = pooled(&site).await?;
+    for _ in 0..100 {
+        client.send(site.get("/again")).await?;
+        app.request().await?;
+        drop(app);
+        app = site.upstream.accept().await?;
+        app.request().await?;
+        app.send(ok("again")).await?;
+        ensure!(client.answer().await?.text() == "again");
+    }
+    client.send(site.get("/again")).await?;
+    app.request().await?;
+    drop(app);
+    ensure!(client.answer().await?.status() == 502);
+    site.upstream.expect_untouched()?;
+    site.gateway.expect_metric("embedgate_retries_total", 100.0).await
+}
+
+#[tokio::test]
 async fn a_request_is_retried_once_and_not_for_ever() -> Result<()> {
     let site = Site::open().await?;
     let (mut client, mut app) = pooled(&site).await?;

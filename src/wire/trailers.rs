@@ -1,0 +1,52 @@
+//! The trailer section of a chunked body (RFC 9112 7.1.2): kept until it is complete, then held to the reading of a head.
+
+use super::body::BodyError;
+use super::fields::{Fields, Position};
+
+/// Longest trailer section in bytes.
+pub(super) const MAX_BYTES: usize = 16 * 1024;
+/// Most trailer fields. Real ones are a handful: checksums, timings, gRPC's status.
+const MAX_FIELDS: usize = 64;
+
+/// The trailers of a body. Nothing is allocated for a body that has none.
+#[derive(Debug, Clone, Default)]
+pub struct Trailers {
+    /// The field lines as they came, each with CR LF.
+    lines: Vec<u8>,
+    positions: Vec<Position>,
+}
+
+impl Trailers {
+    /// Keeps the next byte of the section.
+    pub(super) fn push(&mut self, byte: u8) -> Result<(), BodyError> {
+        if self.lines.len() == MAX_BYTES {
+            return Err(BodyError("trailers are too long"));
+        }
+        self.lines.push(byte);
+        Ok(())
+    }
+
+    /// Reads the section once all of it is there.
+    pub(super) fn finish(&mut self) -> Result<(), BodyError> {
+        if self.lines.is_empty() {
+            return Ok(());
+        }
+        self.lines.extend_from_slice(b"\r\n");
+        let mut slots = [httparse::EMPTY_HEADER; MAX_FIELDS];
+        match httparse::parse_headers(&self.lines, &mut slots) {
+            Ok(httparse::Status::Complete((length, fields))) if length == self.lines.len() => {
+                self.positions.extend(fields.iter().map(|field| Position::of(&self.lines, field.name, field.value)));
+                Ok(())
+            }
+            Ok(_) => Err(BodyError("trailers end too early")),
+            Err(httparse::Error::TooManyHeaders) => Err(BodyError("too many trailers")),
+            Err(_) => Err(BodyError("a trailer is malformed")),
+        }
+    }
+
+    /// The fields, in the order they came; none before the section is complete.
+    #[must_use]
+    pub fn fields(&self) -> Fields<'_> {
+        Fields::new(&self.lines, &self.positions)
+    }
+}
