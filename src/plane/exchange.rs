@@ -3,6 +3,7 @@
 
 use super::account::Account;
 use super::client::Client;
+use super::forward::Pace;
 use super::headers::ToClient;
 use super::outbox::Outbox;
 use super::outside::Outside;
@@ -53,6 +54,8 @@ pub(super) struct Exchange<'a> {
     deadline: Instant,
     /// When the session ends, and with it the answer, however alive it is.
     session_end: Instant,
+    /// How long the upstream may be silent.
+    pub(super) pace: Pace,
 }
 
 /// The request's body.
@@ -83,6 +86,7 @@ impl<'a> Exchange<'a> {
         io: Io,
         head: &Head<'_>,
         session_end: Instant,
+        pace: Pace,
     ) -> Self {
         let decoder = Decoder::new(head.framing);
         let state = if decoder.is_done() { Sending::Done } else { Sending::Body };
@@ -99,6 +103,7 @@ impl<'a> Exchange<'a> {
             answering: false,
             deadline: now + settings.first_byte_timeout,
             session_end,
+            pace,
         }
     }
 
@@ -295,7 +300,7 @@ impl<'a> Exchange<'a> {
             sent: 0,
         };
         self.answering = true;
-        self.deadline = Instant::now() + self.worker.plane.settings.idle_timeout;
+        self.deadline = Instant::now() + self.pace.idle_timeout;
         let by_close = to == Framing::UntilClose;
         if by_close {
             // Only the close tells this body's end, and whatever ends this future early, a drain too, closes.
@@ -361,7 +366,7 @@ impl<'a> Exchange<'a> {
                     return Poll::Ready(Err(self.out_of_time(Failure::UpstreamSlow)));
                 }
             }
-            self.deadline = Instant::now() + worker.plane.settings.idle_timeout;
+            self.deadline = Instant::now() + self.pace.idle_timeout;
         }
     }
 

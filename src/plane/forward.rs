@@ -11,6 +11,7 @@ use super::headers::{ToClient, ToUpstream};
 use super::outside::Outside;
 use super::worker::Worker;
 use crate::live::token::Token;
+use crate::model::policy::{HostSeen, Policy};
 use crate::model::reject::{Class, Reject};
 use crate::model::upstream::{Node, ServicePrincipal};
 use crate::net::dial::DialError;
@@ -22,13 +23,16 @@ use crate::wire::request::Head;
 use crate::wire::response;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// Where a request goes and with what.
 pub(super) struct Trip {
     node: Arc<Node>,
     credential: Credential,
+    /// How much of the target leads to the app.
     prefix: usize,
+    policy: Policy,
     drop_authorization: bool,
     /// What the answer does to the session's cookie.
     pub(super) renewal: Option<Renewal>,
@@ -49,6 +53,7 @@ impl Trip {
             drop_authorization: via == Via::Bearer || plan.token.is_some(),
             credential: Credential::Principal(plan.principal, plan.token),
             prefix,
+            policy: plan.policy,
             renewal: None,
         }
     }
@@ -56,7 +61,7 @@ impl Trip {
     /// The way of a v1 request.
     pub(super) fn firefly(node: Arc<Node>, authorization: Secret, prefix: usize) -> Self {
         let credential = Credential::Firefly(authorization);
-        Self { node, credential, prefix, drop_authorization: true, renewal: None }
+        Self { node, credential, prefix, policy: Policy::default(), drop_authorization: true, renewal: None }
     }
 
     fn authorization(&self) -> Option<&str> {
@@ -68,8 +73,22 @@ impl Trip {
 
     /// Where the app is, from outside.
     fn outside<'a>(&'a self, worker: &Worker, head: &Head<'a>) -> Outside<'a> {
-        let is_framed = worker.plane.settings.cookies_in_frames();
-        Outside { node: Some(&self.node.url), prefix: &head.target[..self.prefix], is_framed }
+        Outside {
+            node: Some(&self.node.url),
+            host: if self.policy.host == HostSeen::Outside { head.authority } else { "" },
+            prefix: &head.target[..self.prefix],
+            is_told: !self.policy.strip_prefix,
+            is_framed: worker.plane.settings.cookies_in_frames(),
+        }
+    }
+
+    /// How long the app may be silent.
+    fn pace(&self, worker: &Worker) -> Pace {
+        let settings = &worker.plane.settings;
+        Pace {
+            idle_timeout: self.policy.idle_timeout.unwrap_or(settings.idle_timeout),
+            ping_interval: self.policy.ping_interval.unwrap_or(settings.ping_interval),
+        }
     }
 
     fn is_pooled(&self) -> bool {
@@ -82,6 +101,15 @@ impl Trip {
     }
 }
 
+/// How long an upstream may be silent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pace {
+    /// An answer or a tunnel, before it is cut.
+    pub(super) idle_timeout: Duration,
+    /// A WebSocket, before its client is pinged; zero for never.
+    pub(super) ping_interval: Duration,
+}
+
 /// How a request ended.
 pub(super) enum Forwarded {
     /// The answer is complete; whether the client's connection may go on.
@@ -89,7 +117,7 @@ pub(super) enum Forwarded {
     /// It was cut off: the connection must end without another word.
     Cut,
     /// The upstream changed the protocol.
-    Upgraded { upstream: Io, first: Vec<u8>, websocket: bool },
+    Upgraded { upstream: Io, first: Vec<u8>, websocket: bool, pace: Pace },
 }
 
 /// Forwards a request.
@@ -108,7 +136,7 @@ pub(super) async fn forward(
     let (mut fresh, mut renewed) = (false, false);
     loop {
         let (io, reused) = connect(worker, &trip, fresh || upgrade.is_some()).await?;
-        let mut exchange = Exchange::new(worker, client, io, head, account.session_end());
+        let mut exchange = Exchange::new(worker, client, io, head, account.session_end(), trip.pace(worker));
         write_head(worker, head, &trip, upgrade, account, &mut exchange);
         account.forwarded = Some(Instant::now());
         let length = match exchange.answer().await {
@@ -121,7 +149,7 @@ pub(super) async fn forward(
                 fresh = true;
                 continue;
             }
-            Err(failure) => return fail(worker, failure, account),
+            Err(failure) => return fail(worker, failure, trip.pace(worker), account),
         };
         account.answered = Some(Instant::now());
         let input = std::mem::take(&mut exchange.input);
@@ -204,7 +232,8 @@ fn write_head(
     let to_upstream = ToUpstream {
         head,
         node: &trip.node,
-        prefix: trip.prefix,
+        prefix: if trip.policy.strip_prefix { trip.prefix } else { 0 },
+        host: trip.policy.host,
         authorization: trip.authorization(),
         drop_authorization: trip.drop_authorization,
         drop_referer: firefly,
@@ -303,7 +332,7 @@ async fn deliver(
             Forwarded::Done { reusable: keep }
         }
         Err(failure) => {
-            account.cut(cut(worker, failure));
+            account.cut(cut(worker, failure, trip.pace(worker)));
             Forwarded::Cut
         }
     }
@@ -322,19 +351,20 @@ async fn switch(
     let connection = Some("Upgrade");
     ToClient { head: answer, ours: true, cookie, frames: None, outside, framing: Framing::Empty, connection }
         .write(out);
-    let limit = exchange.worker.plane.settings.idle_timeout;
-    match exchange.client.flush(limit).await {
+    let pace = exchange.pace;
+    match exchange.client.flush(pace.idle_timeout).await {
         Ok(()) => Ok(Forwarded::Upgraded {
             upstream: exchange.io,
             first: rest.to_vec(),
             websocket: protocol.eq_ignore_ascii_case("websocket"),
+            pace,
         }),
         Err(_) => Ok(Forwarded::Cut),
     }
 }
 
 /// A failure before anything of an answer was sent.
-fn fail(worker: &Worker, failure: Failure, account: &mut Account) -> Result<Forwarded, Reject> {
+fn fail(worker: &Worker, failure: Failure, pace: Pace, account: &mut Account) -> Result<Forwarded, Reject> {
     let (class, cause) = match failure {
         Failure::ClientGone => {
             account.cut(Cut::Client);
@@ -352,13 +382,13 @@ fn fail(worker: &Worker, failure: Failure, account: &mut Account) -> Result<Forw
         Failure::UpstreamFraming(what) => (Class::UpstreamBroke, what),
     };
     if class != Class::Malformed && class != Class::BodyTooLarge {
-        account.cut(cut(worker, failure));
+        account.cut(cut(worker, failure, pace));
     }
     Err(Reject::new(class, cause))
 }
 
 /// Who ended the request.
-fn cut(worker: &Worker, failure: Failure) -> Cut {
+fn cut(worker: &Worker, failure: Failure, pace: Pace) -> Cut {
     let settings = &worker.plane.settings;
     match failure {
         Failure::ClientGone => Cut::Client,
@@ -367,7 +397,7 @@ fn cut(worker: &Worker, failure: Failure) -> Cut {
         Failure::SessionEnd => Cut::SessionEnd,
         Failure::Revoked(why) => Cut::Revoked(why),
         Failure::NoAnswer => Cut::UpstreamIdle(settings.first_byte_timeout),
-        Failure::UpstreamSlow => Cut::UpstreamIdle(settings.idle_timeout),
+        Failure::UpstreamSlow => Cut::UpstreamIdle(pace.idle_timeout),
         Failure::UpstreamClosed => Cut::UpstreamClosed,
         Failure::UpstreamReset => Cut::UpstreamReset,
         Failure::UpstreamFraming(_) => Cut::UpstreamFraming,

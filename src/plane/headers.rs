@@ -6,6 +6,7 @@ use super::cookie::is_private;
 use super::guard::Origin;
 use super::outside::Outside;
 use crate::model::ids::MAX_ID_LEN;
+use crate::model::policy::HostSeen;
 use crate::model::upstream::Node;
 use crate::model::url::Scheme;
 use crate::session::Session;
@@ -23,6 +24,8 @@ pub(super) struct ToUpstream<'a> {
     pub(super) node: &'a Node,
     /// How much of the target the upstream does not see.
     pub(super) prefix: usize,
+    /// Whose host the upstream sees.
+    pub(super) host: HostSeen,
     /// The value for `Authorization`; none leaves the client's own alone.
     pub(super) authorization: Option<&'a str>,
     /// Whether the client's own `Authorization` is not for the upstream: it carried the session, or a credential of
@@ -49,7 +52,7 @@ impl ToUpstream<'_> {
         out.extend_from_slice(if target.starts_with('/') { b" " } else { b" /" });
         out.extend_from_slice(target.as_bytes());
         out.extend_from_slice(b" HTTP/1.1\r\n");
-        line(out, b"Host", self.node.url.authority().as_bytes());
+        line(out, b"Host", self.outside_host().unwrap_or(self.node.url.authority()).as_bytes());
         let named = Named::of(self.head.fields);
         for field in self.head.fields.iter() {
             self.pass(field, named, out);
@@ -61,6 +64,12 @@ impl ToUpstream<'_> {
             line(out, b"Upgrade", protocol.as_bytes());
         }
         out.extend_from_slice(b"\r\n");
+    }
+
+    /// The host that the client asks for, where the upstream sees it.
+    fn outside_host(&self) -> Option<&str> {
+        // HTTP/1.0 may name none.
+        Some(self.head.authority).filter(|host| self.host == HostSeen::Outside && !host.is_empty())
     }
 
     /// Passes on a field of the client's, or does not.
@@ -81,7 +90,9 @@ impl ToUpstream<'_> {
             // The session never goes on, even where the request came by a cookie.
             Name::Authorization if self.drop_authorization || session_in(field.value).is_some() => {}
             Name::Referer if self.drop_referer || leads_to_session(field.value) => {}
-            Name::Origin if matches!(self.origin, Origin::Own | Origin::Frontend) => self.own_origin(out),
+            Name::Origin if self.host == HostSeen::Own && matches!(self.origin, Origin::Own | Origin::Frontend) => {
+                self.own_origin(out);
+            }
             Name::Cookie => cookies(field, out),
             _ if named.contains(field.name) => {}
             _ => line(out, field.name, field.value),
@@ -135,6 +146,9 @@ impl ToUpstream<'_> {
             _ => self.scheme,
         };
         line(out, b"X-Forwarded-Proto", scheme.as_str().as_bytes());
+        if let Some(host) = self.outside_host() {
+            line(out, b"X-Forwarded-Host", host.as_bytes());
+        }
     }
 }
 

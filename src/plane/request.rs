@@ -7,7 +7,7 @@ use super::client::Client;
 use super::cookie::{NO_KEY, Renewal};
 use super::cors;
 use super::decide::{Decision, Plan, decide};
-use super::forward::{Forwarded, Trip, forward};
+use super::forward::{Forwarded, Pace, Trip, forward};
 use super::own;
 use super::respond::{Answer, refusal};
 use super::route::{Target, locate, loggable};
@@ -45,6 +45,7 @@ pub(super) struct Upgraded {
     /// Bytes that came with the head of the upstream's answer.
     pub(super) first: Vec<u8>,
     pub(super) websocket: bool,
+    pub(super) pace: Pace,
     pub(super) account: Account,
 }
 
@@ -69,8 +70,8 @@ pub(super) async fn serve(worker: &Rc<Worker>, client: &mut Client, head: &Head<
         Ok(Forwarded::Done { reusable: true }) => Next::Another,
         Ok(Forwarded::Done { reusable: false }) => Next::Close,
         Ok(Forwarded::Cut) => Next::Abort,
-        Ok(Forwarded::Upgraded { upstream, first, websocket }) => {
-            Next::Tunnel(Box::new(Upgraded { upstream, first, websocket, account }))
+        Ok(Forwarded::Upgraded { upstream, first, websocket, pace }) => {
+            Next::Tunnel(Box::new(Upgraded { upstream, first, websocket, pace, account }))
         }
         Err(reject) => refuse(worker, client, Some(head), reject, &mut account).await,
     }

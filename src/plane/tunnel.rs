@@ -2,6 +2,7 @@
 
 use super::account::{Account, Cut, NEVER};
 use super::client::Client;
+use super::forward::Pace;
 use super::frames::{Follower, close_frame};
 use super::outbox::Outbox;
 use super::request::Upgraded;
@@ -42,6 +43,7 @@ pub(super) struct Tunnel {
     upstream: Side,
     /// Whether the protocol is WebSocket, in which we may say goodbye.
     websocket: bool,
+    pace: Pace,
     timer: Timer,
     /// When the tunnel ends whatever happens.
     deadline: Instant,
@@ -98,7 +100,7 @@ impl Side {
 impl Tunnel {
     /// A tunnel between a client that asked for it and the upstream that agreed.
     pub(super) fn new(client: Client, upgraded: Upgraded) -> Self {
-        let Upgraded { upstream, first, websocket, account } = upgraded;
+        let Upgraded { upstream, first, websocket, pace, account } = upgraded;
         let now = Instant::now();
         // What came with a head goes to the other side first.
         let mut client_side = Side::new(client.io, &first);
@@ -109,6 +111,7 @@ impl Tunnel {
             client: client_side,
             upstream: upstream_side,
             websocket,
+            pace,
             timer: Timer::new(NEVER),
             deadline: now + NEVER,
             session_end: account.session_end(),
@@ -164,13 +167,12 @@ impl Tunnel {
         if (up.is_ready() || down.is_ready()) && self.deadline > Instant::now() + FAREWELL {
             self.deadline = Instant::now() + FAREWELL;
         }
-        self.poll_deadlines(cx, worker)
+        self.poll_deadlines(cx)
     }
 
     /// Ends what has had its time: the session, a peer that takes nothing, silence, or the farewell.
-    fn poll_deadlines(&mut self, cx: &mut Context<'_>, worker: &Worker) -> Poll<Option<Cut>> {
-        let (now, settings) = (Instant::now(), &worker.plane.settings);
-        let limit = settings.idle_timeout;
+    fn poll_deadlines(&mut self, cx: &mut Context<'_>) -> Poll<Option<Cut>> {
+        let (now, limit) = (Instant::now(), self.pace.idle_timeout);
         self.note_progress(now, limit);
         if self.drain == Drain::No && now >= self.session_end {
             self.shut_out(Cut::SessionEnd, "the session has ended");
@@ -190,7 +192,7 @@ impl Tunnel {
         if self.drain == Drain::No {
             next = next.min(self.session_end);
         }
-        if let Some(due) = self.ping(cx, now, settings.ping_interval) {
+        if let Some(due) = self.ping(cx, now, self.pace.ping_interval) {
             next = next.min(due);
         }
         if self.timer.poll(cx, next).is_ready() {

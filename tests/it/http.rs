@@ -7,6 +7,7 @@ mod drain;
 mod framing;
 mod headers;
 mod isolation;
+mod policies;
 mod refusals;
 mod renewal;
 mod retries;
@@ -40,8 +41,13 @@ impl Site {
 
     /// With some keys of the configuration set to TOML values.
     async fn with(settings: &[(&str, &str)]) -> Result<Self> {
+        Self::of_app("", settings).await
+    }
+
+    /// With these keys in the directory's section of the app too.
+    async fn of_app(keys: &str, settings: &[(&str, &str)]) -> Result<Self> {
         let upstream = Upstream::start()?;
-        let builder = Builder::new(org("acme", &[("editor", upstream.address())]));
+        let builder = Builder::new(org("acme", &[("editor", upstream.address())]) + keys);
         let builder = settings.iter().fold(builder, |builder, (key, value)| builder.set(key, value));
         let gateway = builder.start().await?;
         let token = gateway.session("acme")?;

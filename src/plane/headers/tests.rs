@@ -18,6 +18,7 @@ fn to_upstream(text: &str, change: impl FnOnce(&mut ToUpstream<'_>)) -> String {
         head: &head,
         node: &node,
         prefix: 0,
+        host: HostSeen::Own,
         authorization: Some("Bearer spn"),
         drop_authorization: true,
         drop_referer: false,
