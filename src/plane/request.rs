@@ -102,7 +102,12 @@ async fn handle(
             let trip = firefly_trip(worker, token, host, *prefix)?;
             return forward(worker, client, head, trip, account).await;
         }
-        Target::AppByHost { .. } | Target::AppByPath { .. } | Target::Sql { .. } => {}
+        Target::AppByHost { .. } | Target::AppByPath { .. } => {
+            if let Some(answer) = cors::preflight_for_app(&worker.plane.settings.guard, head) {
+                return Ok(reply(worker, client, head, &answer, account).await);
+            }
+        }
+        Target::Sql { .. } => {}
     }
     let (session, via) = authenticate(worker, head, target)?;
     let session = Rc::clone(account.session.insert(Rc::new(session)));

@@ -33,6 +33,10 @@ pub enum Name {
     Referer,
     /// What the client takes as an answer.
     Accept,
+    /// In a preflight: the method that a page wants to use (Fetch, 3.2.2).
+    AccessControlRequestMethod,
+    /// In a preflight: the fields that a page wants to send.
+    AccessControlRequestHeaders,
     /// Fetch metadata: relation of the requesting page to the target.
     SecFetchSite,
     /// Fetch metadata: how the request was made.
@@ -120,6 +124,8 @@ impl Name {
             b"origin" => Self::Origin,
             b"referer" => Self::Referer,
             b"accept" => Self::Accept,
+            b"access-control-request-method" => Self::AccessControlRequestMethod,
+            b"access-control-request-headers" => Self::AccessControlRequestHeaders,
             b"sec-fetch-site" => Self::SecFetchSite,
             b"sec-fetch-mode" => Self::SecFetchMode,
             b"sec-fetch-dest" => Self::SecFetchDest,
