@@ -113,7 +113,11 @@ fn find<'a>(org: &'a Org, target: &Target<'_>, session: &Session) -> Result<Foun
         Target::AppByHost { app, .. } => &**app,
         Target::AppByPath { app, .. } => app,
         Target::Sql { warehouse } => return find_sql(org, *warehouse, session),
-        Target::Own(_) | Target::StartSession | Target::AppWithoutSlash | Target::FireflyV1 { .. } => {
+        Target::Own(_)
+        | Target::StartSession
+        | Target::AppWithoutSlash
+        | Target::Linked { .. }
+        | Target::FireflyV1 { .. } => {
             return Err(Reject::new(Class::Internal, "not a target of the directory"));
         }
     };

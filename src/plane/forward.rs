@@ -30,7 +30,9 @@ use tokio::time::Instant;
 pub(super) struct Trip {
     node: Arc<Node>,
     credential: Credential,
-    /// How much of the target leads to the app.
+    /// How much of the target holds the session.
+    pub(super) link: usize,
+    /// How much of what follows leads to the app.
     prefix: usize,
     policy: Policy,
     drop_authorization: bool,
@@ -52,6 +54,7 @@ impl Trip {
             node: plan.node,
             drop_authorization: via == Via::Bearer || plan.token.is_some(),
             credential: Credential::Principal(plan.principal, plan.token),
+            link: 0,
             prefix,
             policy: plan.policy,
             renewal: None,
@@ -61,7 +64,7 @@ impl Trip {
     /// The way of a v1 request.
     pub(super) fn firefly(node: Arc<Node>, authorization: Secret, prefix: usize) -> Self {
         let credential = Credential::Firefly(authorization);
-        Self { node, credential, prefix, policy: Policy::default(), drop_authorization: true, renewal: None }
+        Self { node, credential, link: 0, prefix, policy: Policy::default(), drop_authorization: true, renewal: None }
     }
 
     fn authorization(&self) -> Option<&str> {
@@ -76,7 +79,8 @@ impl Trip {
         Outside {
             node: Some(&self.node.url),
             host: if self.policy.host == HostSeen::Outside { head.authority } else { "" },
-            prefix: &head.target[..self.prefix],
+            link: &head.target[..self.link],
+            prefix: &head.target[self.link..][..self.prefix],
             is_told: !self.policy.strip_prefix,
             is_framed: worker.plane.settings.cookies_in_frames(),
         }
@@ -232,11 +236,11 @@ fn write_head(
     let to_upstream = ToUpstream {
         head,
         node: &trip.node,
-        prefix: if trip.policy.strip_prefix { trip.prefix } else { 0 },
+        prefix: trip.link + if trip.policy.strip_prefix { trip.prefix } else { 0 },
         host: trip.policy.host,
         authorization: trip.authorization(),
         drop_authorization: trip.drop_authorization,
-        drop_referer: firefly,
+        drop_referer: firefly || trip.link > 0,
         origin: if firefly { Origin::Own } else { settings.guard.origin(head) },
         upgrade,
         session: account.session.as_deref(),

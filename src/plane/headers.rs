@@ -152,6 +152,12 @@ impl ToUpstream<'_> {
     }
 }
 
+/// Whether a `Content-Type` is that of a page.
+pub(super) fn is_html(content_type: &[u8]) -> bool {
+    let kind = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    kind.eq_ignore_ascii_case(b"text/html") || kind.eq_ignore_ascii_case(b"application/xhtml+xml")
+}
+
 /// Whether the address of a page has a session in it.
 fn leads_to_session(referer: &[u8]) -> bool {
     holds_token(referer) || memchr::memmem::find(referer, b"/.embedgate/").is_some()
@@ -250,6 +256,8 @@ pub(super) struct ToClient<'a> {
 struct Said {
     /// Who may frame it.
     frames: bool,
+    /// That it is a page.
+    html: bool,
     /// That shared caches may not keep it.
     private: bool,
 }
@@ -296,6 +304,7 @@ impl ToClient<'_> {
             Name::WwwAuthenticate if self.ours => {}
             _ if named.contains(field.name) || self.outside.pass(field, out) => {}
             kind => {
+                said.html |= kind == Name::ContentType && is_html(field.value);
                 said.private |= kind == Name::CacheControl && self.cookie.is_some() && is_private(field.value);
                 line(out, field.name, field.value);
             }
@@ -312,6 +321,13 @@ impl ToClient<'_> {
             if !said.private {
                 // Beside what the app has said: directives in several fields are one list (RFC 9110 5.3).
                 line(out, b"Cache-Control", b"private");
+            }
+        }
+        if !self.outside.link.is_empty() {
+            // Not no-referrer, which would take the Origin of forms away as well (Fetch, 3.1 "Origin header").
+            line(out, b"Referrer-Policy", b"same-origin");
+            if said.html {
+                line(out, b"Cache-Control", b"no-store");
             }
         }
     }

@@ -13,6 +13,8 @@ pub(super) struct Outside<'a> {
     pub(super) node: Option<&'a BaseUrl>,
     /// The host by which browsers ask for it, where the app sees that one; else empty.
     pub(super) host: &'a str,
+    /// What comes before all its paths from outside and holds the session; empty where that is in a cookie.
+    pub(super) link: &'a str,
     /// What its paths begin with from outside; empty where it has a host of its own.
     pub(super) prefix: &'a str,
     /// Whether the app is told that, and writes its own paths with it.
@@ -28,7 +30,8 @@ impl Outside<'_> {
             Name::SetCookie => self.set_cookie(field, out),
             Name::Location => self.address(field, 0, out),
             Name::Refresh => self.address(field, refresh_url(field.value), out),
-            Name::ServiceWorkerAllowed if !self.prefix.is_empty() => self.scope(field, out),
+            Name::ServiceWorkerAllowed if self.is_within() => self.scope(field, out),
+            Name::ReferrerPolicy if !self.link.is_empty() => {}
             // It would empty what other apps of the host have stored.
             Name::ClearSiteData if !self.prefix.is_empty() => {}
             // What holds for the app's own host does not hold for the gateway's, which other apps may share.
@@ -45,7 +48,7 @@ impl Outside<'_> {
         let Some(path) = self.path(address) else { return line(out, field.name, field.value) };
         out.extend_from_slice(field.name);
         out.extend_from_slice(b": ");
-        for part in [before, self.prefix_for(path), path] {
+        for part in [before, self.link.as_bytes(), self.prefix_for(path), path] {
             out.extend_from_slice(part);
         }
         out.extend_from_slice(b"\r\n");
@@ -57,7 +60,10 @@ impl Outside<'_> {
         let rest = match address {
             [b'/', b'/', rest @ ..] => rest,
             // Nothing to add: it stays as it is.
-            [b'/', ..] => return (!self.prefix_for(address).is_empty()).then_some(address),
+            [b'/', ..] => {
+                let stays = self.link.is_empty() && self.prefix_for(address).is_empty();
+                return (!stays).then_some(address);
+            }
             _ => without_scheme(address)?,
         };
         let end = rest.iter().position(|b| matches!(b, b'/' | b'?' | b'#' | b'\\')).unwrap_or(rest.len());
@@ -74,6 +80,11 @@ impl Outside<'_> {
         }
     }
 
+    /// Whether the app is at a path of its host, so that what holds for all of that is not for it to say.
+    fn is_within(&self) -> bool {
+        !self.link.is_empty() || !self.prefix.is_empty()
+    }
+
     /// The prefix that a path of the app needs: none where the app is told of it, or has found it out.
     fn prefix_for(&self, path: &[u8]) -> &[u8] {
         if self.is_told || self.is_below(path) { b"" } else { self.prefix.as_bytes() }
@@ -88,6 +99,7 @@ impl Outside<'_> {
     /// Writes a path of the app as one that reaches nothing but the app. What an app that knows its base says of paths
     /// beyond it is about others, so its own base stands for that.
     fn confine(&self, path: &[u8], out: &mut Vec<u8>) {
+        out.extend_from_slice(self.link.as_bytes());
         if self.prefix.is_empty() || self.is_below(path) {
             return out.extend_from_slice(path);
         }
@@ -117,8 +129,8 @@ impl Outside<'_> {
             if count > 0 {
                 out.push(b';');
             }
-            let is_shared = !self.prefix.is_empty() && !is_bound;
-            if is_shared && is(b"path") && value.starts_with(b"/") && !self.is_below(value) {
+            let is_beyond = !self.link.is_empty() || !self.is_below(value);
+            if is(b"path") && !is_bound && value.starts_with(b"/") && is_beyond {
                 out.extend_from_slice(b" Path=");
                 self.confine(value, out);
             } else {
@@ -264,6 +276,35 @@ mod tests {
             assert_eq!(passed(by_path(&node), "Refresh", refresh), expected);
         }
         assert_eq!(passed(Outside::default(), "Location", "https://app.example:8443/a"), "https://app.example:8443/a");
+    }
+
+    #[test]
+    fn an_address_with_a_session_leads_everywhere_in_the_app() {
+        let node = BaseUrl::parse("https://app.example").unwrap();
+        let by_path = Outside { link: "/.embedgate/t/~1.k.x", ..by_path(&node) };
+        let by_host = Outside { prefix: "", ..by_path };
+        for (name, value, on_path, on_host) in [
+            ("Location", "/a", "/.embedgate/t/~1.k.x/app-proxy/editor/a", "/.embedgate/t/~1.k.x/a"),
+            ("Location", "https://app.example", "/.embedgate/t/~1.k.x/app-proxy/editor/", "/.embedgate/t/~1.k.x/"),
+            ("Location", "a/b", "a/b", "a/b"),
+            ("Location", "https://other.example/a", "https://other.example/a", "https://other.example/a"),
+            ("Refresh", "0;url=/a", "0;url=/.embedgate/t/~1.k.x/app-proxy/editor/a", "0;url=/.embedgate/t/~1.k.x/a"),
+            (
+                "Set-Cookie",
+                "a=b; path=/",
+                "a=b; Path=/.embedgate/t/~1.k.x/app-proxy/editor/",
+                "a=b; Path=/.embedgate/t/~1.k.x/",
+            ),
+            ("Service-Worker-Allowed", "/", "/.embedgate/t/~1.k.x/app-proxy/editor/", "/.embedgate/t/~1.k.x/"),
+            ("Referrer-Policy", "unsafe-url", "", ""),
+        ] {
+            assert_eq!(passed(by_path, name, value), on_path, "{name}: {value}");
+            assert_eq!(passed(by_host, name, value), on_host, "{name}: {value}");
+        }
+        let told = Outside { is_told: true, ..by_path };
+        assert_eq!(passed(told, "Location", "/app-proxy/editor/a"), "/.embedgate/t/~1.k.x/app-proxy/editor/a");
+        let cookie = "a=b; Path=/.embedgate/t/~1.k.x/app-proxy/editor/";
+        assert_eq!(passed(told, "Set-Cookie", "a=b; Path=/"), cookie);
     }
 
     #[test]

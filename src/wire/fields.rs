@@ -69,6 +69,8 @@ pub enum Name {
     WwwAuthenticate,
     /// What a page may do, and who may frame it.
     ContentSecurityPolicy,
+    /// What of its address a page tells others.
+    ReferrerPolicy,
     /// Who may frame a page, in the form that `frame-ancestors` has replaced.
     FrameOptions,
     /// What caches may do with an answer (RFC 9111 5.2).
@@ -140,6 +142,7 @@ impl Name {
             b"strict-transport-security" | b"alt-svc" | b"public-key-pins" => Self::OwnHostPolicy,
             b"www-authenticate" => Self::WwwAuthenticate,
             b"content-security-policy" => Self::ContentSecurityPolicy,
+            b"referrer-policy" => Self::ReferrerPolicy,
             b"x-frame-options" => Self::FrameOptions,
             b"cache-control" => Self::CacheControl,
             b"expires" => Self::Expires,

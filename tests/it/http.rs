@@ -3,6 +3,7 @@
 
 mod answers;
 mod bodies;
+mod cookieless;
 mod cors;
 mod drain;
 mod framing;
