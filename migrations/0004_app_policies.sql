@@ -9,6 +9,8 @@ alter table embedgate.app
   add column host text not null default 'rewrite' check (host in ('rewrite', 'keep')),
   -- Whether /app-proxy/{app} is cut off before the app sees the path.
   add column strip_prefix boolean not null default true,
+  -- Whether its pages get a <base> there.
+  add column base_tag boolean not null default false,
   -- In place of upstreams.ping_interval; 0s for never.
   add column ping_interval embedgate.duration,
   -- In place of upstreams.idle_timeout.

@@ -19,8 +19,18 @@ use std::path::Path;
 const ROOT: &[&str] = &["org", "banned", "revocation"];
 const ORG: &[&str] = &["id", "name", "segment", "members", "workspace", "principal", "app", "warehouse"];
 const WORKSPACE: &[&str] = &["id", "url"];
-const APP: &[&str] =
-    &["id", "workspace", "url", "status", "host", "strip_prefix", "ping_interval", "idle_timeout", "cluster"];
+const APP: &[&str] = &[
+    "id",
+    "workspace",
+    "url",
+    "status",
+    "host",
+    "strip_prefix",
+    "base_tag",
+    "ping_interval",
+    "idle_timeout",
+    "cluster",
+];
 const WAREHOUSE: &[&str] = &["id", "workspace", "cluster"];
 const CLUSTER: &[&str] = &["id", "state", "role", "nodes"];
 
@@ -156,6 +166,7 @@ fn policy(app: &Section<'_>) -> Policy {
     Policy {
         host: app.or("host", usual.host, |item| item.one_of(&HostSeen::NAMES)),
         strip_prefix: app.or("strip_prefix", usual.strip_prefix, Item::boolean),
+        base_tag: app.or("base_tag", usual.base_tag, Item::boolean),
         ping_interval: app.get("ping_interval").and_then(|item| item.duration_or_zero()),
         idle_timeout: app.get("idle_timeout").and_then(|item| item.duration()),
     }

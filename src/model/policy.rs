@@ -10,6 +10,8 @@ pub struct Policy {
     /// Whether, where apps share a host, the app does not see the path that leads to it; an app that is told its base
     /// path has to see it.
     pub strip_prefix: bool,
+    /// Whether its pages get a `<base>` where it is not at the root of a host.
+    pub base_tag: bool,
     /// How long nothing may move on a WebSocket before its client is pinged, zero for never; none as for all.
     pub ping_interval: Option<Duration>,
     /// How long an answer or a tunnel may be silent; none as for all.
@@ -39,6 +41,6 @@ impl HostSeen {
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { host: HostSeen::default(), strip_prefix: true, ping_interval: None, idle_timeout: None }
+        Self { host: HostSeen::default(), strip_prefix: true, base_tag: false, ping_interval: None, idle_timeout: None }
     }
 }

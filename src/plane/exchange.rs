@@ -2,6 +2,7 @@
 //! other side takes it, and none is ever held whole.
 
 use super::account::Account;
+use super::base_tag::Insertion;
 use super::client::Client;
 use super::forward::Pace;
 use super::headers::ToClient;
@@ -56,6 +57,8 @@ pub(super) struct Exchange<'a> {
     session_end: Instant,
     /// How long the upstream may be silent.
     pub(super) pace: Pace,
+    /// What goes into the answer's body.
+    pub(super) insertion: Option<Insertion>,
 }
 
 /// The request's body.
@@ -104,6 +107,7 @@ impl<'a> Exchange<'a> {
             deadline: now + settings.first_byte_timeout,
             session_end,
             pace,
+            insertion: None,
         }
     }
 
@@ -147,8 +151,9 @@ impl<'a> Exchange<'a> {
         }
         if self.takes_interim {
             let (cookie, frames, framing, connection) = (None, None, Framing::Empty, None);
+            let (outside, changed) = (Outside::default(), false);
             let to_client =
-                ToClient { head: &head, ours: false, cookie, frames, outside: Outside::default(), framing, connection };
+                ToClient { head: &head, ours: false, cookie, frames, outside, changed, framing, connection };
             to_client.write(self.client.outbox.buffer());
         }
         self.input.drain(..length);
@@ -390,13 +395,29 @@ impl<'a> Exchange<'a> {
                 Piece::Data(range) => {
                     let data = &bytes[used..][range.clone()];
                     used += range.end;
-                    download.sent += data.len() as u64;
-                    let client = &mut *self.client;
-                    send(cx, &mut client.outbox, &mut client.io, data, download.chunked)
-                        .map_err(|_| Failure::ClientGone)?;
+                    self.pass_data(cx, download, data)?;
                 }
             }
         }
+    }
+
+    /// Passes on body bytes, and what goes in among them.
+    fn pass_data(&mut self, cx: &mut Context<'_>, download: &mut Download, data: &[u8]) -> Result<(), Failure> {
+        let insertion = self.insertion.take_if(|insertion| insertion.at <= download.sent + data.len() as u64);
+        let (before, text, after) = match &insertion {
+            None => (data, "", &[][..]),
+            Some(Insertion { at, text }) => {
+                let (before, after) = data.split_at((at - download.sent) as usize);
+                (before, text.as_str(), after)
+            }
+        };
+        let client = &mut *self.client;
+        // An empty chunk would end the body.
+        for part in [before, text.as_bytes(), after].into_iter().filter(|part| !part.is_empty()) {
+            download.sent += part.len() as u64;
+            send(cx, &mut client.outbox, &mut client.io, part, download.chunked).map_err(|_| Failure::ClientGone)?;
+        }
+        Ok(())
     }
 
     fn pass_end(&mut self, download: &mut Download) {

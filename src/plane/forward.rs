@@ -2,6 +2,7 @@
 //! for however it ends.
 
 use super::account::{Account, Cut};
+use super::base_tag;
 use super::client::Client;
 use super::cookie::Renewal;
 use super::decide::Plan;
@@ -9,6 +10,7 @@ use super::exchange::{Exchange, Failure};
 use super::guard::Origin;
 use super::headers::{ToClient, ToUpstream};
 use super::outside::Outside;
+use super::respond::wants_page;
 use super::worker::Worker;
 use crate::live::token::Token;
 use crate::model::policy::{HostSeen, Policy};
@@ -84,6 +86,16 @@ impl Trip {
             is_told: !self.policy.strip_prefix,
             is_framed: worker.plane.settings.cookies_in_frames(),
         }
+    }
+
+    /// Whether pages of the app get a base: it wants so, and is not at the root of its host.
+    fn changes_pages(&self) -> bool {
+        self.policy.base_tag && self.link + self.prefix > 0
+    }
+
+    /// Where the app begins, from outside.
+    fn base(&self, head: &Head<'_>) -> String {
+        format!("{}/", &head.target[..self.link + self.prefix])
     }
 
     /// How long the app may be silent.
@@ -188,6 +200,14 @@ pub(super) async fn forward(
             }
             (101, None) => Err(Reject::new(Class::UpstreamBroke, "101 without a request to upgrade")),
             _ => {
+                let mut page = Vec::new();
+                if trip.changes_pages() && base_tag::may_change(head, &answer) {
+                    match exchange.read_page(answer.framing, rest, &trip.base(head)).await {
+                        Ok(read) => (page, exchange.insertion) = (read.raw, read.insertion),
+                        Err(failure) => return fail(worker, failure, trip.pace(worker), account),
+                    }
+                }
+                let rest = if page.is_empty() { rest } else { &page };
                 let forwarded = deliver(worker, exchange, head, &answer, rest, &trip, upgrade.is_none(), account).await;
                 client.spare.give(input, positions);
                 Ok(forwarded)
@@ -238,6 +258,7 @@ fn write_head(
         node: &trip.node,
         prefix: trip.link + if trip.policy.strip_prefix { trip.prefix } else { 0 },
         host: trip.policy.host,
+        uncompressed: trip.changes_pages() && head.method == "GET" && wants_page(head),
         authorization: trip.authorization(),
         drop_authorization: trip.drop_authorization,
         drop_referer: firefly || trip.link > 0,
@@ -322,11 +343,14 @@ async fn deliver(
         (true, false) => Some("keep-alive"),
         (false, _) => Some("close"),
     };
+    let insertion = exchange.insertion.as_ref();
+    let (framing, changed) = (insertion.map_or(framing, |one| one.framing(framing)), insertion.is_some());
     let out = exchange.client.outbox.buffer();
     let (ours, cookie) = (trip.authorization().is_some(), trip.cookie(worker, account, answer));
     let frames = worker.plane.settings.frame_ancestors.as_deref();
     let outside = trip.outside(worker, head);
-    ToClient { head: answer, ours, cookie: cookie.as_deref(), frames, outside, framing, connection }.write(out);
+    let cookie = cookie.as_deref();
+    ToClient { head: answer, ours, cookie, frames, outside, changed, framing, connection }.write(out);
     let (upstream, delivered) = exchange.deliver(answer.framing, framing, rest, account).await;
     match delivered {
         Ok(clean) => {
@@ -352,9 +376,8 @@ async fn switch(
     protocol: &str,
 ) -> Result<Forwarded, Reject> {
     let out = exchange.client.outbox.buffer();
-    let connection = Some("Upgrade");
-    ToClient { head: answer, ours: true, cookie, frames: None, outside, framing: Framing::Empty, connection }
-        .write(out);
+    let (connection, frames, framing) = (Some("Upgrade"), None, Framing::Empty);
+    ToClient { head: answer, ours: true, cookie, frames, outside, changed: false, framing, connection }.write(out);
     let pace = exchange.pace;
     match exchange.client.flush(pace.idle_timeout).await {
         Ok(()) => Ok(Forwarded::Upgraded {

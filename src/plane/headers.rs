@@ -19,6 +19,7 @@ use std::io::Write;
 use std::net::IpAddr;
 
 /// What a request's head becomes on the way to the upstream.
+#[allow(clippy::struct_excessive_bools, reason = "each is a rule of its own")]
 pub(super) struct ToUpstream<'a> {
     pub(super) head: &'a request::Head<'a>,
     pub(super) node: &'a Node,
@@ -26,6 +27,8 @@ pub(super) struct ToUpstream<'a> {
     pub(super) prefix: usize,
     /// Whose host the upstream sees.
     pub(super) host: HostSeen,
+    /// Whether the answer is to come without compression.
+    pub(super) uncompressed: bool,
     /// The value for `Authorization`; none leaves the client's own alone.
     pub(super) authorization: Option<&'a str>,
     /// Whether the client's own `Authorization` is not for the upstream: it carried the session, or a credential of
@@ -59,6 +62,9 @@ impl ToUpstream<'_> {
         }
         self.framing(out);
         self.identity(out);
+        if self.uncompressed {
+            line(out, b"Accept-Encoding", b"identity");
+        }
         if let Some(protocol) = self.upgrade {
             line(out, b"Connection", b"Upgrade");
             line(out, b"Upgrade", protocol.as_bytes());
@@ -94,6 +100,7 @@ impl ToUpstream<'_> {
                 self.own_origin(out);
             }
             Name::Cookie => cookies(field, out),
+            Name::AcceptEncoding if self.uncompressed => {}
             _ if named.contains(field.name) => {}
             _ => line(out, field.name, field.value),
         }
@@ -152,9 +159,14 @@ impl ToUpstream<'_> {
     }
 }
 
+/// The media type of a `Content-Type`, without its parameters.
+pub(super) fn media_type(content_type: &[u8]) -> &[u8] {
+    content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii()
+}
+
 /// Whether a `Content-Type` is that of a page.
-pub(super) fn is_html(content_type: &[u8]) -> bool {
-    let kind = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+fn is_html(content_type: &[u8]) -> bool {
+    let kind = media_type(content_type);
     kind.eq_ignore_ascii_case(b"text/html") || kind.eq_ignore_ascii_case(b"application/xhtml+xml")
 }
 
@@ -245,6 +257,8 @@ pub(super) struct ToClient<'a> {
     pub(super) frames: Option<&'a str>,
     /// Where the app is, from outside.
     pub(super) outside: Outside<'a>,
+    /// Whether the body is another than the app's.
+    pub(super) changed: bool,
     /// How the body is framed for the client.
     pub(super) framing: Framing,
     /// What to say of the connection; none for interim answers.
@@ -302,6 +316,7 @@ impl ToClient<'_> {
             Name::Connection | Name::HopByHop | Name::Te | Name::ContentLength | Name::TransferEncoding => {}
             Name::Upgrade if self.head.status != 101 => {}
             Name::WwwAuthenticate if self.ours => {}
+            Name::Validator if self.changed => {}
             _ if named.contains(field.name) || self.outside.pass(field, out) => {}
             kind => {
                 said.html |= kind == Name::ContentType && is_html(field.value);

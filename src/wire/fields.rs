@@ -23,6 +23,11 @@ pub enum Name {
     Expect,
     /// What a body is (RFC 9110 8.3).
     ContentType,
+    /// How a body is coded (RFC 9110 8.4).
+    ContentEncoding,
+    /// Says which bytes an answer consists of, or that parts of it may be asked for: validators and digests (RFC 9110 8.8
+    /// and 14.3, RFC 9530).
+    Validator,
     /// Cookies of the client.
     Cookie,
     /// Credentials of the client.
@@ -33,6 +38,8 @@ pub enum Name {
     Referer,
     /// What the client takes as an answer.
     Accept,
+    /// In which codings the client takes an answer.
+    AcceptEncoding,
     /// In a preflight: the method that a page wants to use (Fetch, 3.2.2).
     AccessControlRequestMethod,
     /// In a preflight: the fields that a page wants to send.
@@ -121,11 +128,15 @@ impl Name {
             b"upgrade" => Self::Upgrade,
             b"expect" => Self::Expect,
             b"content-type" => Self::ContentType,
+            b"content-encoding" => Self::ContentEncoding,
+            b"etag" | b"last-modified" | b"accept-ranges" | b"content-md5" | b"digest" | b"content-digest"
+            | b"repr-digest" => Self::Validator,
             b"cookie" => Self::Cookie,
             b"authorization" => Self::Authorization,
             b"origin" => Self::Origin,
             b"referer" => Self::Referer,
             b"accept" => Self::Accept,
+            b"accept-encoding" => Self::AcceptEncoding,
             b"access-control-request-method" => Self::AccessControlRequestMethod,
             b"access-control-request-headers" => Self::AccessControlRequestHeaders,
             b"sec-fetch-site" => Self::SecFetchSite,

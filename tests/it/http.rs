@@ -2,6 +2,7 @@
 //! exactly as told.
 
 mod answers;
+mod base_tag;
 mod bodies;
 mod cookieless;
 mod cors;

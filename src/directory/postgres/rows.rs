@@ -63,7 +63,7 @@ const PRINCIPALS: &str =
     "select org::text, id::text, workspace::text, kind, client_id, client_secret::text, token::text,
     users from embedgate.principal where $1 is null or org = any ($1) order by org, id";
 const APPS: &str = "select org::text, id::text, workspace::text, url::text, status = 'failed',
-    host, strip_prefix, ping_interval::text, idle_timeout::text from embedgate.app
+    host, strip_prefix, base_tag, ping_interval::text, idle_timeout::text from embedgate.app
     where $1 is null or org = any ($1) order by org, id";
 const WAREHOUSES: &str = "select org::text, id::text, workspace::text from embedgate.warehouse
     where $1 is null or org = any ($1) order by org, id";
@@ -388,11 +388,12 @@ fn upstream(id: &str, workspace: &str, url: BaseUrl) -> Result<UpstreamRow, Stri
 
 /// How the requests of an app are treated.
 fn policy(row: &Row) -> Result<Result<Policy, String>, tokio_postgres::Error> {
-    let (host, strip_prefix): (&str, bool) = (row.try_get(5)?, row.try_get(6)?);
+    let (host, strip_prefix, base_tag): (&str, bool, bool) = (row.try_get(5)?, row.try_get(6)?, row.try_get(7)?);
     let time = |text: Option<&str>| text.map(duration::parse).transpose().map_err(|error| error.to_string());
-    let (ping_interval, idle_timeout) = (time(row.try_get(7)?), time(row.try_get(8)?));
+    let (ping_interval, idle_timeout) = (time(row.try_get(8)?), time(row.try_get(9)?));
     let seen = HostSeen::NAMES.iter().find(|(name, _)| *name == host).map(|(_, seen)| *seen);
-    let policy = |host| Ok(Policy { host, strip_prefix, ping_interval: ping_interval?, idle_timeout: idle_timeout? });
+    let policy =
+        |host| Ok(Policy { host, strip_prefix, base_tag, ping_interval: ping_interval?, idle_timeout: idle_timeout? });
     Ok(seen.ok_or_else(|| format!("the host {host:?} is not known")).and_then(policy))
 }
 

@@ -19,6 +19,7 @@ fn to_upstream(text: &str, change: impl FnOnce(&mut ToUpstream<'_>)) -> String {
         node: &node,
         prefix: 0,
         host: HostSeen::Own,
+        uncompressed: false,
         authorization: Some("Bearer spn"),
         drop_authorization: true,
         drop_referer: false,
@@ -161,7 +162,8 @@ fn to_client_framed(text: &str, framing: Framing, frames: Option<&str>) -> Strin
     let head = response::Head::parse(text.as_bytes(), &mut positions, LIMITS, false).unwrap();
     let mut out = Vec::new();
     let (outside, connection) = (Outside::default(), Some("close"));
-    ToClient { head: &head, ours: true, cookie: None, frames, outside, framing, connection }.write(&mut out);
+    ToClient { head: &head, ours: true, cookie: None, frames, outside, changed: false, framing, connection }
+        .write(&mut out);
     String::from_utf8(out).unwrap()
 }
 
@@ -187,6 +189,7 @@ fn a_cookie_of_ours_makes_an_answer_private() {
             cookie,
             frames: None,
             outside: Outside::default(),
+            changed: false,
             framing,
             connection: None,
         }
