@@ -234,6 +234,9 @@ pub const JWT_ALGORITHMS: [&str; 9] = ["EdDSA", "ES256", "ES384", "RS256", "RS38
 pub struct Embedding {
     /// Their origins.
     pub frontend_origins: Vec<BaseUrl>,
+    /// How long a session lasts at most that is in the app's address, for browsers that keep no cookie; absent means that
+    /// there are none.
+    pub cookieless: Option<Duration>,
 }
 
 /// Host names.

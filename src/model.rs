@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod ids;
+pub mod policy;
 pub mod reject;
 pub mod sharded;
 pub mod snapshot;

@@ -2,6 +2,7 @@
 //! asks a database and takes no lock on the way of a request.
 
 mod account;
+mod base_tag;
 mod budget;
 mod client;
 mod cookie;
@@ -61,6 +62,8 @@ pub struct Settings {
     pub guard: Guard,
     /// The `frame-ancestors` directive that lets front ends show apps in frames; none without front ends.
     pub frame_ancestors: Option<String>,
+    /// How long a session in an address lasts at most; none where there are none.
+    pub cookieless_ttl: Option<Duration>,
     /// How long sessions in cookies last without a request.
     pub session_idle: IdleLimit,
     /// Peers that may say whom they speak for.
@@ -132,6 +135,7 @@ impl Settings {
             any: config.routing.any_host,
             public,
             firefly_v1: config.firefly_v1.is_some(),
+            cookieless: config.embedding.cookieless.is_some(),
         };
         let frontends: Vec<_> = config.embedding.frontend_origins.iter().map(ToString::to_string).collect();
         let frame_ancestors =
@@ -140,6 +144,7 @@ impl Settings {
             hosts,
             guard: Guard { scheme: server.public_url.scheme(), frontends },
             frame_ancestors,
+            cookieless_ttl: config.embedding.cookieless,
             session_idle: IdleLimit::new(config.session.idle_timeout),
             trusted_proxies: server.trusted_proxies.clone(),
             proxy_protocol: server.proxy_protocol,

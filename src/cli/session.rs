@@ -76,7 +76,9 @@ impl Revoke {
         }
         let text = self.session.as_deref().unwrap_or_default().trim();
         if text.starts_with(PREFIX) {
-            let opened = token::keys(config, env)?.ring().unseal(Purpose::Session, text.as_bytes());
+            let ring = token::keys(config, env)?.ring();
+            let unseal = |purpose| ring.unseal(purpose, text.as_bytes());
+            let opened = unseal(Purpose::Session).or_else(|error| unseal(Purpose::Cookieless).map_err(|_| error));
             let session = opened.map_err(|error| Wrong(format!("--session: the token does not open: {error}")))?;
             return Ok(Subject::Session(session.id));
         }

@@ -76,7 +76,7 @@ pub(super) mod keys {
         "max_lifetime",
         "org_claim",
     ];
-    pub(crate) const EMBEDDING: &[&str] = &["frontend_origins"];
+    pub(crate) const EMBEDDING: &[&str] = &["frontend_origins", "cookieless", "cookieless_ttl"];
     pub(crate) const ROUTING: &[&str] = &["base_domain", "public_hosts"];
     pub(crate) const UPSTREAMS: &[&str] = &[
         "allowed_domains",
@@ -145,9 +145,7 @@ fn all(root: &Section<'_>, env: &Env) -> Config {
         directory,
         postgres,
         session: session(&root.section("session", keys::SESSION), has_key, &upstreams.allowed, env),
-        embedding: Embedding {
-            frontend_origins: root.section("embedding", keys::EMBEDDING).list("frontend_origins", origin),
-        },
+        embedding: embedding(&root.section("embedding", keys::EMBEDDING)),
         routing: routing(&root.section("routing", keys::ROUTING)),
         upstreams,
         limits: limits(&root.section("limits", keys::LIMITS)),
@@ -155,6 +153,12 @@ fn all(root: &Section<'_>, env: &Env) -> Config {
         log: log(&root.section("log", keys::LOG)),
         firefly_v1: firefly_v1(&firefly, env),
     }
+}
+
+fn embedding(section: &Section<'_>) -> Embedding {
+    let is_on = section.or("cookieless", false, Item::boolean);
+    let ttl = section.or("cookieless_ttl", Duration::from_secs(10 * 60), ttl);
+    Embedding { frontend_origins: section.list("frontend_origins", origin), cookieless: is_on.then_some(ttl) }
 }
 
 fn server(section: &Section<'_>) -> Server {

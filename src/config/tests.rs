@@ -63,6 +63,20 @@ fn the_example_shows_the_defaults() {
 }
 
 #[test]
+fn sessions_in_addresses_are_switched_on_and_short() {
+    assert_eq!(accepted("").embedding.cookieless, None);
+    assert_eq!(accepted("embedding.cookieless_ttl = '5m'").embedding.cookieless, None);
+    let usual = accepted("embedding.cookieless = true").embedding.cookieless;
+    assert_eq!(usual, Some(Duration::from_secs(600)));
+    let short = accepted("embedding = { cookieless = true, cookieless_ttl = '5m' }").embedding.cookieless;
+    assert_eq!(short, Some(Duration::from_secs(300)));
+    assert_eq!(
+        mistakes("embedding.cookieless_ttl = '31d'", &[]),
+        ["2 embedding.cookieless_ttl: must be at most 30d; revocations are remembered for that long"]
+    );
+}
+
+#[test]
 fn the_example_is_valid_with_everything_switched_on() {
     let config = parse(&example_in_full(), &[]).unwrap();
     assert_eq!(config.server.tls, Some(tls("etc/tls.crt", "etc/tls.key")));

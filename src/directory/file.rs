@@ -9,6 +9,7 @@ use crate::config::mistake::{Place, Report};
 use crate::config::reader::{Item, Section};
 use crate::config::{Env, Mistakes, tree};
 use crate::model::ids::{ClusterId, InvalidId, OrgId, UpstreamId, WorkspaceId};
+use crate::model::policy::{HostSeen, Policy};
 use crate::model::tables::{ClusterRole, ClusterRow, ClusterState, OrgRow, Segment, Tables, UpstreamRow, WorkspaceRow};
 use crate::model::url::{AllowedHosts, BaseUrl, Forbidden};
 use crate::vault::Vault;
@@ -18,7 +19,18 @@ use std::path::Path;
 const ROOT: &[&str] = &["org", "banned", "revocation"];
 const ORG: &[&str] = &["id", "name", "segment", "members", "workspace", "principal", "app", "warehouse"];
 const WORKSPACE: &[&str] = &["id", "url"];
-const APP: &[&str] = &["id", "workspace", "url", "status", "cluster"];
+const APP: &[&str] = &[
+    "id",
+    "workspace",
+    "url",
+    "status",
+    "host",
+    "strip_prefix",
+    "base_tag",
+    "ping_interval",
+    "idle_timeout",
+    "cluster",
+];
 const WAREHOUSE: &[&str] = &["id", "workspace", "cluster"];
 const CLUSTER: &[&str] = &["id", "state", "role", "nodes"];
 
@@ -143,9 +155,21 @@ fn upstreams(
         let clusters = clusters(section, context);
         let url = if is_app { app_url(section, &clusters, context) } else { workspace.map(|row| row.url.clone()) };
         let failed = is_app && section.or("status", false, |item| item.one_of(&[("active", false), ("failed", true)]));
-        Some(UpstreamRow { id: id?, workspace: workspace?.id.clone(), url: url?, failed, clusters })
+        let policy = if is_app { policy(section) } else { Policy::default() };
+        Some(UpstreamRow { id: id?, workspace: workspace?.id.clone(), url: url?, failed, policy, clusters })
     };
     org.sections(key, known).iter().filter_map(row).collect()
+}
+
+fn policy(app: &Section<'_>) -> Policy {
+    let usual = Policy::default();
+    Policy {
+        host: app.or("host", usual.host, |item| item.one_of(&HostSeen::NAMES)),
+        strip_prefix: app.or("strip_prefix", usual.strip_prefix, Item::boolean),
+        base_tag: app.or("base_tag", usual.base_tag, Item::boolean),
+        ping_interval: app.get("ping_interval").and_then(|item| item.duration_or_zero()),
+        idle_timeout: app.get("idle_timeout").and_then(|item| item.duration()),
+    }
 }
 
 /// The address of an app: its own, else that of its first node.

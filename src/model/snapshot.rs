@@ -252,8 +252,8 @@ impl Builder {
         for row in rows {
             let Some(workspace) = workspaces.get(&row.workspace).cloned() else { continue };
             let clusters = self.clusters(row.clusters, row.url);
-            let (id, failed) = (row.id, row.failed);
-            upstreams.insert(id.clone(), Arc::new(Upstream { id, workspace, failed, clusters }));
+            let (id, failed, policy) = (row.id, row.failed, row.policy);
+            upstreams.insert(id.clone(), Arc::new(Upstream { id, workspace, failed, policy, clusters }));
         }
         upstreams
     }

@@ -4,6 +4,7 @@
 
 use super::access::Bar;
 use super::ids::{ClusterId, OrgId, PrincipalId, UpstreamId, WorkspaceId};
+use super::policy::Policy;
 use super::url::BaseUrl;
 use crate::clock::UnixSeconds;
 use crate::secret::Secret;
@@ -109,6 +110,8 @@ pub struct UpstreamRow {
     pub url: BaseUrl,
     /// Whether it is known not to work: then no session is started for it.
     pub failed: bool,
+    /// How its requests are treated.
+    pub policy: Policy,
     /// Empty means one running cluster with one node at `url`.
     pub clusters: Vec<ClusterRow>,
 }

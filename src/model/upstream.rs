@@ -1,6 +1,7 @@
 //! What requests are sent to and as whom, as the snapshot holds it.
 
 use super::ids::{ClusterId, OrgId, PrincipalId, UpstreamId, WorkspaceId};
+use super::policy::Policy;
 use super::tables::{ClusterRole, ClusterState, PrincipalKind};
 use super::url::BaseUrl;
 use crate::live::node::NodeLive;
@@ -92,6 +93,8 @@ pub struct Upstream {
     pub workspace: Arc<Workspace>,
     /// Whether it is known not to work: then no session is started for it.
     pub failed: bool,
+    /// How its requests are treated.
+    pub policy: Policy,
     /// At least one.
     pub clusters: Vec<Cluster>,
 }

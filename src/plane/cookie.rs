@@ -24,13 +24,21 @@ pub(super) fn session_cookie(worker: &Worker, app: Option<&str>, session: &Sessi
     let plane = &worker.plane;
     let now = plane.clock.now();
     let session = plane.settings.session_idle.renew(session, now);
-    let token = match plane.keys.ring().seal(Purpose::Session, &session) {
-        Ok(Some(token)) => token,
-        Ok(None) => return Err(Reject::new(Class::NotReady, NO_KEY)),
-        Err(error) => return Err(Reject::new(Class::Internal, format!("sealing the session: {error}"))),
-    };
+    let token = seal(worker, Purpose::Session, &session)?;
     let https = plane.settings.guard.scheme == Scheme::Https;
     Ok(set(worker, &CookieNames::new(https).of(app), &token, session.end().saturating_sub(now)))
+}
+
+/// The session as a token.
+///
+/// # Errors
+/// [`Reject`] when it cannot be sealed.
+pub(super) fn seal(worker: &Worker, purpose: Purpose, session: &Session) -> Result<String, Reject> {
+    match worker.plane.keys.ring().seal(purpose, session) {
+        Ok(Some(token)) => Ok(token),
+        Ok(None) => Err(Reject::new(Class::NotReady, NO_KEY)),
+        Err(error) => Err(Reject::new(Class::Internal, format!("sealing the session: {error}"))),
+    }
 }
 
 /// The value of the `Set-Cookie` that takes the cookie of this name back.

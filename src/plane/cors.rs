@@ -1,5 +1,5 @@
-//! Cross-origin requests of front ends to the gateway's own endpoints (Fetch, 3.2 "CORS protocol"). Answers of apps are
-//! none of its business.
+//! Cross-origin requests of front ends (Fetch, 3.2 "CORS protocol"): to the gateway's own endpoints, and the preflights of
+//! those to apps. What a page may read of an app's answers is for the app to say.
 
 use super::guard::Guard;
 use super::respond::Answer;
@@ -34,6 +34,27 @@ pub(super) fn preflight(guard: &Guard, head: &Head<'_>, methods: &str, answer: A
         .field("Access-Control-Allow-Methods", methods)
         .field("Access-Control-Allow-Headers", "Content-Type")
         .field("Access-Control-Max-Age", MAX_AGE)
+}
+
+/// The answer to the preflight of a front end for an app; none for everything else. A preflight carries no session
+/// (Fetch, 4.8), so nobody could let it through to the app. The request that follows is judged like any other.
+pub(super) fn preflight_for_app(guard: &Guard, head: &Head<'_>) -> Option<Answer> {
+    let is_preflight = head.method == "OPTIONS" && head.fields.first(Name::Authorization).is_none();
+    let method = head.fields.single(Name::AccessControlRequestMethod).ok()?.filter(|_| is_preflight)?;
+    frontend(guard, head)?;
+    let answer = allow(guard, head, Answer::new(204, "No Content"))
+        .field("Access-Control-Allow-Methods", text(method)?)
+        .field("Access-Control-Max-Age", MAX_AGE);
+    match head.fields.single(Name::AccessControlRequestHeaders).ok()? {
+        Some(names) => Some(answer.field("Access-Control-Allow-Headers", text(names)?)),
+        None => Some(answer),
+    }
+}
+
+/// A value that is repeated to whoever sent it, if it is one that browsers send.
+fn text(value: &[u8]) -> Option<&str> {
+    let is_plain = value.iter().all(|byte| byte.is_ascii_graphic() || *byte == b' ');
+    std::str::from_utf8(value).ok().filter(|_| is_plain && !value.is_empty())
 }
 
 /// The origin of the page that asks, when it is a front end's. There must be one `Origin` field and no more.

@@ -6,6 +6,7 @@ use crate::clock::UnixSeconds;
 use crate::live::token::Token;
 use crate::model::access::NoAccess;
 use crate::model::ids::UpstreamId;
+use crate::model::policy::Policy;
 use crate::model::reject::{Class, Reject};
 use crate::model::snapshot::{Org, Snapshot};
 use crate::model::tables::{ClusterRole, ClusterState};
@@ -24,6 +25,8 @@ pub struct Plan {
     pub token: Option<Arc<Token>>,
     /// The app or warehouse, for the log; none for the workspace itself.
     pub upstream: Option<UpstreamId>,
+    /// How the app wants its requests.
+    pub policy: Policy,
 }
 
 /// The outcome of [`decide`].
@@ -60,6 +63,7 @@ pub fn decide(
         principal: Arc::clone(principal),
         token,
         upstream: upstream.map(|upstream| upstream.id.clone()),
+        policy: upstream.map(|upstream| upstream.policy).unwrap_or_default(),
     }))
 }
 
@@ -109,7 +113,11 @@ fn find<'a>(org: &'a Org, target: &Target<'_>, session: &Session) -> Result<Foun
         Target::AppByHost { app, .. } => &**app,
         Target::AppByPath { app, .. } => app,
         Target::Sql { warehouse } => return find_sql(org, *warehouse, session),
-        Target::Own(_) | Target::StartSession | Target::AppWithoutSlash | Target::FireflyV1 { .. } => {
+        Target::Own(_)
+        | Target::StartSession
+        | Target::AppWithoutSlash
+        | Target::Linked { .. }
+        | Target::FireflyV1 { .. } => {
             return Err(Reject::new(Class::Internal, "not a target of the directory"));
         }
     };

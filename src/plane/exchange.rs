@@ -2,7 +2,9 @@
 //! other side takes it, and none is ever held whole.
 
 use super::account::Account;
+use super::base_tag::Insertion;
 use super::client::Client;
+use super::forward::Pace;
 use super::headers::ToClient;
 use super::outbox::Outbox;
 use super::outside::Outside;
@@ -58,6 +60,10 @@ pub(super) struct Exchange<'a> {
     deadline: Instant,
     /// When the session ends, and with it the answer, however alive it is.
     session_end: Instant,
+    /// How long the upstream may be silent.
+    pub(super) pace: Pace,
+    /// What goes into the answer's body.
+    pub(super) insertion: Option<Insertion>,
 }
 
 /// The request's body.
@@ -88,6 +94,7 @@ impl<'a> Exchange<'a> {
         io: Io,
         head: &Head<'a>,
         session_end: Instant,
+        pace: Pace,
     ) -> Self {
         let decoder = Decoder::new(head.framing);
         let state = if decoder.is_done() { Sending::Done } else { Sending::Body };
@@ -105,6 +112,8 @@ impl<'a> Exchange<'a> {
             answering: false,
             deadline: now + settings.first_byte_timeout,
             session_end,
+            pace,
+            insertion: None,
         }
     }
 
@@ -148,8 +157,8 @@ impl<'a> Exchange<'a> {
         }
         if self.takes_interim {
             let (cookie, frames, framing, connection) = (None, None, Framing::Empty, None);
-            let (ours, trailers, outside) = (false, false, Outside::default());
-            ToClient { head: &head, ours, cookie, frames, outside, framing, trailers, connection }
+            let (ours, trailers, outside, changed) = (false, false, Outside::default(), false);
+            ToClient { head: &head, ours, cookie, frames, outside, changed, framing, trailers, connection }
                 .write(self.client.outbox.buffer());
         }
         self.input.drain(..length);
@@ -302,7 +311,7 @@ impl<'a> Exchange<'a> {
             sent: 0,
         };
         self.answering = true;
-        self.deadline = Instant::now() + self.worker.plane.settings.idle_timeout;
+        self.deadline = Instant::now() + self.pace.idle_timeout;
         let by_close = passage.to == Framing::UntilClose;
         if by_close {
             // Only the close tells this body's end, and whatever ends this future early, a drain too, closes.
@@ -368,7 +377,7 @@ impl<'a> Exchange<'a> {
                     return Poll::Ready(Err(self.out_of_time(Failure::UpstreamSlow)));
                 }
             }
-            self.deadline = Instant::now() + worker.plane.settings.idle_timeout;
+            self.deadline = Instant::now() + self.pace.idle_timeout;
         }
     }
 
@@ -392,13 +401,29 @@ impl<'a> Exchange<'a> {
                 Piece::Data(range) => {
                     let data = &bytes[used..][range.clone()];
                     used += range.end;
-                    download.sent += data.len() as u64;
-                    let client = &mut *self.client;
-                    send(cx, &mut client.outbox, &mut client.io, data, download.chunked)
-                        .map_err(|_| Failure::ClientGone)?;
+                    self.pass_data(cx, download, data)?;
                 }
             }
         }
+    }
+
+    /// Passes on body bytes, and what goes in among them.
+    fn pass_data(&mut self, cx: &mut Context<'_>, download: &mut Download<'_>, data: &[u8]) -> Result<(), Failure> {
+        let insertion = self.insertion.take_if(|insertion| insertion.at <= download.sent + data.len() as u64);
+        let (before, text, after) = match &insertion {
+            None => (data, "", &[][..]),
+            Some(Insertion { at, text }) => {
+                let (before, after) = data.split_at((at - download.sent) as usize);
+                (before, text.as_str(), after)
+            }
+        };
+        let client = &mut *self.client;
+        // An empty chunk would end the body.
+        for part in [before, text.as_bytes(), after].into_iter().filter(|part| !part.is_empty()) {
+            download.sent += part.len() as u64;
+            send(cx, &mut client.outbox, &mut client.io, part, download.chunked).map_err(|_| Failure::ClientGone)?;
+        }
+        Ok(())
     }
 
     fn pass_end(&mut self, download: &mut Download<'_>) {

@@ -2,6 +2,7 @@
 //! for however it ends.
 
 use super::account::Account;
+use super::base_tag;
 use super::client::Client;
 use super::cookie::Renewal;
 use super::cut::Cut;
@@ -10,8 +11,10 @@ use super::exchange::{Exchange, Failure, Passage};
 use super::guard::Origin;
 use super::headers::{ToClient, ToUpstream};
 use super::outside::Outside;
+use super::respond::wants_page;
 use super::worker::Worker;
 use crate::live::token::Token;
+use crate::model::policy::{HostSeen, Policy};
 use crate::model::reject::{Class, Reject};
 use crate::model::upstream::{Node, ServicePrincipal};
 use crate::net::dial::DialError;
@@ -24,13 +27,18 @@ use crate::wire::response;
 use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// Where a request goes and with what.
 pub(super) struct Trip {
     node: Arc<Node>,
     credential: Credential,
+    /// How much of the target holds the session.
+    pub(super) link: usize,
+    /// How much of what follows leads to the app.
     prefix: usize,
+    policy: Policy,
     drop_authorization: bool,
     /// What the answer does to the session's cookie.
     pub(super) renewal: Option<Renewal>,
@@ -50,7 +58,9 @@ impl Trip {
             node: plan.node,
             drop_authorization: via == Via::Bearer || plan.token.is_some(),
             credential: Credential::Principal(plan.principal, plan.token),
+            link: 0,
             prefix,
+            policy: plan.policy,
             renewal: None,
         }
     }
@@ -58,7 +68,7 @@ impl Trip {
     /// The way of a v1 request.
     pub(super) fn firefly(node: Arc<Node>, authorization: Secret, prefix: usize) -> Self {
         let credential = Credential::Firefly(authorization);
-        Self { node, credential, prefix, drop_authorization: true, renewal: None }
+        Self { node, credential, link: 0, prefix, policy: Policy::default(), drop_authorization: true, renewal: None }
     }
 
     fn authorization(&self) -> Option<&str> {
@@ -70,8 +80,33 @@ impl Trip {
 
     /// Where the app is, from outside.
     fn outside<'a>(&'a self, worker: &Worker, head: &Head<'a>) -> Outside<'a> {
-        let is_framed = worker.plane.settings.cookies_in_frames();
-        Outside { node: Some(&self.node.url), prefix: &head.target[..self.prefix], is_framed }
+        Outside {
+            node: Some(&self.node.url),
+            host: if self.policy.host == HostSeen::Outside { head.authority } else { "" },
+            link: &head.target[..self.link],
+            prefix: &head.target[self.link..][..self.prefix],
+            is_told: !self.policy.strip_prefix,
+            is_framed: worker.plane.settings.cookies_in_frames(),
+        }
+    }
+
+    /// Whether pages of the app get a base: it wants so, and is not at the root of its host.
+    fn changes_pages(&self) -> bool {
+        self.policy.base_tag && self.link + self.prefix > 0
+    }
+
+    /// Where the app begins, from outside.
+    fn base(&self, head: &Head<'_>) -> String {
+        format!("{}/", &head.target[..self.link + self.prefix])
+    }
+
+    /// How long the app may be silent.
+    fn pace(&self, worker: &Worker) -> Pace {
+        let settings = &worker.plane.settings;
+        Pace {
+            idle_timeout: self.policy.idle_timeout.unwrap_or(settings.idle_timeout),
+            ping_interval: self.policy.ping_interval.unwrap_or(settings.ping_interval),
+        }
     }
 
     fn is_pooled(&self) -> bool {
@@ -84,6 +119,15 @@ impl Trip {
     }
 }
 
+/// How long an upstream may be silent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pace {
+    /// An answer or a tunnel, before it is cut.
+    pub(super) idle_timeout: Duration,
+    /// A WebSocket, before its client is pinged; zero for never.
+    pub(super) ping_interval: Duration,
+}
+
 /// How a request ended.
 pub(super) enum Forwarded {
     /// The answer is complete; whether the client's connection may go on.
@@ -91,7 +135,7 @@ pub(super) enum Forwarded {
     /// It was cut off: the connection must end without another word.
     Cut,
     /// The upstream changed the protocol.
-    Upgraded { upstream: Io, first: Vec<u8>, websocket: bool },
+    Upgraded { upstream: Io, first: Vec<u8>, websocket: bool, pace: Pace },
 }
 
 /// Forwards a request.
@@ -111,7 +155,7 @@ pub(super) async fn forward(
     let (mut fresh, mut renewed) = (false, false);
     loop {
         let (io, reused) = connect(worker, &trip, fresh || upgrade.is_some()).await?;
-        let mut exchange = Exchange::new(worker, client, io, head, account.session_end());
+        let mut exchange = Exchange::new(worker, client, io, head, account.session_end(), trip.pace(worker));
         write_head(worker, head, &trip, upgrade, account, &mut exchange);
         account.forwarded = Some(Instant::now());
         let length = match exchange.answer().await {
@@ -123,7 +167,7 @@ pub(super) async fn forward(
                 fresh = true;
                 continue;
             }
-            Err(failure) => return fail(worker, failure, exchange.is_silent(), account),
+            Err(failure) => return fail(worker, failure, exchange.is_silent(), trip.pace(worker), account),
         };
         account.answered = Some(Instant::now());
         let input = std::mem::take(&mut exchange.input);
@@ -157,6 +201,14 @@ pub(super) async fn forward(
             }
             (101, None) => Err(broke("101 without a request to upgrade")),
             _ => {
+                let mut page = Vec::new();
+                if trip.changes_pages() && base_tag::may_change(head, &answer) {
+                    match exchange.read_page(answer.framing, rest, &trip.base(head)).await {
+                        Ok(read) => (page, exchange.insertion) = (read.raw, read.insertion),
+                        Err(failure) => return fail(worker, failure, false, trip.pace(worker), account),
+                    }
+                }
+                let rest = if page.is_empty() { rest } else { &page };
                 let forwarded = deliver(worker, exchange, head, &answer, rest, &trip, upgrade.is_none(), account).await;
                 client.spare.give(input, positions);
                 Ok(forwarded)
@@ -213,10 +265,12 @@ fn write_head(
     let to_upstream = ToUpstream {
         head,
         node: &trip.node,
-        prefix: trip.prefix,
+        prefix: trip.link + if trip.policy.strip_prefix { trip.prefix } else { 0 },
+        host: trip.policy.host,
+        uncompressed: trip.changes_pages() && head.method == "GET" && wants_page(head),
         authorization: trip.authorization(),
         drop_authorization: trip.drop_authorization,
-        drop_referer: firefly,
+        drop_referer: firefly || trip.link > 0,
         origin: if firefly { Origin::Own } else { settings.guard.origin(head) },
         upgrade,
         session: account.session.as_deref(),
@@ -298,13 +352,15 @@ async fn deliver(
         (true, false) => Some("keep-alive"),
         (false, _) => Some("close"),
     };
+    let insertion = exchange.insertion.as_ref();
+    let (framing, changed) = (insertion.map_or(framing, |one| one.framing(framing)), insertion.is_some());
     let out = exchange.client.outbox.buffer();
     let (ours, cookie) = (trip.authorization().is_some(), trip.cookie(worker, account, answer));
     let frames = worker.plane.settings.frame_ancestors.as_deref();
     let outside = trip.outside(worker, head);
     let trailers = framing == Framing::Chunked && head.takes_trailers();
-    ToClient { head: answer, ours, cookie: cookie.as_deref(), frames, outside, framing, trailers, connection }
-        .write(out);
+    let cookie = cookie.as_deref();
+    ToClient { head: answer, ours, cookie, frames, outside, changed, framing, trailers, connection }.write(out);
     let passage = Passage { from: answer.framing, to: framing, trailers: trailers.then_some(answer.fields) };
     let (upstream, delivered) = exchange.deliver(passage, rest, account).await;
     match delivered {
@@ -315,7 +371,7 @@ async fn deliver(
             Forwarded::Done { reusable: keep }
         }
         Err(failure) => {
-            account.cut(cut(worker, failure));
+            account.cut(cut(worker, failure, trip.pace(worker)));
             Forwarded::Cut
         }
     }
@@ -333,14 +389,16 @@ async fn switch(
 ) -> Result<Forwarded, Reject> {
     let out = exchange.client.outbox.buffer();
     let connection = Some("Upgrade");
-    let (frames, framing, trailers) = (None, Framing::Empty, false);
-    ToClient { head: answer, ours: true, cookie, frames, outside, framing, trailers, connection }.write(out);
-    let limit = exchange.worker.plane.settings.idle_timeout;
+    let (frames, framing, trailers, changed) = (None, Framing::Empty, false, false);
+    ToClient { head: answer, ours: true, cookie, frames, outside, changed, framing, trailers, connection }.write(out);
+    let pace = exchange.pace;
+    let limit = pace.idle_timeout;
     match exchange.client.flush(limit).await {
         Ok(()) => Ok(Forwarded::Upgraded {
             upstream: exchange.io,
             first: rest.to_vec(),
             websocket: protocol.eq_ignore_ascii_case("websocket"),
+            pace,
         }),
         Err(error) => {
             account.cut(Cut::of_client(&error, limit));
@@ -355,7 +413,13 @@ fn broke(cause: impl Into<Cow<'static, str>>) -> Reject {
 }
 
 /// A failure before anything of an answer was sent. `silent` says that the upstream has sent nothing at all.
-fn fail(worker: &Worker, failure: Failure, silent: bool, account: &mut Account) -> Result<Forwarded, Reject> {
+fn fail(
+    worker: &Worker,
+    failure: Failure,
+    silent: bool,
+    pace: Pace,
+    account: &mut Account,
+) -> Result<Forwarded, Reject> {
     let (class, cause) = match failure {
         Failure::ClientGone => {
             account.cut(Cut::Client);
@@ -375,7 +439,7 @@ fn fail(worker: &Worker, failure: Failure, silent: bool, account: &mut Account) 
     let cut = match failure {
         Failure::UpstreamClosed if silent => Cut::UpstreamSilent,
         Failure::UpstreamSlow => Cut::UpstreamIdle(worker.plane.settings.body_idle_timeout),
-        _ => cut(worker, failure),
+        _ => cut(worker, failure, pace),
     };
     if class != Class::Malformed && class != Class::BodyTooLarge {
         account.cut(cut);
@@ -390,7 +454,7 @@ fn fail(worker: &Worker, failure: Failure, silent: bool, account: &mut Account) 
 }
 
 /// Who ended the request.
-fn cut(worker: &Worker, failure: Failure) -> Cut {
+fn cut(worker: &Worker, failure: Failure, pace: Pace) -> Cut {
     let settings = &worker.plane.settings;
     match failure {
         Failure::ClientGone => Cut::Client,
@@ -399,7 +463,7 @@ fn cut(worker: &Worker, failure: Failure) -> Cut {
         Failure::SessionEnd => Cut::SessionEnd,
         Failure::Revoked(why) => Cut::Revoked(why),
         Failure::NoAnswer => Cut::UpstreamIdle(settings.first_byte_timeout),
-        Failure::UpstreamSlow => Cut::UpstreamIdle(settings.idle_timeout),
+        Failure::UpstreamSlow => Cut::UpstreamIdle(pace.idle_timeout),
         Failure::UpstreamClosed => Cut::UpstreamClosed,
         Failure::UpstreamReset => Cut::UpstreamReset,
         Failure::UpstreamFraming(_) => Cut::UpstreamFraming,

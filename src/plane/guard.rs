@@ -61,6 +61,21 @@ impl Guard {
         authority.eq_ignore_ascii_case(host) || bare(authority) == bare(host)
     }
 
+    /// Refuses what another site asks for by an address that holds a session. Whoever knows it has the session, so this is
+    /// for addresses that have got out: no page of another site may use one, and WebSockets are for the app's own.
+    ///
+    /// # Errors
+    /// [`Class::CrossSite`].
+    pub fn check_link(&self, head: &Head<'_>) -> Result<(), Reject> {
+        let refuse = |cause: &'static str| Err(Reject::new(Class::CrossSite, cause));
+        match self.origin(head) {
+            Origin::Own => Ok(()),
+            Origin::Absent | Origin::Frontend if head.upgrade.is_none() => Ok(()),
+            Origin::Foreign => refuse("the Origin is neither the app's own nor a front end's"),
+            Origin::Absent | Origin::Frontend => refuse("an upgrade that the app's own page has not asked for"),
+        }
+    }
+
     /// Refuses what another site may not ask for with the user's cookie: opening WebSockets, changing anything, and
     /// reading anything but by navigation into a frame or a tab.
     ///
@@ -107,11 +122,15 @@ mod tests {
     use crate::wire::request::Limits;
 
     fn check(method: &str, lines: &str) -> Result<(), Class> {
+        check_with(Guard::check, method, lines)
+    }
+
+    fn check_with(rule: fn(&Guard, &Head<'_>) -> Result<(), Reject>, method: &str, lines: &str) -> Result<(), Class> {
         let text = format!("{method} / HTTP/1.1\r\nHost: e--acme.apps.example.com\r\n{lines}\r\n");
         let mut positions = Vec::new();
         let head = Head::parse(text.as_bytes(), &mut positions, Limits { bytes: 9999, fields: 20 }).unwrap();
         let guard = Guard { scheme: Scheme::Https, frontends: vec!["https://app.example.com".into()] };
-        guard.check(&head).map_err(|reject| reject.class)
+        rule(&guard, &head).map_err(|reject| reject.class)
     }
 
     const REFUSED: Result<(), Class> = Err(Class::CrossSite);
@@ -126,6 +145,26 @@ mod tests {
             assert_eq!(check("GET", &socket), Ok(()), "{origin}");
         }
         assert_eq!(check("POST", "Sec-Fetch-Site: same-origin\r\n"), Ok(()));
+    }
+
+    #[test]
+    fn an_address_with_a_session_is_no_use_to_other_sites() {
+        let socket = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
+        let own = "Origin: https://e--acme.apps.example.com\r\n";
+        for (method, lines, expected) in [
+            ("GET", String::new(), Ok(())),
+            ("POST", String::new(), Ok(())),
+            ("POST", own.to_owned(), Ok(())),
+            ("POST", "Origin: https://app.example.com\r\n".to_owned(), Ok(())),
+            ("POST", "Origin: https://evil.example\r\n".to_owned(), REFUSED),
+            ("POST", "Origin: null\r\n".to_owned(), REFUSED),
+            ("GET", format!("{own}{socket}"), Ok(())),
+            ("GET", socket.to_owned(), REFUSED),
+            ("GET", format!("Origin: https://app.example.com\r\n{socket}"), REFUSED),
+            ("GET", format!("Origin: https://evil.example\r\n{socket}"), REFUSED),
+        ] {
+            assert_eq!(check_with(Guard::check_link, method, &lines), expected, "{method} {lines}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::guard::Origin;
 use super::outside::Outside;
 use super::trailers;
 use crate::model::ids::MAX_ID_LEN;
+use crate::model::policy::HostSeen;
 use crate::model::upstream::Node;
 use crate::model::url::Scheme;
 use crate::session::Session;
@@ -19,11 +20,16 @@ use std::io::Write;
 use std::net::IpAddr;
 
 /// What a request's head becomes on the way to the upstream.
+#[allow(clippy::struct_excessive_bools, reason = "each is a rule of its own")]
 pub(super) struct ToUpstream<'a> {
     pub(super) head: &'a request::Head<'a>,
     pub(super) node: &'a Node,
     /// How much of the target the upstream does not see.
     pub(super) prefix: usize,
+    /// Whose host the upstream sees.
+    pub(super) host: HostSeen,
+    /// Whether the answer is to come without compression.
+    pub(super) uncompressed: bool,
     /// The value for `Authorization`; none leaves the client's own alone.
     pub(super) authorization: Option<&'a str>,
     /// Whether the client's own `Authorization` is not for the upstream: it carried the session, or a credential of
@@ -50,15 +56,24 @@ impl ToUpstream<'_> {
         out.extend_from_slice(if target.starts_with('/') { b" " } else { b" /" });
         out.extend_from_slice(target.as_bytes());
         out.extend_from_slice(b" HTTP/1.1\r\n");
-        line(out, b"Host", self.node.url.authority().as_bytes());
+        line(out, b"Host", self.outside_host().unwrap_or(self.node.url.authority()).as_bytes());
         let named = Named::of(self.head.fields);
         for field in self.head.fields.iter() {
             self.pass(field, named, out);
         }
         self.framing(out);
         self.identity(out);
+        if self.uncompressed {
+            line(out, b"Accept-Encoding", b"identity");
+        }
         self.connection(out);
         out.extend_from_slice(b"\r\n");
+    }
+
+    /// The host that the client asks for, where the upstream sees it.
+    fn outside_host(&self) -> Option<&str> {
+        // HTTP/1.0 may name none.
+        Some(self.head.authority).filter(|host| self.host == HostSeen::Outside && !host.is_empty())
     }
 
     /// Passes on a field of the client's, or does not.
@@ -80,8 +95,11 @@ impl ToUpstream<'_> {
             // The session never goes on, even where the request came by a cookie.
             Name::Authorization if self.drop_authorization || session_in(field.value).is_some() => {}
             Name::Referer if self.drop_referer || leads_to_session(field.value) => {}
-            Name::Origin if matches!(self.origin, Origin::Own | Origin::Frontend) => self.own_origin(out),
+            Name::Origin if self.host == HostSeen::Own && matches!(self.origin, Origin::Own | Origin::Frontend) => {
+                self.own_origin(out);
+            }
             Name::Cookie => cookies(field, out),
+            Name::AcceptEncoding if self.uncompressed => {}
             _ if named.contains(field.name) => {}
             _ => line(out, field.name, field.value),
         }
@@ -149,7 +167,21 @@ impl ToUpstream<'_> {
             _ => self.scheme,
         };
         line(out, b"X-Forwarded-Proto", scheme.as_str().as_bytes());
+        if let Some(host) = self.outside_host() {
+            line(out, b"X-Forwarded-Host", host.as_bytes());
+        }
     }
+}
+
+/// The media type of a `Content-Type`, without its parameters.
+pub(super) fn media_type(content_type: &[u8]) -> &[u8] {
+    content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii()
+}
+
+/// Whether a `Content-Type` is that of a page.
+fn is_html(content_type: &[u8]) -> bool {
+    let kind = media_type(content_type);
+    kind.eq_ignore_ascii_case(b"text/html") || kind.eq_ignore_ascii_case(b"application/xhtml+xml")
 }
 
 /// Whether the address of a page has a session in it.
@@ -239,6 +271,8 @@ pub(super) struct ToClient<'a> {
     pub(super) frames: Option<&'a str>,
     /// Where the app is, from outside.
     pub(super) outside: Outside<'a>,
+    /// Whether the body is another than the app's.
+    pub(super) changed: bool,
     /// How the body is framed for the client.
     pub(super) framing: Framing,
     /// Whether trailers may follow the body.
@@ -252,6 +286,8 @@ pub(super) struct ToClient<'a> {
 struct Said {
     /// Who may frame it.
     frames: bool,
+    /// That it is a page.
+    html: bool,
     /// That shared caches may not keep it.
     private: bool,
 }
@@ -306,8 +342,10 @@ impl ToClient<'_> {
             | Name::TransferEncoding => {}
             Name::Upgrade if self.head.status != 101 => {}
             Name::WwwAuthenticate if self.ours => {}
+            Name::Validator if self.changed => {}
             _ if named.contains(field.name) || self.outside.pass(field, out) => {}
             kind => {
+                said.html |= kind == Name::ContentType && is_html(field.value);
                 said.private |= kind == Name::CacheControl && self.cookie.is_some() && is_private(field.value);
                 line(out, field.name, field.value);
             }
@@ -324,6 +362,13 @@ impl ToClient<'_> {
             if !said.private {
                 // Beside what the app has said: directives in several fields are one list (RFC 9110 5.3).
                 line(out, b"Cache-Control", b"private");
+            }
+        }
+        if !self.outside.link.is_empty() {
+            // Not no-referrer, which would take the Origin of forms away as well (Fetch, 3.1 "Origin header").
+            line(out, b"Referrer-Policy", b"same-origin");
+            if said.html {
+                line(out, b"Cache-Control", b"no-store");
             }
         }
     }

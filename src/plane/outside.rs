@@ -11,8 +11,14 @@ use crate::wire::fields::{Field, Name};
 pub(super) struct Outside<'a> {
     /// Where it is from inside; none leaves addresses alone.
     pub(super) node: Option<&'a BaseUrl>,
+    /// The host by which browsers ask for it, where the app sees that one; else empty.
+    pub(super) host: &'a str,
+    /// What comes before all its paths from outside and holds the session; empty where that is in a cookie.
+    pub(super) link: &'a str,
     /// What its paths begin with from outside; empty where it has a host of its own.
     pub(super) prefix: &'a str,
+    /// Whether the app is told that, and writes its own paths with it.
+    pub(super) is_told: bool,
     /// Whether its pages are shown in frames of other sites, where only cookies with the attributes for it come along.
     pub(super) is_framed: bool,
 }
@@ -24,7 +30,8 @@ impl Outside<'_> {
             Name::SetCookie => self.set_cookie(field, out),
             Name::Location => self.address(field, 0, out),
             Name::Refresh => self.address(field, refresh_url(field.value), out),
-            Name::ServiceWorkerAllowed if !self.prefix.is_empty() => self.scope(field, out),
+            Name::ServiceWorkerAllowed if self.is_within() => self.scope(field, out),
+            Name::ReferrerPolicy if !self.link.is_empty() => {}
             // It would empty what other apps of the host have stored.
             Name::ClearSiteData if !self.prefix.is_empty() => {}
             // What holds for the app's own host does not hold for the gateway's, which other apps may share.
@@ -41,7 +48,7 @@ impl Outside<'_> {
         let Some(path) = self.path(address) else { return line(out, field.name, field.value) };
         out.extend_from_slice(field.name);
         out.extend_from_slice(b": ");
-        for part in [before, self.prefix_for(path), path] {
+        for part in [before, self.link.as_bytes(), self.prefix_for(path), path] {
             out.extend_from_slice(part);
         }
         out.extend_from_slice(b"\r\n");
@@ -53,13 +60,16 @@ impl Outside<'_> {
         let rest = match address {
             [b'/', b'/', rest @ ..] => rest,
             // Nothing to add: it stays as it is.
-            [b'/', ..] => return (!self.prefix_for(address).is_empty()).then_some(address),
+            [b'/', ..] => {
+                let stays = self.link.is_empty() && self.prefix_for(address).is_empty();
+                return (!stays).then_some(address);
+            }
             _ => without_scheme(address)?,
         };
         let end = rest.iter().position(|b| matches!(b, b'/' | b'?' | b'#' | b'\\')).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(end);
-        let own = [node.authority().as_bytes(), node.host().as_bytes()];
-        let is_own = own.iter().any(|own| authority.eq_ignore_ascii_case(own));
+        let own = [node.authority(), node.host(), self.host];
+        let is_own = !authority.is_empty() && own.iter().any(|own| authority.eq_ignore_ascii_case(own.as_bytes()));
         match path {
             _ if !is_own => None,
             [b'/', b'/', ..] | [b'\\', ..] => None,
@@ -70,11 +80,31 @@ impl Outside<'_> {
         }
     }
 
-    /// The prefix that a path of the app needs: none where it has it already, as apps do that are told their base.
+    /// Whether the app is at a path of its host, so that what holds for all of that is not for it to say.
+    fn is_within(&self) -> bool {
+        !self.link.is_empty() || !self.prefix.is_empty()
+    }
+
+    /// The prefix that a path of the app needs: none where the app is told of it, or has found it out.
     fn prefix_for(&self, path: &[u8]) -> &[u8] {
-        let prefix = self.prefix.as_bytes();
-        let is_below = |rest: &[u8]| matches!(rest.first(), None | Some(b'/' | b'?' | b'#'));
-        if path.strip_prefix(prefix).is_some_and(is_below) { b"" } else { prefix }
+        if self.is_told || self.is_below(path) { b"" } else { self.prefix.as_bytes() }
+    }
+
+    /// Whether a path leads to the app from outside as it is.
+    fn is_below(&self, path: &[u8]) -> bool {
+        let rest = path.strip_prefix(self.prefix.as_bytes());
+        rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'/' | b'?' | b'#')))
+    }
+
+    /// Writes a path of the app as one that reaches nothing but the app. What an app that knows its base says of paths
+    /// beyond it is about others, so its own base stands for that.
+    fn confine(&self, path: &[u8], out: &mut Vec<u8>) {
+        out.extend_from_slice(self.link.as_bytes());
+        if self.prefix.is_empty() || self.is_below(path) {
+            return out.extend_from_slice(path);
+        }
+        out.extend_from_slice(self.prefix.as_bytes());
+        out.extend_from_slice(if self.is_told { b"/" } else { path });
     }
 
     /// Passes on a cookie that the app sets, for the app's own place: our names are refused, as is a cookie without a name,
@@ -99,10 +129,10 @@ impl Outside<'_> {
             if count > 0 {
                 out.push(b';');
             }
-            if is(b"path") && !is_bound && value.starts_with(b"/") && !self.prefix_for(value).is_empty() {
+            let is_beyond = !self.link.is_empty() || !self.is_below(value);
+            if is(b"path") && !is_bound && value.starts_with(b"/") && is_beyond {
                 out.extend_from_slice(b" Path=");
-                out.extend_from_slice(self.prefix.as_bytes());
-                out.extend_from_slice(value);
+                self.confine(value, out);
             } else {
                 out.extend_from_slice(part);
             }
@@ -120,8 +150,7 @@ impl Outside<'_> {
         }
         out.extend_from_slice(field.name);
         out.extend_from_slice(b": ");
-        out.extend_from_slice(self.prefix_for(field.value));
-        out.extend_from_slice(field.value);
+        self.confine(field.value, out);
         out.extend_from_slice(b"\r\n");
     }
 }
@@ -156,7 +185,50 @@ mod tests {
     }
 
     fn by_path(node: &BaseUrl) -> Outside<'_> {
-        Outside { node: Some(node), prefix: "/app-proxy/editor", is_framed: false }
+        Outside { node: Some(node), prefix: "/app-proxy/editor", ..Outside::default() }
+    }
+
+    #[test]
+    fn an_app_that_is_told_its_base_writes_its_own_paths() {
+        let node = BaseUrl::parse("https://app.example").unwrap();
+        let told = Outside { is_told: true, ..by_path(&node) };
+        for (address, passed_on) in [
+            ("/app-proxy/editor/x", "/app-proxy/editor/x"),
+            ("/x", "/x"),
+            ("https://app.example/app-proxy/editor/x", "/app-proxy/editor/x"),
+            ("https://app.example", "/"),
+            ("https://other.example/x", "https://other.example/x"),
+        ] {
+            assert_eq!(passed(told, "Location", address), passed_on, "{address}");
+        }
+        for (cookie, passed_on) in [
+            ("a=b; Path=/app-proxy/editor/x", "a=b; Path=/app-proxy/editor/x"),
+            ("a=b; Path=/; Secure", "a=b; Path=/app-proxy/editor/; Secure"),
+            ("a=b; Path=/app-proxy/editors", "a=b; Path=/app-proxy/editor/"),
+            ("a=b", "a=b"),
+        ] {
+            assert_eq!(passed(told, "Set-Cookie", cookie), passed_on, "{cookie}");
+        }
+        assert_eq!(passed(told, "Service-Worker-Allowed", "/"), "/app-proxy/editor/");
+        assert_eq!(passed(told, "Clear-Site-Data", "x"), "");
+    }
+
+    #[test]
+    fn an_app_that_sees_the_outside_host_may_name_it() {
+        let node = BaseUrl::parse("https://app.example").unwrap();
+        let kept = Outside { host: "gate.example:8443", ..by_path(&node) };
+        for (address, passed_on) in [
+            ("https://gate.example:8443/a", "/app-proxy/editor/a"),
+            ("http://Gate.example:8443/a", "/app-proxy/editor/a"),
+            ("https://gate.example:8443/app-proxy/editor/a", "/app-proxy/editor/a"),
+            ("https://gate.example/a", "https://gate.example/a"),
+            ("https://app.example/a", "/app-proxy/editor/a"),
+        ] {
+            assert_eq!(passed(kept, "Location", address), passed_on, "{address}");
+        }
+        for address in ["///a", "https:///a"] {
+            assert_eq!(passed(by_path(&node), "Location", address), address, "no host is nobody's");
+        }
     }
 
     #[test]
@@ -204,6 +276,35 @@ mod tests {
             assert_eq!(passed(by_path(&node), "Refresh", refresh), expected);
         }
         assert_eq!(passed(Outside::default(), "Location", "https://app.example:8443/a"), "https://app.example:8443/a");
+    }
+
+    #[test]
+    fn an_address_with_a_session_leads_everywhere_in_the_app() {
+        let node = BaseUrl::parse("https://app.example").unwrap();
+        let by_path = Outside { link: "/.embedgate/t/~1.k.x", ..by_path(&node) };
+        let by_host = Outside { prefix: "", ..by_path };
+        for (name, value, on_path, on_host) in [
+            ("Location", "/a", "/.embedgate/t/~1.k.x/app-proxy/editor/a", "/.embedgate/t/~1.k.x/a"),
+            ("Location", "https://app.example", "/.embedgate/t/~1.k.x/app-proxy/editor/", "/.embedgate/t/~1.k.x/"),
+            ("Location", "a/b", "a/b", "a/b"),
+            ("Location", "https://other.example/a", "https://other.example/a", "https://other.example/a"),
+            ("Refresh", "0;url=/a", "0;url=/.embedgate/t/~1.k.x/app-proxy/editor/a", "0;url=/.embedgate/t/~1.k.x/a"),
+            (
+                "Set-Cookie",
+                "a=b; path=/",
+                "a=b; Path=/.embedgate/t/~1.k.x/app-proxy/editor/",
+                "a=b; Path=/.embedgate/t/~1.k.x/",
+            ),
+            ("Service-Worker-Allowed", "/", "/.embedgate/t/~1.k.x/app-proxy/editor/", "/.embedgate/t/~1.k.x/"),
+            ("Referrer-Policy", "unsafe-url", "", ""),
+        ] {
+            assert_eq!(passed(by_path, name, value), on_path, "{name}: {value}");
+            assert_eq!(passed(by_host, name, value), on_host, "{name}: {value}");
+        }
+        let told = Outside { is_told: true, ..by_path };
+        assert_eq!(passed(told, "Location", "/app-proxy/editor/a"), "/.embedgate/t/~1.k.x/app-proxy/editor/a");
+        let cookie = "a=b; Path=/.embedgate/t/~1.k.x/app-proxy/editor/";
+        assert_eq!(passed(told, "Set-Cookie", "a=b; Path=/"), cookie);
     }
 
     #[test]

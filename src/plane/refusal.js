@@ -5,5 +5,6 @@ addEventListener("message", (event) => {
     location.reload();
   }
 });
-// Delivered to the one that is the page's own, and to nobody else.
-for (const origin of frontends) parent.postMessage({ type: "embedgate:session", path: location.pathname }, origin);
+// Delivered to the one that is the page's own, and to nobody else. A session in the address is nobody's affair.
+const path = location.pathname.replace(/^\/\.embedgate\/t\/[^/]*/, "");
+for (const origin of frontends) parent.postMessage({ type: "embedgate:session", path }, origin);

@@ -8,10 +8,10 @@ use super::cookie::{NO_KEY, Renewal};
 use super::cors;
 use super::cut::Cut;
 use super::decide::{Decision, Plan, decide};
-use super::forward::{Forwarded, Trip, forward};
+use super::forward::{Forwarded, Pace, Trip, forward};
 use super::own;
 use super::respond::{Answer, refusal};
-use super::route::{Target, locate, loggable};
+use super::route::{Target, behind, locate, loggable};
 use super::standing::Standing;
 use super::start::{self, Form};
 use super::worker::Worker;
@@ -23,6 +23,7 @@ use crate::model::url::BaseUrl;
 use crate::net::io::Io;
 use crate::session::Session;
 use crate::session::carrier::{self, CookieNames, Via};
+use crate::session::seal::Purpose;
 use crate::wire::body::Framing;
 use crate::wire::request::Head;
 use std::rc::Rc;
@@ -46,6 +47,7 @@ pub(super) struct Upgraded {
     /// Bytes that came with the head of the upstream's answer.
     pub(super) first: Vec<u8>,
     pub(super) websocket: bool,
+    pub(super) pace: Pace,
     pub(super) account: Account,
 }
 
@@ -69,8 +71,8 @@ pub(super) async fn serve(worker: &Rc<Worker>, client: &mut Client, head: &Head<
     match served {
         Ok(Forwarded::Done { reusable }) => account.over(if reusable { Next::Another } else { Next::Close }),
         Ok(Forwarded::Cut) => account.over(Next::Abort),
-        Ok(Forwarded::Upgraded { upstream, first, websocket }) => {
-            Next::Tunnel(Box::new(Upgraded { upstream, first, websocket, account }))
+        Ok(Forwarded::Upgraded { upstream, first, websocket, pace }) => {
+            Next::Tunnel(Box::new(Upgraded { upstream, first, websocket, pace, account }))
         }
         Err(reject) => refuse(worker, client, Some(head), reject, &mut account).await,
     }
@@ -101,12 +103,62 @@ async fn handle(
             let trip = firefly_trip(worker, token, host, *prefix)?;
             return forward(worker, client, head, trip, account).await;
         }
-        Target::AppByHost { .. } | Target::AppByPath { .. } | Target::Sql { .. } => {}
+        Target::AppByHost { .. } | Target::AppByPath { .. } | Target::Linked { .. } => {
+            if let Some(answer) = cors::preflight_for_app(&worker.plane.settings.guard, head) {
+                return Ok(reply(worker, client, head, &answer, account).await);
+            }
+        }
+        Target::Sql { .. } => {}
     }
-    let (session, via) = authenticate(worker, head, target)?;
+    if let Target::Linked { token, link } = target {
+        return linked(worker, client, head, (token, *link), account).await;
+    }
+    let entry = authenticate(worker, head, target)?;
+    serve_as(worker, client, head, Way { target, link: 0 }, entry, account).await
+}
+
+/// Serves a request whose address holds the session.
+async fn linked(
+    worker: &Rc<Worker>,
+    client: &mut Client,
+    head: &Head<'_>,
+    (token, link): (&str, usize),
+    account: &mut Account,
+) -> Result<Forwarded, Reject> {
+    let target = behind(&worker.plane.settings.hosts, head, link)?;
+    if target == Target::AppWithoutSlash {
+        let answer = Answer::new(308, "Permanent Redirect").field("Location", &with_slash(head));
+        return Ok(reply(worker, client, head, &answer, account).await);
+    }
+    let ring = worker.plane.keys.ring();
+    if ring.is_empty() {
+        return Err(Reject::new(Class::NotReady, NO_KEY));
+    }
+    let opened = ring.open(Purpose::Cookieless, token.as_bytes(), worker.plane.clock.now());
+    let session = opened.map_err(|error| Reject::new(Class::Session, error.to_string()))?;
+    serve_as(worker, client, head, Way { target: &target, link }, (session, Via::Link), account).await
+}
+
+/// What is asked for, and how much of the request's target holds the session before that.
+struct Way<'a> {
+    target: &'a Target<'a>,
+    link: usize,
+}
+
+/// Serves a request of somebody who has a session.
+async fn serve_as(
+    worker: &Rc<Worker>,
+    client: &mut Client,
+    head: &Head<'_>,
+    Way { target, link }: Way<'_>,
+    (session, via): (Session, Via<'_>),
+    account: &mut Account,
+) -> Result<Forwarded, Reject> {
     let session = Rc::clone(account.session.insert(Rc::new(session)));
-    if matches!(via, Via::Cookie(_)) {
-        worker.plane.settings.guard.check(head)?;
+    match via {
+        Via::Cookie(_) => worker.plane.settings.guard.check(head)?,
+        Via::Link => worker.plane.settings.guard.check_link(head)?,
+        Via::Bearer => {}
     }
     check_body(worker, head)?;
     let plan = plan(worker, target, &session).await?;
@@ -115,6 +167,7 @@ async fn handle(
     let prefix = if let Target::AppByPath { prefix, .. } = target { *prefix } else { 0 };
     account.upstream.clone_from(&plan.upstream);
     let mut trip = Trip::planned(plan, prefix, via);
+    trip.link = link;
     trip.renewal = Renewal::due(worker, &session, via);
     forward(worker, client, head, trip, account).await
 }

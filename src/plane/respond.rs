@@ -142,7 +142,7 @@ fn policy(has_script: bool, ancestors: Option<&str>) -> String {
 }
 
 /// Whether a browser would show the answer to somebody.
-fn wants_page(head: &Head<'_>) -> bool {
+pub(super) fn wants_page(head: &Head<'_>) -> bool {
     if head.fields.first(Name::SecFetchMode).is_some() {
         return guard::is_navigation(head);
     }

@@ -9,6 +9,7 @@ use std::borrow::Cow;
 
 /// The names this gateway answers to.
 #[derive(Debug, Clone, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a switch of the configuration")]
 pub struct Hosts {
     /// Apps are at `{app}--{org}.{base_domain}`; lower case.
     pub base_domain: Option<String>,
@@ -20,6 +21,8 @@ pub struct Hosts {
     pub any: bool,
     /// Whether FireFly's first form of URL is served.
     pub firefly_v1: bool,
+    /// Whether sessions in addresses are taken.
+    pub cookieless: bool,
 }
 
 impl Hosts {
@@ -51,6 +54,13 @@ pub enum Target<'a> {
     },
     /// An app by path without the slash that makes relative links work: to be redirected.
     AppWithoutSlash,
+    /// `/.embedgate/t/{token}/...`: an app by an address that holds the session, for browsers without cookies.
+    Linked {
+        /// The sealed session.
+        token: &'a str,
+        /// How much of the target comes before the app's usual address.
+        link: usize,
+    },
     /// The SQL API of the organisation's workspace.
     Sql {
         /// The warehouse, when the path names one.
@@ -73,7 +83,9 @@ impl Target<'_> {
     pub fn kind(&self) -> RouteKind {
         match self {
             Self::Own(_) | Self::StartSession => RouteKind::Own,
-            Self::AppByHost { .. } | Self::AppByPath { .. } | Self::AppWithoutSlash => RouteKind::App,
+            Self::AppByHost { .. } | Self::AppByPath { .. } | Self::AppWithoutSlash | Self::Linked { .. } => {
+                RouteKind::App
+            }
             Self::Sql { .. } => RouteKind::Sql,
             Self::FireflyV1 { .. } => RouteKind::FireflyV1,
         }
@@ -81,6 +93,8 @@ impl Target<'_> {
 }
 
 const OWN: &str = "/.embedgate/";
+/// What addresses that hold a session begin with.
+pub(super) const LINK: &str = "/.embedgate/t/";
 const APPS: &str = "/app-proxy/";
 /// App ids are shorter than this, sealed bearers are not.
 const MAX_APP_ID: usize = crate::model::ids::MAX_ID_LEN;
@@ -91,6 +105,10 @@ const MAX_APP_ID: usize = crate::model::ids::MAX_ID_LEN;
 /// Not found for a host or path that is nothing here; malformed for a SQL path that could be read in two ways.
 pub fn locate<'a>(hosts: &Hosts, head: &Head<'a>) -> Result<Target<'a>, Reject> {
     let path = head.path();
+    if let Some((token, _)) = path.strip_prefix(LINK).filter(|_| hosts.cookieless).and_then(|rest| rest.split_once('/'))
+    {
+        return Ok(Target::Linked { token, link: LINK.len() + token.len() });
+    }
     if let Some(own) = path.strip_prefix(OWN) {
         return Ok(Target::Own(own));
     }
@@ -111,12 +129,23 @@ pub fn locate<'a>(hosts: &Hosts, head: &Head<'a>) -> Result<Target<'a>, Reject> 
     sql(head)
 }
 
+/// What is asked for behind the first `link` bytes of a target, which hold a session.
+///
+/// # Errors
+/// As [`locate`]; not found for what is no app.
+pub(super) fn behind<'a>(hosts: &Hosts, head: &Head<'a>, link: usize) -> Result<Target<'a>, Reject> {
+    match locate(hosts, &Head { target: &head.target[link..], ..*head })? {
+        app @ (Target::AppByHost { .. } | Target::AppByPath { .. } | Target::AppWithoutSlash) => Ok(app),
+        _ => Err(Reject::new(Class::NotFound, "a session in an address is for apps alone")),
+    }
+}
+
 /// What of a path may be written down: tokens in it are left out, those of v1 links as well as sessions that somebody put
 /// where they do not belong, and whether or not the path is anything here.
 pub(super) fn loggable(path: &str) -> Cow<'_, str> {
-    let linked = path.strip_prefix(APPS).and_then(|rest| rest.split('/').next());
+    let after = |start: &str| path.strip_prefix(start).and_then(|rest| rest.split('/').next());
     // What is too long for an app's id is taken for a v1 token.
-    let linked = linked.filter(|segment| segment.len() > MAX_APP_ID);
+    let linked = after(LINK).or_else(|| after(APPS).filter(|segment| segment.len() > MAX_APP_ID));
     if linked.is_none() && !path.contains(PREFIX) {
         return Cow::Borrowed(path);
     }

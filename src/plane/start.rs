@@ -5,10 +5,11 @@ mod refusal;
 
 use super::account::Account;
 use super::client::Client;
-use super::cookie::session_cookie;
+use super::cookie::{seal, session_cookie};
 use super::cors;
 use super::own::Place;
 use super::respond::{Answer, plain, problem};
+use super::route::LINK;
 use super::worker::Worker;
 use crate::clock::UnixSeconds;
 use crate::directory::once::{Once, UseError};
@@ -16,6 +17,7 @@ use crate::model::ids::is_valid_id;
 use crate::model::snapshot::{Org, Snapshot};
 use crate::model::upstream::ServicePrincipal;
 use crate::session::jwt::{Claims, Verifier};
+use crate::session::seal::Purpose;
 use crate::session::{Parts, Session};
 use crate::wire::fields::Name;
 use crate::wire::request::Head;
@@ -54,6 +56,8 @@ struct Order {
     jwt: String,
     app: Option<String>,
     org: String,
+    /// Whether the session is to be in the app's address.
+    cookieless: bool,
 }
 
 /// Answers a request to start a session, or the preflight before it. Says whether the body has been read.
@@ -75,7 +79,7 @@ pub(super) async fn answer(
     let (mut about, mut read) = (About::default(), false);
     let answer = match start(worker, client, head, form, &mut about, &mut read).await {
         Ok((session, cookie)) => {
-            let answer = started(form, &about, &session, &cookie);
+            let answer = started(form, &about, &session, cookie.as_deref());
             account.session = Some(Rc::new(session));
             answer
         }
@@ -98,8 +102,9 @@ struct About {
     place: String,
 }
 
-fn started(form: Form, about: &About, session: &Session, cookie: &str) -> Answer {
-    let answer = Answer::new(200, "OK").field("Set-Cookie", cookie);
+fn started(form: Form, about: &About, session: &Session, cookie: Option<&str>) -> Answer {
+    let answer = Answer::new(200, "OK");
+    let answer = if let Some(cookie) = cookie { answer.field("Set-Cookie", cookie) } else { answer };
     let body = match form {
         Form::Firefly => serde_json::json!({ "ok": true }),
         Form::Own => serde_json::json!({ "ok": true, "path": about.place, "expires": session.expires }),
@@ -118,7 +123,7 @@ fn refused(form: Form, about: &About, refusal: &Refusal, account: &Account) -> A
     }
 }
 
-/// Everything from the request to the session and its cookie.
+/// Everything from the request to the session and its cookie; none where it is in the address.
 async fn start(
     worker: &Worker,
     client: &mut Client,
@@ -126,19 +131,20 @@ async fn start(
     form: Form,
     about: &mut About,
     read: &mut bool,
-) -> Result<(Session, String), Refusal> {
+) -> Result<(Session, Option<String>), Refusal> {
     let plane = &worker.plane;
     let starter = plane.starter.as_ref().ok_or(Refusal::NotReady)?;
     check_head(worker, head, form)?;
     let body = client.read_body(worker, head, MAX_BODY).await.map_err(Refusal::Body)?;
     *read = true;
     let order = order(&body, form, about)?;
+    let ttl = life(worker, starter, &order)?;
     let claims = starter.verifier.verify(&order.jwt).await.map_err(Refusal::Jwt)?;
     about.email.clone_from(&claims.email);
     let now = plane.clock.now();
     let (session, principal) = {
         let snapshot = plane.directory.snapshot().ok_or(Refusal::NotReady)?;
-        grant(starter, &snapshot, &claims, &order, now)?
+        grant(starter, &snapshot, &claims, &order, now, ttl)?
     };
     let here = Place::of(&plane.settings.hosts, head, &session).map_err(|_| Refusal::WrongHost)?;
     about.place = here.start();
@@ -147,8 +153,22 @@ async fn start(
         plane.minter.token(&principal).await.map_err(|error| Refusal::NoToken(error.into()))?;
     }
     use_up(starter, &claims).await?;
+    if order.cookieless {
+        let token = seal(worker, Purpose::Cookieless, &session).map_err(Refusal::Internal)?;
+        about.place.insert_str(0, &format!("{LINK}{token}"));
+        return Ok((session, None));
+    }
     let cookie = session_cookie(worker, here.cookie_app(), &session).map_err(Refusal::Internal)?;
-    Ok((session, cookie))
+    Ok((session, Some(cookie)))
+}
+
+/// How long the session is to last. One in an address is for an app, and only where it is allowed.
+fn life(worker: &Worker, starter: &Starter, order: &Order) -> Result<Duration, Refusal> {
+    if !order.cookieless {
+        return Ok(starter.ttl);
+    }
+    let ttl = worker.plane.settings.cookieless_ttl.ok_or(Refusal::NoCookieless)?;
+    if order.app.is_none() { Err(Refusal::App) } else { Ok(ttl.min(starter.ttl)) }
 }
 
 /// What can be told before the body is read.
@@ -189,7 +209,11 @@ fn order(body: &[u8], form: Form, about: &mut About) -> Result<Order, Refusal> {
     about.app = app.clone().unwrap_or_default();
     about.org.clone_from(&org);
     let jwt = text("jwt");
-    if jwt.is_empty() { Err(Refusal::NoJwt) } else { Ok(Order { jwt: jwt.to_owned(), app, org }) }
+    if jwt.is_empty() {
+        return Err(Refusal::NoJwt);
+    }
+    let cookieless = form == Form::Own && body.get("cookieless") == Some(&true.into());
+    Ok(Order { jwt: jwt.to_owned(), app, org, cookieless })
 }
 
 /// Whether the user may have a session, the session, and whose token it will need first.
@@ -199,6 +223,7 @@ fn grant(
     claims: &Claims,
     order: &Order,
     now: UnixSeconds,
+    ttl: Duration,
 ) -> Result<(Session, Option<Arc<ServicePrincipal>>), Refusal> {
     let (user, org) = (claims.subject.as_str(), order.org.as_str());
     if snapshot.access().is_banned(user) {
@@ -215,7 +240,7 @@ fn grant(
     getrandom::fill(&mut id).map_err(|error| Refusal::User(error.to_string()))?;
     // Not before the user's sessions were ended, should that have been within this second.
     let issued = now.max(snapshot.access().earliest(org, user));
-    let expires = issued + starter.ttl.as_secs();
+    let expires = issued + ttl.as_secs();
     let (email, app) = (claims.email.as_str(), order.app.as_deref());
     let session = Session::new(Parts { id, issued, expires, org, user, email, app });
     let session = session.map_err(|error| Refusal::User(error.to_string()))?;

@@ -3,6 +3,7 @@
 use super::account::{Account, NEVER};
 use super::client::{Client, ClientIo};
 use super::cut::Cut;
+use super::forward::Pace;
 use super::frames::{Follower, Refusal, close_frame};
 use super::outbox::Outbox;
 use super::request::Upgraded;
@@ -46,6 +47,7 @@ pub(super) struct Tunnel {
     upstream: Side<Io>,
     /// Whether the protocol is WebSocket, in which we may say goodbye.
     websocket: bool,
+    pace: Pace,
     timer: Timer,
     /// When the tunnel ends whatever happens.
     deadline: Instant,
@@ -113,7 +115,7 @@ impl Tunnel {
     /// A tunnel between a client that asked for it and the upstream that agreed. Frames of a WebSocket are no larger than
     /// `max_frame`, unless that is 0.
     pub(super) fn new(client: Client, upgraded: Upgraded, max_frame: u64) -> Self {
-        let Upgraded { upstream, first, websocket, account } = upgraded;
+        let Upgraded { upstream, first, websocket, pace, account } = upgraded;
         let now = Instant::now();
         let max_frame = if websocket { max_frame } else { 0 };
         let mut client_side = Side::new(client.io, max_frame);
@@ -124,6 +126,7 @@ impl Tunnel {
             client: client_side,
             upstream: upstream_side,
             websocket,
+            pace,
             timer: Timer::new(NEVER),
             deadline: now + NEVER,
             session_end: account.session_end(),
@@ -181,13 +184,12 @@ impl Tunnel {
         if (up.is_ready() || down.is_ready()) && self.deadline > Instant::now() + FAREWELL {
             self.deadline = Instant::now() + FAREWELL;
         }
-        self.poll_deadlines(cx, worker)
+        self.poll_deadlines(cx)
     }
 
     /// Ends what has had its time: the session, a peer that takes nothing, silence, or the farewell.
-    fn poll_deadlines(&mut self, cx: &mut Context<'_>, worker: &Worker) -> Poll<Option<Cut>> {
-        let (now, settings) = (Instant::now(), &worker.plane.settings);
-        let limit = settings.idle_timeout;
+    fn poll_deadlines(&mut self, cx: &mut Context<'_>) -> Poll<Option<Cut>> {
+        let (now, limit) = (Instant::now(), self.pace.idle_timeout);
         self.note_progress(now, limit);
         if self.drain == Drain::No && now >= self.session_end {
             self.shut_out(Cut::SessionEnd, "the session has ended");
@@ -207,7 +209,7 @@ impl Tunnel {
         if self.drain == Drain::No {
             next = next.min(self.session_end);
         }
-        if let Some(due) = self.ping(cx, now, settings.ping_interval) {
+        if let Some(due) = self.ping(cx, now, self.pace.ping_interval) {
             next = next.min(due);
         }
         if self.timer.poll(cx, next).is_ready() {

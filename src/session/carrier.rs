@@ -13,6 +13,8 @@ pub enum Via<'a> {
     Cookie(Option<&'a str>),
     /// A program put it there.
     Bearer,
+    /// In the address, which nobody knows whom it was not given to.
+    Link,
 }
 
 /// Why a request has no session. The client learns nothing of it.

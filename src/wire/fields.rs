@@ -25,6 +25,11 @@ pub enum Name {
     Expect,
     /// What a body is (RFC 9110 8.3).
     ContentType,
+    /// How a body is coded (RFC 9110 8.4).
+    ContentEncoding,
+    /// Says which bytes an answer consists of, or that parts of it may be asked for: validators and digests (RFC 9110 8.8
+    /// and 14.3, RFC 9530).
+    Validator,
     /// Cookies of the client.
     Cookie,
     /// Credentials of the client.
@@ -35,6 +40,12 @@ pub enum Name {
     Referer,
     /// What the client takes as an answer.
     Accept,
+    /// In which codings the client takes an answer.
+    AcceptEncoding,
+    /// In a preflight: the method that a page wants to use (Fetch, 3.2.2).
+    AccessControlRequestMethod,
+    /// In a preflight: the fields that a page wants to send.
+    AccessControlRequestHeaders,
     /// Fetch metadata: relation of the requesting page to the target.
     SecFetchSite,
     /// Fetch metadata: how the request was made.
@@ -67,6 +78,8 @@ pub enum Name {
     WwwAuthenticate,
     /// What a page may do, and who may frame it.
     ContentSecurityPolicy,
+    /// What of its address a page tells others.
+    ReferrerPolicy,
     /// Who may frame a page, in the form that `frame-ancestors` has replaced.
     FrameOptions,
     /// What caches may do with an answer (RFC 9111 5.2).
@@ -117,11 +130,17 @@ impl Name {
             b"upgrade" => Self::Upgrade,
             b"expect" => Self::Expect,
             b"content-type" => Self::ContentType,
+            b"content-encoding" => Self::ContentEncoding,
+            b"etag" | b"last-modified" | b"accept-ranges" | b"content-md5" | b"digest" | b"content-digest"
+            | b"repr-digest" => Self::Validator,
             b"cookie" => Self::Cookie,
             b"authorization" => Self::Authorization,
             b"origin" => Self::Origin,
             b"referer" => Self::Referer,
             b"accept" => Self::Accept,
+            b"accept-encoding" => Self::AcceptEncoding,
+            b"access-control-request-method" => Self::AccessControlRequestMethod,
+            b"access-control-request-headers" => Self::AccessControlRequestHeaders,
             b"sec-fetch-site" => Self::SecFetchSite,
             b"sec-fetch-mode" => Self::SecFetchMode,
             b"sec-fetch-dest" => Self::SecFetchDest,
@@ -136,6 +155,7 @@ impl Name {
             b"strict-transport-security" | b"alt-svc" | b"public-key-pins" => Self::OwnHostPolicy,
             b"www-authenticate" => Self::WwwAuthenticate,
             b"content-security-policy" => Self::ContentSecurityPolicy,
+            b"referrer-policy" => Self::ReferrerPolicy,
             b"x-frame-options" => Self::FrameOptions,
             b"cache-control" => Self::CacheControl,
             b"expires" => Self::Expires,

@@ -4,7 +4,7 @@
 use crate::harness::PATIENCE;
 use crate::harness::ask::{ask, get};
 use crate::harness::embedgate::Embedgate;
-use crate::harness::installation::{Ended, Installation, KEY, LOCAL, Serving, idle_session, session};
+use crate::harness::installation::{Ended, Installation, KEY, LOCAL, Serving, idle_session, linked_session, session};
 use crate::harness::issuer::App;
 use crate::harness::process::{Process, Stream};
 use crate::harness::tls::Authority;
@@ -394,6 +394,21 @@ async fn keys_rotate_without_a_restart() -> Result<()> {
     installation.replace("old", "99".repeat(32).as_str())?;
     wait_for_status(&gateway, &old, 401).await?;
     wait_for_status(&gateway, &new, 200).await?;
+    gateway.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_session_in_an_address_is_revoked_by_its_token() -> Result<()> {
+    let app = App::start("welcome").await?;
+    let installation = Installation::new(&format!("{LOCAL}[embedding]\ncookieless = true\n"), &directory(&app.url()))?;
+    let gateway = installation.serve().await?;
+    let token = linked_session(KEY, "acme", "studio")?;
+    let path = format!("/.embedgate/t/{token}/app-proxy/studio/");
+    ensure!(gateway.get(&path, "").await?.status == 200);
+    let ended = run(&installation, &["session", "revoke", "--session", &token]).await?;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    gateway.get_until(401, &path, "").await?;
     gateway.stop().await?;
     Ok(())
 }

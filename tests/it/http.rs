@@ -2,8 +2,11 @@
 //! exactly as told.
 
 mod answers;
+mod base_tag;
 mod bodies;
 mod client_certificate;
+mod cookieless;
+mod cors;
 mod cuts;
 mod drain;
 mod frames;
@@ -12,6 +15,7 @@ mod headers;
 mod http2;
 mod isolation;
 mod matrix;
+mod policies;
 mod proxy_protocol;
 mod refusals;
 mod renewal;
@@ -48,8 +52,13 @@ impl Site {
 
     /// With some keys of the configuration set to TOML values.
     async fn with(settings: &[(&str, &str)]) -> Result<Self> {
+        Self::of_app("", settings).await
+    }
+
+    /// With these keys in the directory's section of the app too.
+    async fn of_app(keys: &str, settings: &[(&str, &str)]) -> Result<Self> {
         let upstream = Upstream::start()?;
-        let builder = Builder::new(org("acme", &[("editor", upstream.address())]));
+        let builder = Builder::new(org("acme", &[("editor", upstream.address())]) + keys);
         let builder = settings.iter().fold(builder, |builder, (key, value)| builder.set(key, value));
         let gateway = builder.start().await?;
         let token = gateway.session("acme")?;

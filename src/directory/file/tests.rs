@@ -5,6 +5,7 @@ use crate::model::ids::PrincipalId;
 use crate::model::tables::{PrincipalKind, PrincipalRow};
 use crate::secret::Secret;
 use std::path::PathBuf;
+use std::time::Duration;
 
 const EXAMPLE: &str = include_str!("../../../config/directory.toml");
 
@@ -59,7 +60,14 @@ fn workspace() -> WorkspaceId {
 }
 
 fn upstream(id: &str, url: BaseUrl) -> UpstreamRow {
-    UpstreamRow { id: UpstreamId::parse(id).unwrap(), workspace: workspace(), url, failed: false, clusters: Vec::new() }
+    UpstreamRow {
+        id: UpstreamId::parse(id).unwrap(),
+        workspace: workspace(),
+        url,
+        failed: false,
+        policy: Policy::default(),
+        clusters: Vec::new(),
+    }
 }
 
 /// A principal of the only workspace whose secret is `token`.
@@ -138,6 +146,33 @@ nodes = ['https://4.example.com']
     assert_eq!((b.apps[0].workspace.as_str(), &b.apps[0].url), ("w", &url("https://app.example.com")));
     assert_eq!(b.warehouses[0].url, url("https://b.example.com"));
     assert_eq!(b.warehouses[0].clusters[0].state, ClusterState::Stopped);
+}
+
+#[test]
+fn apps_say_how_they_want_their_requests() {
+    let app = |keys: &str| format!("[[org.app]]\nid = 'a'\nurl = 'https://a.example.com'\n{keys}");
+    let good = "host = 'keep'\nstrip_prefix = false\nbase_tag = true\nping_interval = '0s'\nidle_timeout = '1h30m'\n";
+    let tables = read(&format!("{ACME}{}", app(good)), false).unwrap();
+    let policy = Policy {
+        host: HostSeen::Outside,
+        strip_prefix: false,
+        base_tag: true,
+        ping_interval: Some(Duration::ZERO),
+        idle_timeout: Some(Duration::from_secs(5400)),
+    };
+    assert_eq!(tables.orgs[0].apps[0].policy, policy);
+    let bad = "host = 'own'\nstrip_prefix = 'no'\nping_interval = 5\nidle_timeout = '0s'\n";
+    assert_eq!(
+        mistakes(&app(bad)),
+        [
+            "9 org[acme].app[a].host: \"own\" is not known here; known here: rewrite, keep",
+            "10 org[acme].app[a].strip_prefix: expected true or false, without quotes, found a string",
+            "11 org[acme].app[a].ping_interval: expected a duration in quotes such as \"30s\" or \"1h30m\", found a whole number",
+            "12 org[acme].app[a].idle_timeout: must be longer than 0; write a duration such as \"500ms\" or \"30s\"",
+        ]
+    );
+    let warehouse = "[[org.warehouse]]\nid = 'w'\nhost = 'keep'\n";
+    assert_eq!(mistakes(warehouse), ["8 org[acme].warehouse[w].host: unknown key; known here: id, workspace, cluster"]);
 }
 
 #[test]

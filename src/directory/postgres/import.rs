@@ -2,7 +2,9 @@
 
 use super::rows::subject_columns;
 use super::{Error, migrate};
+use crate::config::duration;
 use crate::model::access::Bar;
+use crate::model::policy::Policy;
 use crate::model::tables::{ClusterRole, ClusterState, PrincipalKind, PrincipalRow, Segment, Tables, UpstreamRow};
 use crate::vault::Vault;
 use tokio_postgres::types::{ToSql, Type};
@@ -87,10 +89,11 @@ const PRINCIPALS: &str = "insert into embedgate.principal
     select org, id, workspace, kind, client_id, client_secret, token, string_to_array(users, E'\\n')
     from unnest($1::int4[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[])
     as r (position, org, id, workspace, kind, client_id, client_secret, token, users)";
-const APPS: &str = "insert into embedgate.app (org, id, workspace, url, status)
-    select org, id, workspace, url, status
-    from unnest($1::int4[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[])
-    as r (position, org, id, workspace, url, status)";
+const APPS: &str = "insert into embedgate.app
+    (org, id, workspace, url, status, host, strip_prefix, base_tag, ping_interval, idle_timeout)
+    select org, id, workspace, url, status, host, strip_prefix::boolean, base_tag::boolean, ping_interval, idle_timeout
+    from unnest($1::int4[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
+    $10::text[], $11::text[]) as r (position, org, id, workspace, url, status, host, strip_prefix, base_tag, ping_interval, idle_timeout)";
 const WAREHOUSES: &str = "insert into embedgate.warehouse (org, id, workspace)
     select org, id, workspace from unnest($1::int4[], $2::text[], $3::text[], $4::text[])
     as r (position, org, id, workspace)";
@@ -109,7 +112,7 @@ pub async fn import(client: &mut Client, tables: &Tables, vault: &Vault) -> Resu
     migrate::check(migrate::version(&transaction).await?)?;
     let mut orgs = Columns::new(ORGS, 4);
     for (position, org) in tables.orgs.iter().enumerate() {
-        let members_only = if org.members.is_some() { "true" } else { "false" };
+        let members_only = boolean(org.members.is_some());
         orgs.push([Some(org.id.as_str()), Some(&org.name), Some(segment(org.segment)), Some(members_only)], position);
     }
     let mut counts = Counts { organisations: orgs.write(&transaction).await?, ..Counts::default() };
@@ -122,7 +125,7 @@ pub async fn import(client: &mut Client, tables: &Tables, vault: &Vault) -> Resu
     counts.workspaces = workspaces(tables).write(&transaction).await?;
     counts.principals = principals(tables, vault)?.write(&transaction).await?;
     let mut parts =
-        [Columns::new(APPS, 5), Columns::new(WAREHOUSES, 3), Columns::new(CLUSTERS, 6), Columns::new(NODES, 5)];
+        [Columns::new(APPS, 10), Columns::new(WAREHOUSES, 3), Columns::new(CLUSTERS, 6), Columns::new(NODES, 5)];
     for org in &tables.orgs {
         let id = org.id.as_str();
         org.apps.iter().for_each(|app| upstream(&mut parts, id, "app", app));
@@ -215,12 +218,26 @@ fn kind<'a>(org: &str, row: &'a PrincipalRow, vault: &Vault) -> Result<Kind<'a>,
     })
 }
 
+/// An app. `place` is its organisation, id, workspace and address.
+fn app(apps: &mut Columns, place: [&str; 4], row: &UpstreamRow) {
+    let Policy { host, strip_prefix, base_tag, ping_interval, idle_timeout } = row.policy;
+    let status = if row.failed { "failed" } else { "active" };
+    let [ping, idle] = [ping_interval, idle_timeout].map(|time| time.map(duration::format));
+    let [org, id, workspace, url] = place.map(Some);
+    let [status, host] = [status, host.name()].map(Some);
+    let [strip, base] = [strip_prefix, base_tag].map(|flag| Some(boolean(flag)));
+    apps.push([org, id, workspace, url, status, host, strip, base, ping.as_deref(), idle.as_deref()], 0);
+}
+
+fn boolean(value: bool) -> &'static str {
+    if value { "true" } else { "false" }
+}
+
 /// An app or warehouse, with its clusters and nodes.
 fn upstream([apps, warehouses, clusters, nodes]: &mut [Columns; 4], org: &str, kind: &str, row: &UpstreamRow) {
     let (id, workspace, url) = (row.id.as_str(), row.workspace.as_str(), row.url.to_string());
     if kind == "app" {
-        let status = if row.failed { "failed" } else { "active" };
-        apps.push([Some(org), Some(id), Some(workspace), Some(&url), Some(status)], 0);
+        app(apps, [org, id, workspace, &url], row);
     } else {
         warehouses.push([Some(org), Some(id), Some(workspace)], 0);
     }

@@ -2,9 +2,11 @@
 
 use super::{Error, migrate};
 use crate::clock::UnixSeconds;
+use crate::config::duration;
 use crate::directory::checks::{header_safe, no_controls};
 use crate::model::access::{Bar, Subject, session_id, session_text};
 use crate::model::ids::{ClusterId, OrgId, PrincipalId, UpstreamId, WorkspaceId};
+use crate::model::policy::{HostSeen, Policy};
 use crate::model::tables::{
     ClusterRole, ClusterRow, ClusterState, OrgRow, PrincipalKind, PrincipalRow, Segment, UpstreamRow, WorkspaceRow,
 };
@@ -60,7 +62,8 @@ const WORKSPACES: &str = "select org::text, id::text, url::text from embedgate.w
 const PRINCIPALS: &str =
     "select org::text, id::text, workspace::text, kind, client_id, client_secret::text, token::text,
     users from embedgate.principal where $1 is null or org = any ($1) order by org, id";
-const APPS: &str = "select org::text, id::text, workspace::text, url::text, status = 'failed' from embedgate.app
+const APPS: &str = "select org::text, id::text, workspace::text, url::text, status = 'failed',
+    host, strip_prefix, base_tag, ping_interval::text, idle_timeout::text from embedgate.app
     where $1 is null or org = any ($1) order by org, id";
 const WAREHOUSES: &str = "select org::text, id::text, workspace::text from embedgate.warehouse
     where $1 is null or org = any ($1) order by org, id";
@@ -310,8 +313,10 @@ impl Reader<'_> {
     fn app(&mut self, row: &Row) -> Taken {
         let (org, id, workspace): (&str, &str, &str) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
         let Some(at) = self.at(org) else { return Ok(()) };
-        match self.url(row.try_get(3)?).and_then(|url| upstream(id, workspace, url)) {
-            Ok(app) => self.drafts[at].row.apps.push(UpstreamRow { failed: row.try_get(4)?, ..app }),
+        let (url, failed, policy) = (row.try_get(3)?, row.try_get(4)?, policy(row)?);
+        let made = self.url(url).and_then(|url| upstream(id, workspace, url));
+        match made.and_then(|app| Ok(UpstreamRow { failed, policy: policy?, ..app })) {
+            Ok(app) => self.drafts[at].row.apps.push(app),
             Err(cause) => self.fault(org, format!("app {id:?}"), cause),
         }
         Ok(())
@@ -378,7 +383,18 @@ impl Reader<'_> {
 fn upstream(id: &str, workspace: &str, url: BaseUrl) -> Result<UpstreamRow, String> {
     let id = UpstreamId::parse(id).map_err(|error| error.to_string())?;
     let workspace = WorkspaceId::parse(workspace).map_err(|error| error.to_string())?;
-    Ok(UpstreamRow { id, workspace, url, failed: false, clusters: Vec::new() })
+    Ok(UpstreamRow { id, workspace, url, failed: false, policy: Policy::default(), clusters: Vec::new() })
+}
+
+/// How the requests of an app are treated.
+fn policy(row: &Row) -> Result<Result<Policy, String>, tokio_postgres::Error> {
+    let (host, strip_prefix, base_tag): (&str, bool, bool) = (row.try_get(5)?, row.try_get(6)?, row.try_get(7)?);
+    let time = |text: Option<&str>| text.map(duration::parse).transpose().map_err(|error| error.to_string());
+    let (ping_interval, idle_timeout) = (time(row.try_get(8)?), time(row.try_get(9)?));
+    let seen = HostSeen::NAMES.iter().find(|(name, _)| *name == host).map(|(_, seen)| *seen);
+    let policy =
+        |host| Ok(Policy { host, strip_prefix, base_tag, ping_interval: ping_interval?, idle_timeout: idle_timeout? });
+    Ok(seen.ok_or_else(|| format!("the host {host:?} is not known")).and_then(policy))
 }
 
 /// A cluster whose nodes follow.

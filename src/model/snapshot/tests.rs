@@ -1,4 +1,5 @@
 use super::*;
+use crate::model::policy::Policy;
 use crate::model::tables::WorkspaceRow;
 
 fn url(text: &str) -> BaseUrl {
@@ -23,6 +24,7 @@ fn row(secret: &str, app: &str) -> OrgRow {
         principals: vec![principal("shared", &[]), principal("own", &["ann@acme.example"])],
         apps: vec![UpstreamRow {
             failed: false,
+            policy: Policy::default(),
             id: UpstreamId::parse("editor").unwrap(),
             workspace: workspace.clone(),
             url: url(app),

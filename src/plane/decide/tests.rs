@@ -25,6 +25,7 @@ fn upstream(id: &str, clusters: Vec<ClusterRow>) -> UpstreamRow {
         workspace,
         url: url("https://app.example"),
         failed: false,
+        policy: Policy::default(),
         clusters,
     }
 }

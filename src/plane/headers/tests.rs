@@ -18,6 +18,8 @@ fn to_upstream(text: &str, change: impl FnOnce(&mut ToUpstream<'_>)) -> String {
         head: &head,
         node: &node,
         prefix: 0,
+        host: HostSeen::Own,
+        uncompressed: false,
         authorization: Some("Bearer spn"),
         drop_authorization: true,
         drop_referer: false,
@@ -160,7 +162,8 @@ fn to_client_framed(text: &str, framing: Framing, frames: Option<&str>) -> Strin
     let head = response::Head::parse(text.as_bytes(), &mut positions, LIMITS, false).unwrap();
     let mut out = Vec::new();
     let (outside, connection) = (Outside::default(), Some("close"));
-    ToClient { head: &head, ours: true, cookie: None, frames, outside, framing, trailers: false, connection }
+    let (changed, trailers) = (false, false);
+    ToClient { head: &head, ours: true, cookie: None, frames, outside, changed, framing, trailers, connection }
         .write(&mut out);
     String::from_utf8(out).unwrap()
 }
@@ -187,6 +190,7 @@ fn a_cookie_of_ours_makes_an_answer_private() {
             cookie,
             frames: None,
             outside: Outside::default(),
+            changed: false,
             framing,
             trailers: false,
             connection: None,

@@ -8,6 +8,7 @@ fn hosts() -> Hosts {
         loopback: false,
         any: false,
         firefly_v1: true,
+        cookieless: true,
     }
 }
 
@@ -115,6 +116,38 @@ fn own_endpoints_are_on_every_host() {
 }
 
 #[test]
+fn an_address_may_hold_a_session() {
+    let linked = Ok(r#"Linked { token: "~1.k.x", link: 20 }"#.to_owned());
+    for (host, path) in [
+        ("gate.example.com", "/.embedgate/t/~1.k.x/app-proxy/editor/a?b"),
+        ("editor--acme.apps.example.com", "/.embedgate/t/~1.k.x/"),
+    ] {
+        assert_eq!(at(host, path), linked, "{path}");
+        let off = Hosts { cookieless: false, ..hosts() };
+        assert!(locate_in(&off, host, path).unwrap().starts_with("Own("));
+    }
+    assert!(at("gate.example.com", "/.embedgate/t/~1.k.x").unwrap().starts_with("Own("));
+    for (path, expected) in [
+        ("/app-proxy/editor/a?b", Ok("AppByPath")),
+        ("/app-proxy/editor", Ok("AppWithoutSlash")),
+        ("/start-session", Err(Class::NotFound)),
+        ("/sql/1.0/warehouses/a1", Err(Class::NotFound)),
+        ("/.embedgate/session", Err(Class::NotFound)),
+        ("/.embedgate/t/~1.k.x/app-proxy/editor/", Err(Class::NotFound)),
+        ("/nothing", Err(Class::NotFound)),
+    ] {
+        let text = format!("GET /.embedgate/t/~1.k.x{path} HTTP/1.1\r\nHost: gate.example.com\r\n\r\n");
+        let mut positions = Vec::new();
+        let head = Head::parse(text.as_bytes(), &mut positions, Limits { bytes: 9999, fields: 9 }).unwrap();
+        let found = behind(&hosts(), &head, 20).map(|target| format!("{target:?}")).map_err(|reject| reject.class);
+        match expected {
+            Ok(name) => assert!(found.unwrap().starts_with(name), "{path}"),
+            Err(class) => assert_eq!(found, Err(class), "{path}"),
+        }
+    }
+}
+
+#[test]
 fn tokens_in_paths_are_not_written_down() {
     let long = "A".repeat(MAX_APP_ID + 1);
     for (path, shown) in [
@@ -124,6 +157,10 @@ fn tokens_in_paths_are_not_written_down() {
         (format!("/static/{long}.js"), &format!("/static/{long}.js")),
         ("/~1.k1.abc".to_owned(), "/..."),
         ("/a/token=~1.k1.abc/b".to_owned(), "/a/.../b"),
+        ("/.embedgate/t/~1.k1.abc/app-proxy/editor/x".to_owned(), "/.embedgate/t/.../app-proxy/editor/x"),
+        // Written in another way, which does not open but could be made to.
+        ("/.embedgate/t/%7E1.k1.abc/x".to_owned(), "/.embedgate/t/.../x"),
+        ("/.embedgate/t/%7E1.k1.abc".to_owned(), "/.embedgate/t/..."),
     ] {
         assert_eq!(loggable(&path), shown);
     }

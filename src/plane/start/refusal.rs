@@ -41,6 +41,8 @@ pub(super) enum Refusal {
     AppFailed,
     /// The request came to the host of another app.
     WrongHost,
+    /// Sessions in addresses are off.
+    NoCookieless,
     /// Nobody acts for the user at the app.
     NoPrincipal,
     /// The one who does is given no token.
@@ -106,6 +108,9 @@ impl Refusal {
             Self::UnknownApp => face(Class::NotFound, "unknown_app", "The organisation has no such app."),
             Self::AppFailed => face(Class::NoRunningCluster, "app_failed", "The app does not work at the moment."),
             Self::WrongHost => face(Class::Forbidden, "wrong_host", "This is the host of another app."),
+            Self::NoCookieless => {
+                face(Class::Forbidden, "cookieless", "Sessions without cookies need embedding.cookieless = true.")
+            }
             Self::NoPrincipal => {
                 face(Class::Forbidden, "no_principal", "No service principal acts for the user at this app.")
             }

@@ -40,24 +40,26 @@ struct Stage {
 
 impl Stage {
     /// The gateway on plain http at `localhost`.
-    async fn http(front: Front, app: App) -> Result<Self> {
+    async fn http(front: Front, app: App, keys: &str) -> Result<Self> {
         let port = free_port()?;
-        Self::with(front, app, port, &format!("http://localhost:{port}"), "").await
+        Self::with(front, app, keys, port, &format!("http://localhost:{port}"), "").await
     }
 
     /// The gateway with TLS at `gate.localhost`, and its apps at hosts of their own.
     async fn https(front: Front, app: App) -> Result<Self> {
         let (port, tls) = (free_port()?, "[server.tls]\ncert = \"tls.crt\"\nkey = \"tls.key\"\n");
-        Self::with(front, app, port, &format!("https://gate.localhost:{port}"), tls).await
+        Self::with(front, app, "", port, &format!("https://gate.localhost:{port}"), tls).await
     }
 
-    async fn with(front: Front, app: App, port: u16, url: &str, tls: &str) -> Result<Self> {
-        let directory = org("acme", &[("editor", app.address())]);
+    /// `keys` are more of the app's in the directory.
+    async fn with(front: Front, app: App, keys: &str, port: u16, url: &str, tls: &str) -> Result<Self> {
+        let directory = org("acme", &[("editor", app.address())]) + keys;
         let members = format!("members = [\"{USER}\"]\n[[org.workspace]]");
         let config = format!("{LOCAL}{}[routing]\nbase_domain = \"apps.localhost\"\n{tls}", front.config());
         let mut installation = Installation::new(&config, &directory.replacen("[[org.workspace]]", &members, 1))?;
         installation.set("EMBEDGATE__SERVER__LISTEN", &format!("127.0.0.1:{port}"));
         installation.set("EMBEDGATE__SERVER__PUBLIC_URL", url);
+        installation.set("EMBEDGATE__EMBEDDING__COOKIELESS", "true");
         let mut arguments = Vec::new();
         if !tls.is_empty() {
             arguments.push(format!("--ignore-certificate-errors-spki-list={}", make_certificate(&installation)?));
@@ -133,7 +135,7 @@ async fn expect_end(page: &Page, frame: &Page, reason: &str) -> Result<()> {
 
 #[tokio::test]
 async fn a_front_end_on_the_same_site_embeds_an_app() -> Result<()> {
-    let stage = Stage::http(Front::start(SAME_SITE).await?, App::marimo_run().await?).await?;
+    let stage = Stage::http(Front::start(SAME_SITE).await?, App::marimo_run().await?, "").await?;
     let browser = Browser::launch().await?;
     let page = browser.page().await?;
     page.goto(&stage.page_at(stage.front.origin(), "http://localhost", "firefly")).await?;
@@ -256,5 +258,44 @@ async fn a_front_end_on_another_site_embeds_an_app_below_the_public_host() -> Re
     page.eval("renews = true").await?;
     page.eval("reload()").await?;
     frame.wait_for_text("The kernel says 1", PATIENCE).await?;
+    stage.end(browser).await
+}
+
+#[tokio::test]
+async fn an_app_that_is_told_its_base_path_works_below_it() -> Result<()> {
+    let (front, app) = (Front::start(SAME_SITE).await?, App::streamlit_below().await?);
+    let stage = Stage::http(front, app, "strip_prefix = false\n").await?;
+    let browser = Browser::launch().await?;
+    let page = browser.page().await?;
+    page.goto(&stage.page_at(stage.front.origin(), "http://localhost", "firefly")).await?;
+    use_streamlit(&page.frame().await?).await?;
+    let cookies = page.cookies().await?;
+    ensure!(
+        cookies.iter().any(|cookie| cookie["name"] == "_streamlit_xsrf" && cookie["path"] == "/app-proxy/editor/"),
+        "the app's own cookie is not held to its path: {cookies:#?}"
+    );
+    stage.end(browser).await
+}
+
+#[tokio::test]
+async fn apps_work_by_an_address_that_holds_the_session() -> Result<()> {
+    let stage = Stage::https(Front::start(OTHER_SITE).await?, App::streamlit().await?).await?;
+    works_without_cookies(stage, "https://editor--acme.apps.localhost", async |frame| use_streamlit(frame).await)
+        .await?;
+    let stage = Stage::https(Front::start(OTHER_SITE).await?, App::marimo_run().await?).await?;
+    works_without_cookies(stage, "https://gate.localhost", async |frame| use_marimo(frame).await).await
+}
+
+async fn works_without_cookies(stage: Stage, proxy: &str, using: impl AsyncFn(&Page) -> Result<()>) -> Result<()> {
+    let browser = Browser::launch_with(&stage.arguments, &json!({})).await?;
+    let page = browser.page().await?;
+    page.goto(&stage.page_at(stage.front.origin(), proxy, "cookieless")).await?;
+    let frame = page.frame().await?;
+    using(&frame).await?;
+    ensure!(stage.cookies(&page).await?.is_empty(), "{:#?}", stage.cookies(&page).await?);
+    let referrer = frame.eval("fetch('x').then((answer) => answer.headers.get('referrer-policy'))").await?;
+    ensure!(referrer == "same-origin", "{referrer}");
+    stage.revoke().await?;
+    expect_end(&page, &frame, "the sessions of the user were ended").await?;
     stage.end(browser).await
 }

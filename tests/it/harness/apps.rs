@@ -49,6 +49,17 @@ impl App {
         .await
     }
 
+    /// Streamlit that is told that it is at a path, `/app-proxy/editor`.
+    pub(crate) async fn streamlit_below() -> Result<Self> {
+        Self::start("streamlit", "/app-proxy/editor/_stcore/health", |streamlit, port| {
+            streamlit.arg("run").arg(tests_dir().join("fixtures/streamlit_app.py"));
+            streamlit.args(["--server.headless", "true", "--browser.gatherUsageStats", "false"]);
+            streamlit.args(["--server.address", "127.0.0.1", "--server.port", port]);
+            streamlit.args(["--server.baseUrlPath", "app-proxy/editor"]);
+        })
+        .await
+    }
+
     /// Where the app itself listens, without the gateway.
     pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)

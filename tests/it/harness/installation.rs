@@ -213,6 +213,11 @@ pub(crate) fn session(key: &str, org: &str, app: Option<&str>, age: u64) -> Resu
     seal(key, &begun(org, app, age)?)
 }
 
+/// A session that is in the address of an app.
+pub(crate) fn linked_session(key: &str, org: &str, app: &str) -> Result<String> {
+    seal_for(Purpose::Cookieless, key, &begun(org, Some(app), 0)?)
+}
+
 /// A session for all apps that was issued two minutes ago and was to be renewed within so many seconds.
 pub(crate) fn idle_session(key: &str, org: &str, idle: u64) -> Result<String> {
     let mut session = begun(org, None, 120)?;
@@ -230,6 +235,10 @@ fn begun(org: &str, app: Option<&str>, age: u64) -> Result<Session> {
 }
 
 fn seal(key: &str, session: &Session) -> Result<String> {
+    seal_for(Purpose::Session, key, session)
+}
+
+fn seal_for(purpose: Purpose, key: &str, session: &Session) -> Result<String> {
     let ring = KeyRing::new([("k1".to_owned(), parse_key(key)?)]);
-    ring.seal(Purpose::Session, session)?.context("a ring without a key")
+    ring.seal(purpose, session)?.context("a ring without a key")
 }

@@ -7,13 +7,13 @@ use anyhow::{Context as _, Result, ensure};
 use embedgate::model::access::{Bar, Subject};
 use serde_json::{Value, json};
 
-const FRONT: &str = "https://front.example";
+pub(super) const FRONT: &str = "https://front.example";
 
 /// A gateway that takes the JWTs of a front end. `acme` admits `user-1` and `user-2`, `open` everybody.
-struct Desk {
-    gateway: Gateway,
+pub(super) struct Desk {
+    pub(super) gateway: Gateway,
     signer: Signer,
-    upstream: Upstream,
+    pub(super) upstream: Upstream,
 }
 
 impl Desk {
@@ -21,7 +21,7 @@ impl Desk {
         Self::with(&[]).await
     }
 
-    async fn with(settings: &[(&str, &str)]) -> Result<Self> {
+    pub(super) async fn with(settings: &[(&str, &str)]) -> Result<Self> {
         let (signer, upstream) = (Signer::start().await?, Upstream::start()?);
         let app = upstream.address();
         let acme = org("acme", &[("editor", app), ("broken", app)])
@@ -39,24 +39,24 @@ impl Desk {
         Ok(Self { gateway: builder.start().await?, signer, upstream })
     }
 
-    fn jwt(&self, change: impl FnOnce(&mut Value)) -> Result<String> {
+    pub(super) fn jwt(&self, change: impl FnOnce(&mut Value)) -> Result<String> {
         let mut claims = claims(self.gateway.clock.now());
         change(&mut claims);
         self.signer.token(&claims)
     }
 
-    async fn send(&self, request: String) -> Result<Message> {
+    pub(super) async fn send(&self, request: String) -> Result<Message> {
         let mut wire = self.gateway.connect().await?;
         wire.send(request).await?;
         wire.answer().await
     }
 
     /// Asks for a session with this body, as a page of the front end does.
-    async fn post(&self, path: &str, body: &str) -> Result<Message> {
+    pub(super) async fn post(&self, path: &str, body: &str) -> Result<Message> {
         self.post_as(path, "localhost", &format!("Origin: {FRONT}\r\nContent-Type: application/json\r\n"), body).await
     }
 
-    async fn post_as(&self, path: &str, host: &str, fields: &str, body: &str) -> Result<Message> {
+    pub(super) async fn post_as(&self, path: &str, host: &str, fields: &str, body: &str) -> Result<Message> {
         let length = body.len();
         self.send(format!("POST {path} HTTP/1.1\r\nHost: {host}\r\n{fields}Content-Length: {length}\r\n\r\n{body}"))
             .await
@@ -74,7 +74,7 @@ fn cookie(answer: &Message) -> Result<String> {
     Ok(set.split(';').next().unwrap_or_default().to_owned())
 }
 
-fn reason(answer: &Message) -> String {
+pub(super) fn reason(answer: &Message) -> String {
     let body: Value = serde_json::from_str(&answer.text()).unwrap_or_default();
     body["reason"].as_str().unwrap_or_default().to_owned()
 }

@@ -63,6 +63,11 @@ id = 'editor'
 workspace = 'first'
 url = 'https://editor.example.com:8443'
 status = 'failed'
+host = 'keep'
+strip_prefix = false
+base_tag = true
+ping_interval = '1h30m5s7ms'
+idle_timeout = '3650d'
 [[org.app.cluster]]
 id = 'green'
 state = 'running'
@@ -72,6 +77,15 @@ id = 'blue'
 state = 'draining'
 role = 'shadow'
 nodes = ['https://3.example.com']
+[[org.app]]
+id = 'usual'
+workspace = 'first'
+url = 'https://usual.example.com'
+[[org.app]]
+id = 'quiet'
+workspace = 'first'
+url = 'https://quiet.example.com'
+ping_interval = '0s'
 [[org.warehouse]]
 id = 'wh'
 workspace = 'second'

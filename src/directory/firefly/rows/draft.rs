@@ -4,6 +4,7 @@ use super::{Context, Guest, Shared, Spn};
 use crate::directory::checks::no_controls;
 use crate::directory::postgres::rows::Fault;
 use crate::model::ids::{OrgId, PrincipalId, UpstreamId, WorkspaceId};
+use crate::model::policy::Policy;
 use crate::model::tables::{OrgRow, PrincipalKind, PrincipalRow, Segment, UpstreamRow, WorkspaceRow};
 use crate::model::url::{AllowedHosts, BaseUrl};
 use sha2::{Digest, Sha256};
@@ -190,7 +191,8 @@ impl App {
         });
         match made {
             Ok((id, url)) => {
-                Some(UpstreamRow { id, workspace: main.clone(), url, failed: self.failed, clusters: Vec::new() })
+                let (workspace, failed, clusters) = (main.clone(), self.failed, Vec::new());
+                Some(UpstreamRow { id, workspace, url, failed, policy: Policy::default(), clusters })
             }
             Err(cause) => {
                 faults.add(format!("\"authoringTool\" {:?}", self.id), cause);
