@@ -358,7 +358,8 @@ async fn deliver(
     let (ours, cookie) = (trip.authorization().is_some(), trip.cookie(worker, account, answer));
     let frames = worker.plane.settings.frame_ancestors.as_deref();
     let outside = trip.outside(worker, head);
-    let trailers = framing == Framing::Chunked && head.takes_trailers();
+    // Trailers may be about the body as the app sent it.
+    let trailers = framing == Framing::Chunked && head.takes_trailers() && !changed;
     let cookie = cookie.as_deref();
     ToClient { head: answer, ours, cookie, frames, outside, changed, framing, trailers, connection }.write(out);
     let passage = Passage { from: answer.framing, to: framing, trailers: trailers.then_some(answer.fields) };

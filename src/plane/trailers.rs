@@ -66,7 +66,7 @@ fn may_follow(name: &[u8]) -> bool {
     // Some servers read an underscore as the hyphen that it is not.
     let is = |byte: &u8, known: &u8| byte.eq_ignore_ascii_case(known) || (*byte == b'_' && *known == b'-');
     let begins = |known: &&[u8]| name.len() >= known.len() && name.iter().zip(*known).all(|(a, b)| is(a, b));
-    Name::of(name) == Name::Other
+    matches!(Name::of(name), Name::Other | Name::Validator)
         && !TOO_LATE.iter().any(|known| known.len() == name.len() && begins(known))
         && !TOO_LATE_PREFIXES.iter().any(begins)
 }

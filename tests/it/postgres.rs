@@ -192,7 +192,7 @@ async fn migrating_again_and_from_many_instances_at_once() -> Result<()> {
     ensure!(at_work == 1, "one instance does it: {ended:#?}");
     setup.must(&["db", "migrate"])?;
     let status = setup.must(&["db", "status", "--json"])?;
-    ensure!(status.contains("\"version\": 3"), "{status}");
+    ensure!(status.contains("\"version\": 4"), "{status}");
     Ok(())
 }
 
