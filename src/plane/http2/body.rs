@@ -5,6 +5,7 @@ use super::stream::Unsayable;
 use crate::wire::body::{Decoder, Piece};
 use bytes::{Buf as _, Bytes};
 use h2::SendStream;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use std::task::{Context, Poll};
 
 /// A body under way.
@@ -98,12 +99,22 @@ impl Body {
 
     fn send(&mut self) -> Result<(), Unsayable> {
         let part = self.data.split_to(self.out.capacity().min(self.data.len()));
-        let last = self.ended && self.data.is_empty();
-        self.out.send_data(part, last).map_err(|_| Unsayable)
+        let all = self.ended && self.data.is_empty();
+        let has_trailers = self.decoder.trailers().iter().next().is_some();
+        self.out.send_data(part, all && !has_trailers).map_err(|_| Unsayable)?;
+        if all && has_trailers { self.end() } else { Ok(()) }
     }
 
+    /// Ends the stream, with the trailers of the body if it has some (RFC 9113 8.1).
     fn end(&mut self) -> Result<(), Unsayable> {
         self.ended = true;
-        self.out.send_data(Bytes::new(), true).map_err(|_| Unsayable)
+        let mut trailers = HeaderMap::new();
+        for field in self.decoder.trailers().iter() {
+            let name = HeaderName::from_bytes(field.name).map_err(|_| Unsayable)?;
+            trailers.append(name, HeaderValue::from_bytes(field.value).map_err(|_| Unsayable)?);
+        }
+        let none = trailers.is_empty();
+        let ended = if none { self.out.send_data(Bytes::new(), true) } else { self.out.send_trailers(trailers) };
+        ended.map_err(|_| Unsayable)
     }
 }

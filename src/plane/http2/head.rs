@@ -153,6 +153,16 @@ fn line(head: &mut Vec<u8>, name: &[u8], value: &[u8]) -> Result<(), HeadError> 
     Ok(())
 }
 
+/// What ends a chunked body (RFC 9112 7.1), with these trailers; none when one of them is no field of HTTP/1.1.
+pub(super) fn last_chunk(trailers: &HeaderMap) -> Option<Vec<u8>> {
+    let mut end = b"0\r\n".to_vec();
+    for (name, value) in trailers {
+        line(&mut end, name.as_str().as_bytes(), value.as_bytes()).ok()?;
+    }
+    end.extend_from_slice(b"\r\n");
+    Some(end)
+}
+
 /// An answer's head for HTTP/2; none when it cannot be said there. `tunnel` says that 101 agrees to one.
 pub(super) fn answer(head: &response::Head<'_>, tunnel: bool) -> Option<Response<()>> {
     let opened = tunnel && head.status == 101;

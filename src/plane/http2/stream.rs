@@ -10,6 +10,7 @@ use crate::wire::response;
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
+use http::HeaderMap;
 use std::task::{Context, Poll, ready};
 
 /// How a stream ended.
@@ -111,7 +112,11 @@ impl Stream {
                         self.owed += data.len();
                         self.put(&data);
                     }
-                    Poll::Ready(None) => self.end_upload(),
+                    Poll::Ready(None) => match self.body.poll_trailers(cx) {
+                        Poll::Pending => return Ok(()),
+                        Poll::Ready(Err(_)) => return Err(Unsayable),
+                        Poll::Ready(Ok(trailers)) => self.end_upload(&trailers.unwrap_or_default())?,
+                    },
                 },
             }
         }
@@ -137,13 +142,15 @@ impl Stream {
         }
     }
 
-    fn end_upload(&mut self) {
+    /// Ends what came from the client. Trailers follow chunks alone; the request's way judges which of them go on.
+    fn end_upload(&mut self, trailers: &HeaderMap) -> Result<(), Unsayable> {
         self.uploading = false;
         match self.content {
-            Content::Chunks => self.far.put([LAST_CHUNK, b"", b""]),
+            Content::Chunks => self.far.put([&head::last_chunk(trailers).ok_or(Unsayable)?, b"", b""]),
             Content::Tunnel => self.far.close(),
             Content::None | Content::Length => {}
         }
+        Ok(())
     }
 
     /// Moves the answer to the client; ready when it is complete.

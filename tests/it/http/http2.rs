@@ -14,7 +14,7 @@ use crate::harness::raw::{Upstream, Wire, chunked, ok};
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
 use h2::Reason;
-use http::{Method, Request};
+use http::{HeaderMap, Method, Request};
 use std::future::poll_fn;
 use tokio::time::timeout;
 
@@ -86,6 +86,34 @@ async fn the_app_sees_a_request_of_http_1_1() -> Result<()> {
     site.gateway.expect_metric("embedgate_requests_active", 0.0).await?;
     let line = site.gateway.log_line(|line| line.contains("\"status\":200")).await?;
     ensure!(line.contains("\"protocol\":\"HTTP/2\"") && line.contains("\"peer\":\"127.0.0.1\""), "{line}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn trailers_pass_both_ways() -> Result<()> {
+    let site = Site::open().await?;
+    let (mut client, _driver) = site.http2().await?;
+    for body in ["", "some"] {
+        let request = site.request(Method::POST, "/").header("te", "trailers").header("trailer", "x-sum");
+        let mut asked = client.begin(request.body(())?, false).await?;
+        asked.send(Bytes::from_static(b"body"), false).await?;
+        let mut trailers = HeaderMap::new();
+        for (name, value) in [("x-sum", "1"), ("authorization", "Bearer other")] {
+            trailers.append(name, value.parse()?);
+        }
+        asked.upload.send_trailers(trailers)?;
+        let mut app = site.upstream.accept().await?;
+        app.head().await?;
+        let whole = b"4\r\nbody\r\n0\r\nx-sum: 1\r\n\r\n";
+        ensure!(app.exactly(whole.len()).await? == whole, "what may not follow a body has followed it");
+        let chunk = if body.is_empty() { String::new() } else { format!("{:x}\r\n{body}\r\n", body.len()) };
+        let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: grpc-status\r\n\r\n";
+        app.send(format!("{head}{chunk}0\r\ngrpc-status: 0\r\nSet-Cookie: a=b\r\n\r\n")).await?;
+        let mut answer = asked.answer().await?;
+        ensure!(answer.text().await? == body);
+        let trailers = timeout(PATIENCE, answer.body.trailers()).await??.context("no trailers")?;
+        ensure!(trailers.len() == 1 && trailers["grpc-status"] == "0", "{trailers:?}");
+    }
     Ok(())
 }
 
