@@ -1,6 +1,6 @@
 //! What a client's requests come over: a connection of its own, or one stream of a connection that many share.
 
-use crate::net::io::Io;
+use crate::net::io::{Io, one_of_two};
 use crate::plane::http2::pipe::Near;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -37,49 +37,4 @@ impl ClientIo {
     }
 }
 
-impl AsyncRead for ClientIo {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Socket(io) => Pin::new(io).poll_read(cx, buffer),
-            Self::Stream(near) => Pin::new(near).poll_read(cx, buffer),
-        }
-    }
-}
-
-impl AsyncWrite for ClientIo {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Socket(io) => Pin::new(io).poll_write(cx, bytes),
-            Self::Stream(near) => Pin::new(near).poll_write(cx, bytes),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Socket(io) => Pin::new(io).poll_write_vectored(cx, slices),
-            Self::Stream(near) => Pin::new(near).poll_write_vectored(cx, slices),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Socket(io) => Pin::new(io).poll_flush(cx),
-            Self::Stream(near) => Pin::new(near).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Socket(io) => Pin::new(io).poll_shutdown(cx),
-            Self::Stream(near) => Pin::new(near).poll_shutdown(cx),
-        }
-    }
-}
+one_of_two!(ClientIo, Socket, Stream);
