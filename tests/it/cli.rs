@@ -4,7 +4,9 @@
 use crate::harness::PATIENCE;
 use crate::harness::ask::{ask, get};
 use crate::harness::embedgate::Embedgate;
-use crate::harness::installation::{Ended, Installation, KEY, LOCAL, Serving, idle_session, linked_session, session};
+use crate::harness::installation::{
+    Ended, Installation, KEY, LOCAL, Serving, idle_session, linked_session, org, session,
+};
 use crate::harness::issuer::App;
 use crate::harness::process::{Process, Stream};
 use crate::harness::tls::Authority;
@@ -19,28 +21,9 @@ use std::time::Duration;
 /// Another key than [`KEY`].
 const OTHER_KEY: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdee";
 
-/// An organisation with the app `studio`, which gets no credential.
-fn directory(app: &str) -> String {
-    format!(
-        r#"
-        [[org]]
-        id = "acme"
-        [[org.workspace]]
-        id = "main"
-        url = "{app}"
-        [[org.principal]]
-        id = "nobody"
-        kind = "none"
-        [[org.app]]
-        id = "studio"
-        url = "{app}"
-        "#
-    )
-}
-
 /// An installation whose directory names an app that is not there.
 fn installation() -> Result<Installation> {
-    Installation::new(LOCAL, &directory("http://127.0.0.1:1"))
+    Installation::new(LOCAL, &org("acme", "http://127.0.0.1:1"))
 }
 
 /// Runs a command with `--config embedgate.toml` behind it.
@@ -192,7 +175,7 @@ async fn check_reads_every_certificate() -> Result<()> {
 async fn check_lists_the_mistakes_of_all_files_at_once_with_their_lines() -> Result<()> {
     let installation = installation()?;
     let config = LOCAL.replace("workers = 2", "workers = \"many\"") + "[limits]\nheader_bites = 1\n";
-    let directory = directory("http://127.0.0.1:1") + "[[org]]\nid = \"not an id\"\n";
+    let directory = org("acme", "http://127.0.0.1:1") + "[[org]]\nid = \"not an id\"\n";
     installation.write("embedgate.toml", &config)?;
     installation.write("directory.toml", &directory)?;
     installation.write("k1", "no key")?;
@@ -241,7 +224,7 @@ async fn a_mistake_in_what_the_directory_depends_on_brings_no_others() -> Result
 #[tokio::test]
 async fn a_minted_token_stands_alone_on_standard_output_and_opens_the_app() -> Result<()> {
     let app = App::start("welcome").await?;
-    let installation = Installation::new(LOCAL, &directory(&app.url()))?;
+    let installation = Installation::new(LOCAL, &org("acme", &app.url()))?;
     let gateway = installation.serve().await?;
     let mint = ["token", "mint", "--org", "acme", "--user", "u-ann", "--email", "Ann@Example.com"];
     let ended = run(&installation, &[&mint[..], &["--ttl", "15m"]].concat()).await?;
@@ -370,7 +353,7 @@ async fn keys_rotate_without_a_restart() -> Result<()> {
         r#"keys = [{ id = "k1", file = "k1" }]"#,
         r#"keys = [{ id = "k2", file = "new" }, { id = "k1", file = "old" }]"#,
     );
-    let installation = Installation::new(&config, &directory(&app.url()))?;
+    let installation = Installation::new(&config, &org("acme", &app.url()))?;
     installation.write("old", KEY)?;
     installation.write("new", OTHER_KEY)?;
     let mut gateway = installation.serve().await?;
@@ -401,7 +384,8 @@ async fn keys_rotate_without_a_restart() -> Result<()> {
 #[tokio::test]
 async fn a_session_in_an_address_is_revoked_by_its_token() -> Result<()> {
     let app = App::start("welcome").await?;
-    let installation = Installation::new(&format!("{LOCAL}[embedding]\ncookieless = true\n"), &directory(&app.url()))?;
+    let installation =
+        Installation::new(&format!("{LOCAL}[embedding]\ncookieless = true\n"), &org("acme", &app.url()))?;
     let gateway = installation.serve().await?;
     let token = linked_session(KEY, "acme", "studio")?;
     let path = format!("/.embedgate/t/{token}/app-proxy/studio/");
@@ -416,7 +400,7 @@ async fn a_session_in_an_address_is_revoked_by_its_token() -> Result<()> {
 #[tokio::test]
 async fn sessions_are_revoked_by_a_line_in_the_directory_file() -> Result<()> {
     let app = App::start("welcome").await?;
-    let installation = Installation::new(LOCAL, &format!("# kept\n{}", directory(&app.url())))?;
+    let installation = Installation::new(LOCAL, &format!("# kept\n{}", org("acme", &app.url())))?;
     let gateway = installation.serve().await?;
     let old = |age| session(KEY, "acme", None, age);
     let (one, two, three) = (old(0)?, old(10)?, old(20)?);
@@ -456,7 +440,7 @@ async fn sessions_are_revoked_by_a_line_in_the_directory_file() -> Result<()> {
 async fn variables_override_the_file() -> Result<()> {
     let app = App::start("welcome").await?;
     let mut installation = Installation::new(LOCAL, "")?;
-    installation.write("elsewhere.toml", &directory(&app.url()))?;
+    installation.write("elsewhere.toml", &org("acme", &app.url()))?;
     installation.set("EMBEDGATE__DIRECTORY__PATH", "elsewhere.toml");
     installation.set("EMBEDGATE__SESSION__KEYS", r#"[{ id = "k1", env = "KEY_FROM_ENV" }]"#);
     installation.set("KEY_FROM_ENV", OTHER_KEY);
@@ -482,7 +466,7 @@ async fn healthcheck_tells_by_its_exit_code() -> Result<()> {
     let app = App::start("welcome").await?;
     // The check finds the gateway by the configuration, so the port has to be known to both.
     let admin = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-    let mut installation = Installation::new(LOCAL, &directory(&app.url()))?;
+    let mut installation = Installation::new(LOCAL, &org("acme", &app.url()))?;
     installation.set("EMBEDGATE__ADMIN__LISTEN", &admin.to_string());
     check_failed(&run(&installation, &["healthcheck"]).await?, 1, &["no answer from", &admin.to_string()]);
     let gateway = installation.serve().await?;
@@ -566,7 +550,7 @@ async fn a_second_sigterm_ends_it_at_once() -> Result<()> {
 #[tokio::test]
 async fn a_log_that_nobody_reads_does_not_stop_requests() -> Result<()> {
     let app = App::start("welcome").await?;
-    let installation = Installation::new(LOCAL, &directory(&app.url()))?;
+    let installation = Installation::new(LOCAL, &org("acme", &app.url()))?;
     let session = session(KEY, "acme", None, 0)?;
     let mut command = installation.command(&["serve", "--config", "embedgate.toml"]);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

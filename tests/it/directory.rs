@@ -1,6 +1,6 @@
 //! The directory file while the gateway runs: changes are taken over without a restart, mistakes are not.
 
-use crate::harness::installation::{Installation, KEY, LOCAL, Serving, session};
+use crate::harness::installation::{Installation, KEY, LOCAL, Serving, org, session};
 use crate::harness::issuer::App;
 use crate::harness::{PATIENCE, until};
 use anyhow::{Context as _, Result};
@@ -9,25 +9,6 @@ use std::os::unix::fs::symlink;
 
 const LOADS: &str = r#"embedgate_directory_loads_total{result="ok"}"#;
 const REFUSED: &str = r#"embedgate_directory_loads_total{result="refused"}"#;
-
-/// An organisation with one app, `studio`, that gets no credential.
-fn org(id: &str, app: &str) -> String {
-    format!(
-        r#"
-        [[org]]
-        id = "{id}"
-        [[org.workspace]]
-        id = "main"
-        url = "{app}"
-        [[org.principal]]
-        id = "nobody"
-        kind = "none"
-        [[org.app]]
-        id = "studio"
-        url = "{app}"
-        "#
-    )
-}
 
 /// What an organisation's user gets from the app: status and body.
 async fn visit(gateway: &Serving, org: &str) -> Result<(u16, String)> {

@@ -41,6 +41,25 @@ mint_timeout = "3s"
 level = "trace"
 "#;
 
+/// An organisation with one app, `studio`, that gets no credential.
+pub(crate) fn org(id: &str, app: &str) -> String {
+    format!(
+        r#"
+        [[org]]
+        id = "{id}"
+        [[org.workspace]]
+        id = "main"
+        url = "{app}"
+        [[org.principal]]
+        id = "nobody"
+        kind = "none"
+        [[org.app]]
+        id = "studio"
+        url = "{app}"
+        "#
+    )
+}
+
 /// How long a program that was asked to end may take.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 
