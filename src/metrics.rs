@@ -144,6 +144,8 @@ pub struct Metrics {
     pub connections_refused: Counter,
     /// Streams of HTTP/2 connections.
     pub http2_streams: Counter,
+    /// Requests that went on as streams of HTTP/2 connections to upstreams.
+    pub upstream_http2_streams: Counter,
     /// Connections refused because who made them may not send PROXY headers.
     pub proxy_untrusted: Counter,
     /// Connections refused because they do not begin with a PROXY header.
@@ -221,6 +223,7 @@ impl Metrics {
             connections: labelled("embedgate_connections_total", "result", "accepted"),
             connections_refused: labelled("embedgate_connections_total", "result", "refused"),
             http2_streams: counter("embedgate_http2_streams_total"),
+            upstream_http2_streams: counter("embedgate_upstream_http2_streams_total"),
             proxy_untrusted: labelled("embedgate_proxy_protocol_errors_total", "reason", "untrusted"),
             proxy_malformed: labelled("embedgate_proxy_protocol_errors_total", "reason", "malformed"),
             proxy_slow: labelled("embedgate_proxy_protocol_errors_total", "reason", "slow"),
@@ -343,6 +346,7 @@ fn describe(recorder: &PrometheusRecorder) {
         ("embedgate_cuts_total", "Requests, streams and tunnels that ended before their time, by who ended them."),
         ("embedgate_connections_total", "Connections of clients, accepted or refused because the instance was full."),
         ("embedgate_http2_streams_total", "Requests and WebSockets that came as streams of HTTP/2 connections."),
+        ("embedgate_upstream_http2_streams_total", "Requests that went on as streams of HTTP/2 connections."),
         ("embedgate_proxy_protocol_errors_total", "Connections refused for want of a good PROXY header, by reason."),
         ("embedgate_received_bytes_total", "Body and tunnel bytes received from clients."),
         ("embedgate_sent_bytes_total", "Body and tunnel bytes sent to clients."),

@@ -17,6 +17,7 @@ mod headers;
 mod http2;
 mod introduction;
 pub mod listener;
+mod multiplexed;
 mod outbox;
 mod outside;
 mod own;

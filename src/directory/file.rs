@@ -9,7 +9,7 @@ use crate::config::mistake::{Place, Report};
 use crate::config::reader::{Item, Section};
 use crate::config::{Env, Mistakes, tree};
 use crate::model::ids::{ClusterId, InvalidId, OrgId, UpstreamId, WorkspaceId};
-use crate::model::policy::{HostSeen, Policy};
+use crate::model::policy::{HostSeen, Policy, Protocol};
 use crate::model::tables::{ClusterRole, ClusterRow, ClusterState, OrgRow, Segment, Tables, UpstreamRow, WorkspaceRow};
 use crate::model::url::{AllowedHosts, BaseUrl, Forbidden};
 use crate::vault::Vault;
@@ -27,6 +27,7 @@ const APP: &[&str] = &[
     "host",
     "strip_prefix",
     "base_tag",
+    "protocol",
     "ping_interval",
     "idle_timeout",
     "cluster",
@@ -167,6 +168,7 @@ fn policy(app: &Section<'_>) -> Policy {
         host: app.or("host", usual.host, |item| item.one_of(&HostSeen::NAMES)),
         strip_prefix: app.or("strip_prefix", usual.strip_prefix, Item::boolean),
         base_tag: app.or("base_tag", usual.base_tag, Item::boolean),
+        protocol: app.or("protocol", usual.protocol, |item| item.one_of(&Protocol::NAMES)),
         ping_interval: app.get("ping_interval").and_then(|item| item.duration_or_zero()),
         idle_timeout: app.get("idle_timeout").and_then(|item| item.duration()),
     }

@@ -3,7 +3,7 @@
 
 use super::io::{self as stream, Io};
 use super::resolve::Resolver;
-use super::tls::ClientTls;
+use super::tls::{ClientTls, HTTP1, HTTP2};
 use crate::model::url::{BaseUrl, Scheme};
 use rustls_pki_types::{IpAddr as TlsIpAddr, ServerName};
 use std::io;
@@ -38,6 +38,9 @@ pub enum DialError {
     /// The TLS handshake failed.
     #[error("TLS with {0} failed: {1}")]
     Tls(String, io::Error),
+    /// It does not speak what it has to.
+    #[error("{0} does not agree to HTTP/2 in the TLS handshake; see whether it speaks it, or set another protocol")]
+    Protocol(String),
     /// It took too long.
     #[error("{0} did not accept a connection within {1:?}")]
     Timeout(String, Duration),
@@ -61,8 +64,32 @@ impl DialError {
                 Some(rustls::Error::AlertReceived(_)) => "tls_alert_received",
                 _ => "tls_protocol_error",
             },
+            Self::Protocol(_) => "tls_protocol_error",
             Self::Timeout(..) => "connection_timeout",
         }
+    }
+}
+
+/// What may be spoken on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speech {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2, if the server agrees to it in the TLS handshake (RFC 7301); else HTTP/1.1.
+    Either,
+    /// HTTP/2; where there is no handshake, without asking (RFC 9113 3.3).
+    Http2,
+}
+
+impl Speech {
+    /// What is offered in a TLS handshake.
+    fn offer(self) -> Vec<Vec<u8>> {
+        let offer: &[&[u8]] = match self {
+            Self::Http1 => &[HTTP1],
+            Self::Either => &[HTTP2, HTTP1],
+            Self::Http2 => &[HTTP2],
+        };
+        offer.iter().map(|name| name.to_vec()).collect()
     }
 }
 
@@ -95,26 +122,37 @@ impl Dialer {
         &self.tls
     }
 
+    /// How long a connection may take to come about.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// Connects to the host of `url`.
     ///
     /// # Errors
     /// [`DialError`]; nothing has been sent that could matter.
-    pub async fn dial(&self, url: &BaseUrl) -> Result<Io, DialError> {
-        match tokio::time::timeout(self.timeout, self.connect(url)).await {
+    pub async fn dial(&self, url: &BaseUrl, speech: Speech) -> Result<Io, DialError> {
+        match tokio::time::timeout(self.timeout, self.connect(url, speech)).await {
             Ok(result) => result,
             Err(_) => Err(DialError::Timeout(url.to_string(), self.timeout)),
         }
     }
 
-    async fn connect(&self, url: &BaseUrl) -> Result<Io, DialError> {
+    async fn connect(&self, url: &BaseUrl, speech: Speech) -> Result<Io, DialError> {
         let tcp = self.tcp(url).await?;
         stream::tune(&tcp);
         if url.scheme() == Scheme::Http {
             return Ok(Io::Plain(tcp));
         }
         let failed = |cause| DialError::Tls(url.to_string(), cause);
-        let tls = self.tls.connector().connect(server_name(url).map_err(failed)?, tcp).await.map_err(failed)?;
-        Ok(Io::Tls(Box::new(TlsStream::Client(tls))))
+        let (connector, name) = (self.tls.connector(), server_name(url).map_err(failed)?);
+        let tls = connector.with_alpn(speech.offer()).connect(name, tcp).await.map_err(failed)?;
+        let io = Io::Tls(Box::new(TlsStream::Client(tls)));
+        if speech == Speech::Http2 && !io.has_agreed_on(HTTP2) {
+            return Err(DialError::Protocol(url.to_string()));
+        }
+        Ok(io)
     }
 
     async fn tcp(&self, url: &BaseUrl) -> Result<TcpStream, DialError> {
@@ -242,8 +280,8 @@ mod tests {
         let url = BaseUrl::parse(&format!("http://app.localhost:{}", listener.local_addr().unwrap().port())).unwrap();
         let tls = crate::net::tls::client_config(None).unwrap();
         let closed = Dialer::new(Arc::clone(&tls), false, Duration::from_secs(5));
-        assert!(matches!(closed.dial(&url).await, Err(DialError::Prohibited { .. })));
+        assert!(matches!(closed.dial(&url, Speech::Http1).await, Err(DialError::Prohibited { .. })));
         let open = Dialer::new(tls, true, Duration::from_secs(5));
-        assert!(open.dial(&url).await.is_ok());
+        assert!(open.dial(&url, Speech::Http1).await.is_ok());
     }
 }

@@ -2,7 +2,7 @@
 //! a connection of its own, everything about the answer bounded, redirects never followed. Requests of clients never
 //! come this way.
 
-use super::dial::{DialError, Dialer};
+use super::dial::{DialError, Dialer, Speech};
 use crate::model::url::BaseUrl;
 use bytes::Bytes;
 use http::header::{HOST, HeaderValue, USER_AGENT};
@@ -70,7 +70,7 @@ async fn exchange(
     request
         .headers_mut()
         .insert(USER_AGENT, HeaderValue::from_static(concat!("embedgate/", env!("CARGO_PKG_VERSION"))));
-    let io = dialer.dial(to).await?;
+    let io = dialer.dial(to, Speech::Http1).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(io)).await.map_err(broken)?;
     let answer = async move { read(to, sender.send_request(request).await.map_err(broken)?, max).await };
     // In one task, so that the connection never outlives the call. What ends the connection early shows in the answer.

@@ -52,8 +52,9 @@ pub enum TlsError {
     Rustls(#[from] rustls::Error),
 }
 
-/// The name of HTTP/2 in TLS handshakes (RFC 9113 3.1).
+/// The names of HTTP/2 (RFC 9113 3.1) and HTTP/1.1 (RFC 7301 6) in TLS handshakes.
 pub const HTTP2: &[u8] = b"h2";
+pub(super) const HTTP1: &[u8] = b"http/1.1";
 
 pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
@@ -81,11 +82,10 @@ fn roots(ca_file: Option<&Path>) -> Result<Arc<RootCertStore>, TlsError> {
 fn connector(roots: Arc<RootCertStore>, own: Option<Arc<CertifiedKey>>) -> Result<TlsConnector, TlsError> {
     let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
     let builder = builder.with_root_certificates(roots);
-    let mut config = match own {
+    let config = match own {
         Some(own) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own))),
         None => builder.with_no_client_auth(),
     };
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config).into())
 }
 
@@ -156,7 +156,7 @@ fn server_config(names: Arc<dyn ResolvesServerCert>, http2: bool) -> Result<Arc<
     let mut config = builder.with_no_client_auth().with_cert_resolver(names);
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ticketer = aws_lc_rs::Ticketer::new()?;
-    let protocols: &[&[u8]] = if http2 { &[HTTP2, b"http/1.1"] } else { &[b"http/1.1"] };
+    let protocols: &[&[u8]] = if http2 { &[HTTP2, HTTP1] } else { &[HTTP1] };
     config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
     Ok(Arc::new(config))
 }

@@ -115,7 +115,7 @@ impl Exchange<'_> {
         let mut scratch = self.worker.scratch.borrow_mut();
         match self.io.poll_read_into(cx, &mut scratch[..MAX_LOOK]) {
             Poll::Ready(Ok(0)) => Poll::Ready(Ok(More::End)),
-            Poll::Ready(Err(_)) => Poll::Ready(Err(Failure::UpstreamReset)),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(Failure::of_upstream(&error))),
             Poll::Ready(Ok(n)) => {
                 raw.extend_from_slice(&scratch[..n]);
                 Poll::Ready(Ok(More::Bytes))

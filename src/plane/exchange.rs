@@ -6,16 +6,18 @@ use super::base_tag::Insertion;
 use super::client::Client;
 use super::forward::Pace;
 use super::headers::ToClient;
+use super::multiplexed::{Trouble, UpstreamIo};
 use super::outbox::Outbox;
 use super::outside::Outside;
 use super::trailers;
 use super::worker::{HEAD_READ, Worker};
-use crate::net::io::{Io, ReadInto as _};
+use crate::net::io::ReadInto as _;
 use crate::wire::body::{self, CHUNK_HEAD, Decoder, Framing, LAST_CHUNK, Piece};
 use crate::wire::fields::Fields;
 use crate::wire::request::{Head, HeadEnd};
 use crate::wire::response;
 use std::future::poll_fn;
+use std::io;
 use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
@@ -37,6 +39,25 @@ pub(super) enum Failure {
     UpstreamClosed,
     UpstreamReset,
     UpstreamFraming(&'static str),
+    /// The upstream has done nothing with the request, and said so.
+    UpstreamUntouched,
+    /// The request cannot be sent on in HTTP/2; true when none can.
+    NeedsHttp1 {
+        always: bool,
+    },
+}
+
+impl Failure {
+    /// What it means that an upstream cannot be read.
+    pub(super) fn of_upstream(error: &io::Error) -> Self {
+        match Trouble::of(error) {
+            None | Some(Trouble::Reset) => Self::UpstreamReset,
+            Some(Trouble::Untouched) => Self::UpstreamUntouched,
+            Some(Trouble::Unsayable) => Self::NeedsHttp1 { always: false },
+            Some(Trouble::WantsHttp1) => Self::NeedsHttp1 { always: true },
+            Some(Trouble::Malformed) => Self::UpstreamFraming("the answer is not what HTTP/2 allows"),
+        }
+    }
 }
 
 /// A request under way.
@@ -44,7 +65,7 @@ pub(super) struct Exchange<'a> {
     pub(super) worker: &'a Worker,
     pub(super) client: &'a mut Client,
     /// The upstream.
-    pub(super) io: Io,
+    pub(super) io: UpstreamIo,
     /// The request on its way out.
     pub(super) outbox: Outbox,
     /// What has come from the upstream and has not been looked at.
@@ -71,6 +92,8 @@ struct Upload {
     decoder: Decoder,
     chunked: bool,
     state: Sending,
+    /// Whether nothing of it has been taken from the client.
+    whole: bool,
     received: u64,
     /// When patience with the body ends; moved on by progress.
     deadline: Instant,
@@ -91,7 +114,7 @@ impl<'a> Exchange<'a> {
     pub(super) fn new(
         worker: &'a Worker,
         client: &'a mut Client,
-        io: Io,
+        io: UpstreamIo,
         head: &Head<'a>,
         session_end: Instant,
         pace: Pace,
@@ -106,7 +129,14 @@ impl<'a> Exchange<'a> {
             outbox: std::mem::take(&mut client.spare.outbox),
             input: std::mem::take(&mut client.spare.input),
             client,
-            upload: Upload { decoder, chunked, state, received: 0, deadline: now + settings.body_idle_timeout },
+            upload: Upload {
+                decoder,
+                chunked,
+                state,
+                whole: true,
+                received: 0,
+                deadline: now + settings.body_idle_timeout,
+            },
             fields: head.fields,
             takes_interim: head.http11,
             answering: false,
@@ -120,6 +150,11 @@ impl<'a> Exchange<'a> {
     /// Whether the upstream has said nothing at all.
     pub(super) fn is_silent(&self) -> bool {
         self.input.is_empty()
+    }
+
+    /// Whether the request could be sent again as it came.
+    pub(super) fn is_whole(&self) -> bool {
+        self.upload.whole
     }
 
     /// Whether the whole request has been sent.
@@ -200,7 +235,7 @@ impl<'a> Exchange<'a> {
             }
             match self.io.poll_read_into(cx, &mut scratch[..HEAD_READ]) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(Failure::UpstreamClosed)),
-                Poll::Ready(Err(_)) => return Poll::Ready(Err(Failure::UpstreamReset)),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(Failure::of_upstream(&error))),
                 Poll::Ready(Ok(n)) => self.input.extend_from_slice(&scratch[..n]),
                 Poll::Pending => break,
             }
@@ -264,6 +299,7 @@ impl<'a> Exchange<'a> {
     /// Sends what of `bytes` is body; says how many bytes that took.
     fn send_body(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Result<usize, Failure> {
         let mut used = 0;
+        self.upload.whole = false;
         loop {
             match self.upload.decoder.next(&bytes[used..]).map_err(|error| Failure::ClientFraming(error.0))? {
                 Piece::More => return Ok(bytes.len()),
@@ -301,7 +337,7 @@ impl<'a> Exchange<'a> {
         passage: Passage<'_>,
         rest: &[u8],
         account: &mut Account,
-    ) -> (Io, Result<bool, Failure>) {
+    ) -> (UpstreamIo, Result<bool, Failure>) {
         let mut download = Download {
             decoder: Decoder::new(passage.from),
             chunked: passage.to == Framing::Chunked,
@@ -367,7 +403,7 @@ impl<'a> Exchange<'a> {
             match self.io.poll_read_into(cx, &mut scratch) {
                 Poll::Ready(Ok(0)) if download.decoder.may_end_here() => self.pass_end(download),
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(Failure::UpstreamClosed)),
-                Poll::Ready(Err(_)) => return Poll::Ready(Err(Failure::UpstreamReset)),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(Failure::of_upstream(&error))),
                 Poll::Ready(Ok(n)) => self.pass(cx, download, &scratch[..n])?,
                 Poll::Pending => {
                     if self.is_sent() && self.client.poll_gone(cx, &mut scratch).is_ready() {
@@ -465,7 +501,7 @@ fn send<T: AsyncWrite + Unpin>(
     io: &mut T,
     data: &[u8],
     chunked: bool,
-) -> std::io::Result<()> {
+) -> io::Result<()> {
     if !chunked {
         return outbox.send(cx, io, [data, b"", b""]);
     }

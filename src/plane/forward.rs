@@ -10,15 +10,17 @@ use super::decide::Plan;
 use super::exchange::{Exchange, Failure, Passage};
 use super::guard::Origin;
 use super::headers::{ToClient, ToUpstream};
+use super::multiplexed::{Multiplexed, UpstreamIo};
 use super::outside::Outside;
 use super::respond::wants_page;
 use super::worker::Worker;
 use crate::live::token::Token;
-use crate::model::policy::{HostSeen, Policy};
+use crate::model::policy::{HostSeen, Policy, Protocol};
 use crate::model::reject::{Class, Reject};
 use crate::model::upstream::{Node, ServicePrincipal};
-use crate::net::dial::DialError;
+use crate::net::dial::{DialError, Speech};
 use crate::net::io::Io;
+use crate::net::tls::HTTP2;
 use crate::secret::Secret;
 use crate::session::carrier::Via;
 use crate::wire::body::Framing;
@@ -109,6 +111,15 @@ impl Trip {
         }
     }
 
+    /// What may be spoken with the node.
+    fn speech(&self, worker: &Worker) -> Speech {
+        match self.policy.protocol {
+            Protocol::Http2 => Speech::Http2,
+            Protocol::Auto if self.is_pooled() && worker.pool.may_offer_http2(&self.node) => Speech::Either,
+            Protocol::Auto | Protocol::Http1 => Speech::Http1,
+        }
+    }
+
     fn is_pooled(&self) -> bool {
         matches!(self.credential, Credential::Principal(..))
     }
@@ -152,9 +163,12 @@ pub(super) async fn forward(
     account.lease = Some(trip.node.live.lease());
     worker.retries.earn();
     let upgrade = head.upgrade.filter(|protocol| worker.plane.settings.passes_upgrade(protocol));
-    let (mut fresh, mut renewed) = (false, false);
+    let (mut fresh, mut renewed, mut http1) = (false, false, upgrade.is_some());
     loop {
-        let (io, reused) = connect(worker, &trip, fresh || upgrade.is_some()).await?;
+        let (io, reused) = connect(worker, &trip, fresh || http1, http1).await?;
+        if matches!(io, UpstreamIo::Stream(_)) {
+            worker.plane.metrics.upstream_http2_streams.increment(1);
+        }
         let mut exchange = Exchange::new(worker, client, io, head, account.session_end(), trip.pace(worker));
         write_head(worker, head, &trip, upgrade, account, &mut exchange);
         account.forwarded = Some(Instant::now());
@@ -165,6 +179,18 @@ pub(super) async fn forward(
                 if reused && head.is_replayable() && exchange.is_silent() && may_retry(worker) =>
             {
                 fresh = true;
+                continue;
+            }
+            // The upstream has done nothing, so it does not matter what the request is for.
+            Err(Failure::UpstreamUntouched) if !fresh && exchange.is_whole() && may_retry(worker) => {
+                fresh = true;
+                continue;
+            }
+            Err(Failure::NeedsHttp1 { always }) if !http1 && exchange.is_whole() => {
+                if always {
+                    worker.pool.wants_http1(&trip.node);
+                }
+                http1 = true;
                 continue;
             }
             Err(failure) => return fail(worker, failure, exchange.is_silent(), trip.pace(worker), account),
@@ -226,29 +252,43 @@ fn may_retry(worker: &Worker) -> bool {
 }
 
 /// A connection to the node; whether it has been used before.
-async fn connect(worker: &Worker, trip: &Trip, fresh: bool) -> Result<(Io, bool), Reject> {
+async fn connect(worker: &Worker, trip: &Trip, fresh: bool, http1: bool) -> Result<(UpstreamIo, bool), Reject> {
     if !fresh
         && trip.is_pooled()
-        && let Some(io) = worker.pool.take(trip.node.live.uid()).await
+        && let Some(io) = worker.pool.take(&trip.node).await
     {
         return Ok((io, true));
     }
     let metrics = &worker.plane.metrics;
-    match worker.plane.dialer.dial(&trip.node.url).await {
+    let speech = if http1 { Speech::Http1 } else { trip.speech(worker) };
+    match worker.plane.dialer.dial(&trip.node.url, speech).await {
         Ok(io) => {
             metrics.upstream_connections.increment(1);
+            let is_http2 = io.has_agreed_on(HTTP2) || (speech == Speech::Http2 && !io.is_tls());
+            let io = if is_http2 { share(worker, trip, io).await? } else { UpstreamIo::Socket(io) };
             Ok((io, false))
         }
         Err(error) => {
             metrics.upstream_failures.increment(1);
             let class = match error {
                 DialError::Prohibited { .. } | DialError::Resolve { .. } => Class::BadDestination,
-                DialError::Connect(..) | DialError::Tls(..) => Class::Unreachable,
+                DialError::Connect(..) | DialError::Tls(..) | DialError::Protocol(_) => Class::Unreachable,
                 DialError::Timeout(..) => Class::UpstreamTimeout,
             };
             Err(Reject::new(class, error.to_string()).at(error.proxy_error(), None))
         }
     }
+}
+
+/// The first stream of a new connection of HTTP/2, which other requests to the node may share from now on.
+async fn share(worker: &Worker, trip: &Trip, io: Io) -> Result<UpstreamIo, Reject> {
+    let broken = |cause: String| Reject::new(Class::Unreachable, cause).at("connection_terminated", None);
+    let limit = worker.plane.dialer.timeout();
+    let connection = Multiplexed::open(worker, io, limit).await.map_err(|error| broken(format!("HTTP/2: {error}")))?;
+    let stream = connection.stream(trip.node.url.scheme().as_str());
+    let stream = stream.ok_or_else(|| broken("HTTP/2: the upstream takes no streams".to_owned()))?;
+    worker.pool.share(&trip.node, connection);
+    Ok(stream)
 }
 
 fn write_head(
@@ -367,7 +407,7 @@ async fn deliver(
     match delivered {
         Ok(clean) => {
             if clean && may_reuse && answer.keep_alive && trip.is_pooled() {
-                worker.pool.put(trip.node.live.uid(), upstream);
+                worker.pool.put(&trip.node, upstream);
             }
             Forwarded::Done { reusable: keep }
         }
@@ -394,9 +434,12 @@ async fn switch(
     ToClient { head: answer, ours: true, cookie, frames, outside, changed, framing, trailers, connection }.write(out);
     let pace = exchange.pace;
     let limit = pace.idle_timeout;
+    let UpstreamIo::Socket(upstream) = exchange.io else {
+        return Err(Reject::new(Class::Internal, "a stream of HTTP/2 was asked to change the protocol"));
+    };
     match exchange.client.flush(limit).await {
         Ok(()) => Ok(Forwarded::Upgraded {
-            upstream: exchange.io,
+            upstream,
             first: rest.to_vec(),
             websocket: protocol.eq_ignore_ascii_case("websocket"),
             pace,
@@ -436,6 +479,10 @@ fn fail(
         Failure::UpstreamClosed => (Class::UpstreamBroke, "upstream closed before response"),
         Failure::UpstreamReset => (Class::UpstreamBroke, "upstream reset before response"),
         Failure::UpstreamFraming(what) => (Class::UpstreamBroke, what),
+        Failure::UpstreamUntouched => (Class::UpstreamBroke, "upstream did not take the request"),
+        Failure::NeedsHttp1 { .. } => {
+            (Class::UpstreamBroke, "upstream wants the request in HTTP/1.1, and its body has gone")
+        }
     };
     let cut = match failure {
         Failure::UpstreamClosed if silent => Cut::UpstreamSilent,
@@ -466,7 +513,7 @@ fn cut(worker: &Worker, failure: Failure, pace: Pace) -> Cut {
         Failure::NoAnswer => Cut::UpstreamIdle(settings.first_byte_timeout),
         Failure::UpstreamSlow => Cut::UpstreamIdle(pace.idle_timeout),
         Failure::UpstreamClosed => Cut::UpstreamClosed,
-        Failure::UpstreamReset => Cut::UpstreamReset,
+        Failure::UpstreamReset | Failure::UpstreamUntouched | Failure::NeedsHttp1 { .. } => Cut::UpstreamReset,
         Failure::UpstreamFraming(_) => Cut::UpstreamFraming,
     }
 }

@@ -2,12 +2,12 @@
 //! as one of HTTP/1.1: through one parser, one guard and one account, over a pipe in memory instead of a socket.
 
 mod body;
-mod head;
+pub(super) mod head;
 mod opening;
 pub(super) mod pipe;
 mod stream;
 
-pub(super) use opening::{Opening, PREFACE};
+pub(super) use opening::{Heard, Opening, PREFACE};
 
 use super::Plane;
 use super::account::NEVER;
@@ -25,7 +25,6 @@ use h2::server::{Connection, SendResponse};
 use h2::{Ping, PingPong, Reason, RecvStream};
 use head::Content;
 use http::Request;
-use opening::Heard;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::net::IpAddr;

@@ -1,6 +1,8 @@
-//! Idle upstream connections of one worker, by node. A node belongs to one organisation, so no connection ever serves two;
-//! the credential is set per request and never kept here.
+//! Upstream connections of one worker that may take another request, by node. A node belongs to one organisation, so no
+//! connection ever serves two; the credential is set per request and never kept here.
 
+use super::multiplexed::{Multiplexed, UpstreamIo};
+use crate::model::upstream::Node;
 use crate::net::io::{Io, ReadInto as _};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -14,18 +16,37 @@ struct Idle {
     since: Instant,
 }
 
+/// The connections to one node.
+#[derive(Default)]
+struct Kept {
+    /// Of HTTP/1.1, and without a request.
+    idle: Vec<Idle>,
+    /// Of HTTP/2.
+    shared: Vec<Multiplexed>,
+    /// When it last asked for HTTP/1.1 on a connection of HTTP/2.
+    http1_since: Option<Instant>,
+}
+
+impl Kept {
+    fn len(&self) -> usize {
+        self.idle.len() + self.shared.len()
+    }
+}
+
 /// The pool of one worker.
 pub(super) struct Pool {
-    nodes: RefCell<HashMap<u64, Vec<Idle>, foldhash::fast::RandomState>>,
+    nodes: RefCell<HashMap<u64, Kept, foldhash::fast::RandomState>>,
     /// Connections of all nodes together.
     count: Cell<usize>,
     max_idle: usize,
     idle_timeout: Duration,
 }
 
-/// Idle connections of a worker to all nodes together: with thousands of nodes they would take the file descriptors that
-/// clients need.
-const MAX_IDLE: usize = 1024;
+/// Connections that a worker keeps to all nodes together: with thousands of nodes they would take the file descriptors
+/// that clients need.
+const MAX_KEPT: usize = 1024;
+/// How long a node that asked for HTTP/1.1 is not offered HTTP/2.
+const HTTP1_FOR: Duration = Duration::from_secs(600);
 
 impl Pool {
     /// A pool that keeps at most `max_idle` connections to a node, each for at most `idle_timeout`.
@@ -33,40 +54,79 @@ impl Pool {
         Self { nodes: RefCell::default(), count: Cell::new(0), max_idle, idle_timeout }
     }
 
-    /// The connection to a node that was used last and is still good: warm caches first, and the others may time out.
-    pub(super) async fn take(&self, node: u64) -> Option<Io> {
+    /// A connection to a node: a stream of one that is shared, or the one that was used last and is still good: warm caches
+    /// first, and the others may time out.
+    pub(super) async fn take(&self, node: &Node) -> Option<UpstreamIo> {
         loop {
-            let idle = self.nodes.borrow_mut().get_mut(&node)?.pop()?;
+            let idle = {
+                let mut nodes = self.nodes.borrow_mut();
+                let kept = nodes.get_mut(&node.live.uid())?;
+                if let Some(stream) = kept.shared.iter().find_map(|shared| shared.stream(node.url.scheme().as_str())) {
+                    return Some(stream);
+                }
+                kept.idle.pop()?
+            };
             self.count.set(self.count.get() - 1);
             if idle.since.elapsed() < self.idle_timeout
                 && let Some(io) = still_quiet(idle.io).await
             {
-                return Some(io);
+                return Some(UpstreamIo::Socket(io));
             }
         }
     }
 
-    /// Takes back a connection on which an exchange ended cleanly.
-    pub(super) fn put(&self, node: u64, io: Io) {
-        if self.count.get() >= MAX_IDLE {
+    /// Takes back a connection on which an exchange ended cleanly. A stream has nothing left to take.
+    pub(super) fn put(&self, node: &Node, io: UpstreamIo) {
+        if let UpstreamIo::Socket(io) = io {
+            let idle = Idle { io, since: Instant::now() };
+            self.keep(node, |kept| kept.idle.len() < self.max_idle, |kept| kept.idle.push(idle));
+        }
+    }
+
+    /// Lets others use a connection of HTTP/2 too.
+    pub(super) fn share(&self, node: &Node, connection: Multiplexed) {
+        self.keep(node, |kept| kept.shared.len() < self.max_idle, |kept| kept.shared.push(connection));
+    }
+
+    fn keep(&self, node: &Node, has_room: impl FnOnce(&Kept) -> bool, keep: impl FnOnce(&mut Kept)) {
+        if self.count.get() >= MAX_KEPT {
             return;
         }
         let mut nodes = self.nodes.borrow_mut();
-        let idle = nodes.entry(node).or_default();
-        if idle.len() < self.max_idle {
+        let kept = nodes.entry(node.live.uid()).or_default();
+        if has_room(kept) {
             self.count.set(self.count.get() + 1);
-            idle.push(Idle { io, since: Instant::now() });
+            keep(kept);
         }
+    }
+
+    /// Notes that a node wants HTTP/1.1.
+    pub(super) fn wants_http1(&self, node: &Node) {
+        let mut nodes = self.nodes.borrow_mut();
+        if nodes.len() < MAX_KEPT {
+            let kept = nodes.entry(node.live.uid()).or_default();
+            self.count.set(self.count.get() - kept.shared.len());
+            // Their streams go on.
+            kept.shared.clear();
+            kept.http1_since = Some(Instant::now());
+        }
+    }
+
+    /// Whether a node may be offered HTTP/2.
+    pub(super) fn may_offer_http2(&self, node: &Node) -> bool {
+        self.nodes.borrow().get(&node.live.uid()).is_none_or(|kept| kept.http1_since.is_none())
     }
 
     /// Closes what has been idle for too long.
     pub(super) fn sweep(&self) {
         let mut nodes = self.nodes.borrow_mut();
-        for idle in nodes.values_mut() {
-            idle.retain(|idle| idle.since.elapsed() < self.idle_timeout);
+        for kept in nodes.values_mut() {
+            kept.idle.retain(|idle| idle.since.elapsed() < self.idle_timeout);
+            kept.shared.retain(|shared| !shared.is_spent(self.idle_timeout));
+            kept.http1_since = kept.http1_since.filter(|since| since.elapsed() < HTTP1_FOR);
         }
-        nodes.retain(|_, idle| !idle.is_empty());
-        self.count.set(nodes.values().map(Vec::len).sum());
+        nodes.retain(|_, kept| kept.len() > 0 || kept.http1_since.is_some());
+        self.count.set(nodes.values().map(Kept::len).sum());
     }
 }
 

@@ -10,6 +10,7 @@ pub(crate) mod embedgate;
 pub(crate) mod front;
 pub(crate) mod gateway;
 pub(crate) mod h2;
+pub(crate) mod h2_upstream;
 pub(crate) mod http;
 pub(crate) mod installation;
 pub(crate) mod issuer;

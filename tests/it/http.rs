@@ -13,6 +13,7 @@ mod frames;
 mod framing;
 mod headers;
 mod http2;
+mod http2_upstream;
 mod isolation;
 mod matrix;
 mod policies;

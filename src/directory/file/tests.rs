@@ -151,12 +151,13 @@ nodes = ['https://4.example.com']
 #[test]
 fn apps_say_how_they_want_their_requests() {
     let app = |keys: &str| format!("[[org.app]]\nid = 'a'\nurl = 'https://a.example.com'\n{keys}");
-    let good = "host = 'keep'\nstrip_prefix = false\nbase_tag = true\nping_interval = '0s'\nidle_timeout = '1h30m'\n";
+    let good = "host = 'keep'\nstrip_prefix = false\nbase_tag = true\nprotocol = 'http2'\nping_interval = '0s'\nidle_timeout = '1h30m'\n";
     let tables = read(&format!("{ACME}{}", app(good)), false).unwrap();
     let policy = Policy {
         host: HostSeen::Outside,
         strip_prefix: false,
         base_tag: true,
+        protocol: Protocol::Http2,
         ping_interval: Some(Duration::ZERO),
         idle_timeout: Some(Duration::from_secs(5400)),
     };

@@ -90,10 +90,11 @@ const PRINCIPALS: &str = "insert into embedgate.principal
     from unnest($1::int4[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[])
     as r (position, org, id, workspace, kind, client_id, client_secret, token, users)";
 const APPS: &str = "insert into embedgate.app
-    (org, id, workspace, url, status, host, strip_prefix, base_tag, ping_interval, idle_timeout)
-    select org, id, workspace, url, status, host, strip_prefix::boolean, base_tag::boolean, ping_interval, idle_timeout
+    (org, id, workspace, url, status, host, strip_prefix, base_tag, ping_interval, idle_timeout, protocol)
+    select org, id, workspace, url, status, host, strip_prefix::boolean, base_tag::boolean, ping_interval, idle_timeout, protocol
     from unnest($1::int4[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
-    $10::text[], $11::text[]) as r (position, org, id, workspace, url, status, host, strip_prefix, base_tag, ping_interval, idle_timeout)";
+    $10::text[], $11::text[], $12::text[])
+    as r (position, org, id, workspace, url, status, host, strip_prefix, base_tag, ping_interval, idle_timeout, protocol)";
 const WAREHOUSES: &str = "insert into embedgate.warehouse (org, id, workspace)
     select org, id, workspace from unnest($1::int4[], $2::text[], $3::text[], $4::text[])
     as r (position, org, id, workspace)";
@@ -125,7 +126,7 @@ pub async fn import(client: &mut Client, tables: &Tables, vault: &Vault) -> Resu
     counts.workspaces = workspaces(tables).write(&transaction).await?;
     counts.principals = principals(tables, vault)?.write(&transaction).await?;
     let mut parts =
-        [Columns::new(APPS, 10), Columns::new(WAREHOUSES, 3), Columns::new(CLUSTERS, 6), Columns::new(NODES, 5)];
+        [Columns::new(APPS, 11), Columns::new(WAREHOUSES, 3), Columns::new(CLUSTERS, 6), Columns::new(NODES, 5)];
     for org in &tables.orgs {
         let id = org.id.as_str();
         org.apps.iter().for_each(|app| upstream(&mut parts, id, "app", app));
@@ -220,13 +221,13 @@ fn kind<'a>(org: &str, row: &'a PrincipalRow, vault: &Vault) -> Result<Kind<'a>,
 
 /// An app. `place` is its organisation, id, workspace and address.
 fn app(apps: &mut Columns, place: [&str; 4], row: &UpstreamRow) {
-    let Policy { host, strip_prefix, base_tag, ping_interval, idle_timeout } = row.policy;
+    let Policy { host, strip_prefix, base_tag, protocol, ping_interval, idle_timeout } = row.policy;
     let status = if row.failed { "failed" } else { "active" };
     let [ping, idle] = [ping_interval, idle_timeout].map(|time| time.map(duration::format));
     let [org, id, workspace, url] = place.map(Some);
-    let [status, host] = [status, host.name()].map(Some);
+    let [status, host, protocol] = [status, host.name(), protocol.name()].map(Some);
     let [strip, base] = [strip_prefix, base_tag].map(|flag| Some(boolean(flag)));
-    apps.push([org, id, workspace, url, status, host, strip, base, ping.as_deref(), idle.as_deref()], 0);
+    apps.push([org, id, workspace, url, status, host, strip, base, ping.as_deref(), idle.as_deref(), protocol], 0);
 }
 
 fn boolean(value: bool) -> &'static str {

@@ -6,7 +6,7 @@ use crate::config::duration;
 use crate::directory::checks::{header_safe, no_controls};
 use crate::model::access::{Bar, Subject, session_id, session_text};
 use crate::model::ids::{ClusterId, OrgId, PrincipalId, UpstreamId, WorkspaceId};
-use crate::model::policy::{HostSeen, Policy};
+use crate::model::policy::{HostSeen, Policy, Protocol};
 use crate::model::tables::{
     ClusterRole, ClusterRow, ClusterState, OrgRow, PrincipalKind, PrincipalRow, Segment, UpstreamRow, WorkspaceRow,
 };
@@ -63,7 +63,7 @@ const PRINCIPALS: &str =
     "select org::text, id::text, workspace::text, kind, client_id, client_secret::text, token::text,
     users from embedgate.principal where $1 is null or org = any ($1) order by org, id";
 const APPS: &str = "select org::text, id::text, workspace::text, url::text, status = 'failed',
-    host, strip_prefix, base_tag, ping_interval::text, idle_timeout::text from embedgate.app
+    host, strip_prefix, base_tag, ping_interval::text, idle_timeout::text, protocol from embedgate.app
     where $1 is null or org = any ($1) order by org, id";
 const WAREHOUSES: &str = "select org::text, id::text, workspace::text from embedgate.warehouse
     where $1 is null or org = any ($1) order by org, id";
@@ -391,10 +391,20 @@ fn policy(row: &Row) -> Result<Result<Policy, String>, tokio_postgres::Error> {
     let (host, strip_prefix, base_tag): (&str, bool, bool) = (row.try_get(5)?, row.try_get(6)?, row.try_get(7)?);
     let time = |text: Option<&str>| text.map(duration::parse).transpose().map_err(|error| error.to_string());
     let (ping_interval, idle_timeout) = (time(row.try_get(8)?), time(row.try_get(9)?));
-    let seen = HostSeen::NAMES.iter().find(|(name, _)| *name == host).map(|(_, seen)| *seen);
-    let policy =
-        |host| Ok(Policy { host, strip_prefix, base_tag, ping_interval: ping_interval?, idle_timeout: idle_timeout? });
-    Ok(seen.ok_or_else(|| format!("the host {host:?} is not known")).and_then(policy))
+    let (seen, protocol) =
+        (named("host", &HostSeen::NAMES, host), named("protocol", &Protocol::NAMES, row.try_get(10)?));
+    let policy = || {
+        let (host, protocol) = (seen?, protocol?);
+        let (ping_interval, idle_timeout) = (ping_interval?, idle_timeout?);
+        Ok(Policy { host, strip_prefix, base_tag, protocol, ping_interval, idle_timeout })
+    };
+    Ok(policy())
+}
+
+/// What a name in `column` stands for.
+fn named<T: Copy>(column: &str, names: &[(&str, T)], name: &str) -> Result<T, String> {
+    let known = names.iter().find(|(known, _)| *known == name);
+    known.map(|(_, value)| *value).ok_or_else(|| format!("the {column} {name:?} is not known"))
 }
 
 /// A cluster whose nodes follow.

@@ -33,7 +33,7 @@ pub(super) enum Content {
 }
 
 /// Fields that belong to a connection of HTTP/1.1 (RFC 9113 8.2.2), in requests and answers.
-const OF_CONNECTIONS: [HeaderName; 5] = [
+pub(in crate::plane) const OF_CONNECTIONS: [HeaderName; 5] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -140,7 +140,7 @@ fn cookies(head: &mut Vec<u8>, fields: &HeaderMap) -> Result<(), HeadError> {
 
 /// Writes a field. Its value must be one that ends where the line does, whatever the library has let through, and have no
 /// white space around it (RFC 9113 8.2.1).
-fn line(head: &mut Vec<u8>, name: &[u8], value: &[u8]) -> Result<(), HeadError> {
+pub(in crate::plane) fn line(head: &mut Vec<u8>, name: &[u8], value: &[u8]) -> Result<(), HeadError> {
     if memchr::memchr3(b'\r', b'\n', 0, value).is_some() {
         return Err(Malformed("a field value holds a control character"));
     }
@@ -154,7 +154,7 @@ fn line(head: &mut Vec<u8>, name: &[u8], value: &[u8]) -> Result<(), HeadError> 
 }
 
 /// What ends a chunked body (RFC 9112 7.1), with these trailers; none when one of them is no field of HTTP/1.1.
-pub(super) fn last_chunk(trailers: &HeaderMap) -> Option<Vec<u8>> {
+pub(in crate::plane) fn last_chunk(trailers: &HeaderMap) -> Option<Vec<u8>> {
     let mut end = b"0\r\n".to_vec();
     for (name, value) in trailers {
         line(&mut end, name.as_str().as_bytes(), value.as_bytes()).ok()?;

@@ -20,11 +20,11 @@ pub(crate) struct Opening {
     heard: Rc<Heard>,
 }
 
-/// When the client was last heard of.
-pub(super) struct Heard(Cell<Instant>);
+/// When the peer was last heard of.
+pub(crate) struct Heard(Cell<Instant>);
 
 impl Heard {
-    pub(super) fn last(&self) -> Instant {
+    pub(in crate::plane) fn last(&self) -> Instant {
         self.0.get()
     }
 }
@@ -34,8 +34,8 @@ impl Opening {
         Self { before, io, heard: Rc::new(Heard(Cell::new(Instant::now()))) }
     }
 
-    /// Tells when the client was last heard of.
-    pub(super) fn heard(&self) -> Rc<Heard> {
+    /// Tells when the peer was last heard of.
+    pub(in crate::plane) fn heard(&self) -> Rc<Heard> {
         Rc::clone(&self.heard)
     }
 }

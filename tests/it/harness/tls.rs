@@ -91,6 +91,15 @@ impl Authority {
         Ok(Arc::new(roots))
     }
 
+    /// A server with the certificate `name` that offers these protocols (RFC 7301).
+    pub(crate) fn server(&self, name: &str, protocols: &[&str]) -> Result<Arc<ServerConfig>> {
+        let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+        let builder = builder.with_no_client_auth();
+        let mut config = builder.with_single_cert(vec![self.certificate(name)?], self.key(name)?)?;
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        Ok(Arc::new(config))
+    }
+
     /// A client that checks the authority's signature and the time, and takes any name.
     pub(crate) fn client(&self, versions: &[&'static SupportedProtocolVersion]) -> Result<Arc<ClientConfig>> {
         let builder = ClientConfig::builder_with_provider(provider()).with_protocol_versions(versions)?;

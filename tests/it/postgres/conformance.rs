@@ -65,6 +65,7 @@ url = 'https://editor.example.com:8443'
 status = 'failed'
 host = 'keep'
 strip_prefix = false
+protocol = 'http2'
 base_tag = true
 ping_interval = '1h30m5s7ms'
 idle_timeout = '3650d'
