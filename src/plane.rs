@@ -40,15 +40,17 @@ use crate::directory::Directory;
 use crate::directory::revoke::Revoker;
 use crate::log::Sink;
 use crate::metrics::Metrics;
-use crate::model::url::{AllowedHosts, Scheme};
+use crate::model::frontends::Frontends;
+use crate::model::url::AllowedHosts;
 use crate::net::dial::Dialer;
 use crate::net::tls::ServerTls;
 use crate::session::firefly::Opener;
 use crate::session::idle::IdleLimit;
 use crate::session::keys::Keys;
-use crate::wire::request::Limits;
+use crate::wire::fields::Name;
+use crate::wire::request::{Head, Limits};
 use guard::Guard;
-use route::Hosts;
+use route::{Hosts, org_of_host};
 use start::Starter;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -59,10 +61,8 @@ use std::time::Duration;
 pub struct Settings {
     /// The names this gateway answers to.
     pub hosts: Hosts,
-    /// Whom requests with a cookie are taken from.
+    /// Whom requests with a cookie are taken from, where an organisation does not say.
     pub guard: Guard,
-    /// The `frame-ancestors` directive that lets front ends show apps in frames; none without front ends.
-    pub frame_ancestors: Option<String>,
     /// How long a session in an address lasts at most; none where there are none.
     pub cookieless_ttl: Option<Duration>,
     /// How long sessions in cookies last without a request.
@@ -118,12 +118,6 @@ pub struct Settings {
 const ANSWER_HEAD_BYTES: usize = 128 * 1024;
 
 impl Settings {
-    /// Whether cookies of apps are to come along in frames of other sites: where front ends show apps and have https, as
-    /// with the session's own.
-    pub(crate) fn cookies_in_frames(&self) -> bool {
-        self.frame_ancestors.is_some() && self.guard.scheme == Scheme::Https
-    }
-
     /// Takes them from the configuration. `max_connections` is the limit that its 0 stands for.
     #[must_use]
     pub fn new(config: &Config, max_connections: usize) -> Self {
@@ -138,13 +132,10 @@ impl Settings {
             firefly_v1: config.firefly_v1.is_some(),
             cookieless: config.embedding.cookieless.is_some(),
         };
-        let frontends: Vec<_> = config.embedding.frontend_origins.iter().map(ToString::to_string).collect();
-        let frame_ancestors =
-            (!frontends.is_empty()).then(|| format!("frame-ancestors 'self' {}", frontends.join(" ")));
+        let frontends = Arc::new(Frontends::new(&config.embedding.frontend_origins));
         Self {
             hosts,
             guard: Guard { scheme: server.public_url.scheme(), frontends },
-            frame_ancestors,
             cookieless_ttl: config.embedding.cookieless,
             session_idle: IdleLimit::new(config.session.idle_timeout),
             trusted_proxies: server.trusted_proxies.clone(),
@@ -227,5 +218,26 @@ impl Plane {
     #[must_use]
     pub fn is_leaving(&self) -> bool {
         self.leaving.load(Ordering::Relaxed)
+    }
+
+    /// Whom requests for something of this organisation are taken from.
+    pub(crate) fn guard_of(&self, org: &str) -> Guard {
+        let snapshot = self.directory.snapshot();
+        let own = snapshot.as_ref().and_then(|snapshot| snapshot.org(org)?.frontends.clone());
+        self.settings.guard.with(own)
+    }
+
+    /// Whom a request is taken from that has shown no session: by the organisation in the host's name. Where the host
+    /// belongs to all, a front end of any organisation counts as one, for what promises nothing of an organisation yet:
+    /// preflights, which name none, and session start, which is held to its organisation's front ends in the end.
+    pub(crate) fn guard_at(&self, head: &Head<'_>) -> Guard {
+        if let Some(org) = org_of_host(&self.settings.hosts, head) {
+            return self.guard_of(&org);
+        }
+        let origin = head.fields.first(Name::Origin).and_then(|origin| std::str::from_utf8(origin).ok());
+        let is_own = |origin: &&str| self.directory.snapshot().is_some_and(|snapshot| snapshot.is_frontend(origin));
+        let guard = &self.settings.guard;
+        let own = origin.filter(|origin| !guard.is_frontend(origin.as_bytes())).filter(is_own);
+        guard.with(own.map(|origin| Arc::new(Frontends::only(origin))))
     }
 }

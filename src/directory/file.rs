@@ -8,6 +8,7 @@ mod tests;
 use crate::config::mistake::{Place, Report};
 use crate::config::reader::{Item, Section};
 use crate::config::{Env, Mistakes, tree};
+use crate::model::frontends::Frontends;
 use crate::model::ids::{ClusterId, InvalidId, OrgId, UpstreamId, WorkspaceId};
 use crate::model::policy::{HostSeen, Policy, Protocol};
 use crate::model::tables::{ClusterRole, ClusterRow, ClusterState, OrgRow, Segment, Tables, UpstreamRow, WorkspaceRow};
@@ -17,7 +18,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 const ROOT: &[&str] = &["org", "banned", "revocation"];
-const ORG: &[&str] = &["id", "name", "segment", "members", "workspace", "principal", "app", "warehouse"];
+const ORG: &[&str] =
+    &["id", "name", "segment", "members", "frontend_origins", "workspace", "principal", "app", "warehouse"];
 const WORKSPACE: &[&str] = &["id", "url"];
 const APP: &[&str] = &[
     "id",
@@ -80,6 +82,7 @@ fn org(section: &Section<'_>, ids: &mut Ids, context: Context<'_>) -> Option<Org
     let segments = [("internal", Segment::Internal), ("preview", Segment::Preview), ("stable", Segment::Stable)];
     let segment = section.or("segment", Segment::default(), |item| item.one_of(&segments));
     let members = access::members(section);
+    let frontends = frontends(section);
     let workspaces = Workspaces::read(section, context);
     let principals = principal::read(section, id.as_ref(), &workspaces, context);
     let apps = upstreams(section, "app", APP, &workspaces, context);
@@ -87,7 +90,17 @@ fn org(section: &Section<'_>, ids: &mut Ids, context: Context<'_>) -> Option<Org
     let id = id?;
     let name = name.unwrap_or_else(|| id.to_string());
     let workspaces = workspaces.rows;
-    Some(OrgRow { name, id, segment, version: 0, members, workspaces, principals, apps, warehouses })
+    Some(OrgRow { name, id, segment, version: 0, members, frontends, workspaces, principals, apps, warehouses })
+}
+
+/// The organisation's own front ends; none for those of the configuration.
+fn frontends(org: &Section<'_>) -> Option<Vec<BaseUrl>> {
+    let item = org.get("frontend_origins")?;
+    let origins: Vec<_> = item.items().iter().filter_map(|item| item.parsed(BaseUrl::parse)).collect();
+    if origins.len() > Frontends::MAX {
+        item.wrong(format!("has {} origins; keep {} at most", origins.len(), Frontends::MAX));
+    }
+    Some(origins)
 }
 
 /// The workspaces of an organisation. Those with mistakes in them are remembered by name, so that a reference to one is

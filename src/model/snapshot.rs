@@ -3,6 +3,7 @@
 //! Organisations are spread over shards, so that replacing one of them copies a shard and not the map.
 
 use super::access::{Access, Bar, Holder, NoAccess};
+use super::frontends::{Census, Frontends};
 use super::ids::{ClusterId, OrgId, PrincipalId, UpstreamId, WorkspaceId};
 use super::sharded::Sharded;
 use super::tables::{
@@ -27,6 +28,8 @@ pub struct Org {
     pub segment: Segment,
     /// Rises with every change, where the source counts them; else 0.
     pub version: u64,
+    /// Its own front ends, which count for everything of it; none for those of the configuration.
+    pub frontends: Option<Arc<Frontends>>,
     /// In order; none for everybody.
     members: Option<Box<[Box<str>]>>,
     workspaces: HashMap<WorkspaceId, Arc<Workspace>>,
@@ -95,6 +98,7 @@ impl Org {
 pub struct Snapshot {
     orgs: Sharded<OrgId, Arc<Org>>,
     access: Access,
+    frontends: Census,
 }
 
 impl Snapshot {
@@ -106,7 +110,9 @@ impl Snapshot {
             (row.id.clone(), Arc::new(Builder::new(old.map(Arc::as_ref), row.id.clone()).build(row)))
         };
         let bars = tables.bars.into_iter().map(|(bar, since)| (bar, Some(since)));
-        Self { orgs: tables.orgs.into_iter().map(org).collect(), access: Access::default().with(bars) }
+        let orgs: Sharded<_, _> = tables.orgs.into_iter().map(org).collect();
+        let frontends = Census::default().with(orgs.iter().map(|(_, org)| (None, own_frontends(org))));
+        Self { orgs, access: Access::default().with(bars), frontends }
     }
 
     /// The same with these organisations put in place of those with their ids, or added, and without those of `gone`.
@@ -117,8 +123,11 @@ impl Snapshot {
             let (id, old) = (row.id.clone(), self.org(row.id.as_str()).map(Arc::as_ref));
             (id.clone(), Some(Arc::new(Builder::new(old, id).build(row))))
         });
-        let orgs = self.orgs.with(changed.chain(gone.iter().map(|id| (id.clone(), None))));
-        Self { orgs, access: self.access.clone() }
+        let changed: Vec<_> = changed.chain(gone.iter().map(|id| (id.clone(), None))).collect();
+        let frontends = self.frontends.with(changed.iter().map(|(id, new)| {
+            (self.org(id.as_str()).and_then(|old| own_frontends(old)), new.as_deref().and_then(own_frontends))
+        }));
+        Self { orgs: self.orgs.with(changed), access: self.access.clone(), frontends }
     }
 
     /// The same with these bars put up, or taken away.
@@ -130,7 +139,7 @@ impl Snapshot {
     /// The same with all bars replaced.
     #[must_use]
     pub fn with_access(&self, access: Access) -> Self {
-        Self { orgs: self.orgs.clone(), access }
+        Self { orgs: self.orgs.clone(), access, frontends: self.frontends.clone() }
     }
 
     /// The organisation with this id.
@@ -142,6 +151,12 @@ impl Snapshot {
     /// All organisations, in no order.
     pub fn orgs(&self) -> impl Iterator<Item = &Arc<Org>> {
         self.orgs.iter().map(|(_, org)| org)
+    }
+
+    /// Whether an `Origin` is a front end's of some organisation that has its own.
+    #[must_use]
+    pub fn is_frontend(&self, origin: &str) -> bool {
+        self.frontends.contains(origin)
     }
 
     /// Who is shut out.
@@ -171,6 +186,10 @@ impl Snapshot {
     pub fn is_empty(&self) -> bool {
         self.orgs.is_empty()
     }
+}
+
+fn own_frontends(org: &Org) -> Option<&Frontends> {
+    org.frontends.as_deref()
 }
 
 /// Builds one organisation on the live parts of its predecessor.
@@ -203,8 +222,9 @@ impl Builder {
             members.dedup();
             members.into_boxed_slice()
         });
+        let frontends = row.frontends.map(|own| Arc::new(Frontends::new(&own)));
         let (id, name, segment, version) = (row.id, row.name, row.segment, row.version);
-        Org { id, name, segment, version, members, workspaces, apps, warehouses, home }
+        Org { id, name, segment, version, frontends, members, workspaces, apps, warehouses, home }
     }
 
     fn node(&mut self, url: BaseUrl) -> Arc<Node> {

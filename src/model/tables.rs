@@ -43,6 +43,8 @@ pub struct OrgRow {
     pub version: u64,
     /// The users whom it admits; none for everybody the front end sends.
     pub members: Option<Vec<Box<str>>>,
+    /// The origins of its front ends; none for those of the configuration.
+    pub frontends: Option<Vec<BaseUrl>>,
     /// Unique ids within the organisation.
     pub workspaces: Vec<WorkspaceRow>,
     /// Unique ids within the organisation.

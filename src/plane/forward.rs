@@ -8,7 +8,7 @@ use super::cookie::Renewal;
 use super::cut::Cut;
 use super::decide::Plan;
 use super::exchange::{Exchange, Failure, Passage};
-use super::guard::Origin;
+use super::guard::{Guard, Origin};
 use super::headers::{ToClient, ToUpstream};
 use super::multiplexed::{Multiplexed, UpstreamIo};
 use super::outside::Outside;
@@ -41,6 +41,8 @@ pub(super) struct Trip {
     /// How much of what follows leads to the app.
     prefix: usize,
     policy: Policy,
+    /// Whose pages may show the answer and have asked for it.
+    guard: Guard,
     drop_authorization: bool,
     /// What the answer does to the session's cookie.
     pub(super) renewal: Option<Renewal>,
@@ -55,7 +57,7 @@ enum Credential {
 
 impl Trip {
     /// The way of a decided request.
-    pub(super) fn planned(plan: Plan, prefix: usize, via: Via<'_>) -> Self {
+    pub(super) fn planned(plan: Plan, prefix: usize, via: Via<'_>, guard: Guard) -> Self {
         Self {
             node: plan.node,
             drop_authorization: via == Via::Bearer || plan.token.is_some(),
@@ -63,14 +65,15 @@ impl Trip {
             link: 0,
             prefix,
             policy: plan.policy,
+            guard,
             renewal: None,
         }
     }
 
     /// The way of a v1 request.
-    pub(super) fn firefly(node: Arc<Node>, authorization: Secret, prefix: usize) -> Self {
-        let credential = Credential::Firefly(authorization);
-        Self { node, credential, link: 0, prefix, policy: Policy::default(), drop_authorization: true, renewal: None }
+    pub(super) fn firefly(node: Arc<Node>, authorization: Secret, prefix: usize, guard: Guard) -> Self {
+        let (credential, policy) = (Credential::Firefly(authorization), Policy::default());
+        Self { node, credential, link: 0, prefix, policy, guard, drop_authorization: true, renewal: None }
     }
 
     fn authorization(&self) -> Option<&str> {
@@ -81,14 +84,14 @@ impl Trip {
     }
 
     /// Where the app is, from outside.
-    fn outside<'a>(&'a self, worker: &Worker, head: &Head<'a>) -> Outside<'a> {
+    fn outside<'a>(&'a self, head: &Head<'a>) -> Outside<'a> {
         Outside {
             node: Some(&self.node.url),
             host: if self.policy.host == HostSeen::Outside { head.authority } else { "" },
             link: &head.target[..self.link],
             prefix: &head.target[self.link..][..self.prefix],
             is_told: !self.policy.strip_prefix,
-            is_framed: worker.plane.settings.cookies_in_frames(),
+            is_framed: self.guard.cookies_in_frames(),
         }
     }
 
@@ -222,7 +225,7 @@ pub(super) async fn forward(
         return match (answer.status, upgrade) {
             (101, Some(protocol)) => {
                 let cookie = trip.cookie(worker, account, &answer);
-                let (cookie, outside) = (cookie.as_deref(), trip.outside(worker, head));
+                let (cookie, outside) = (cookie.as_deref(), trip.outside(head));
                 switch(exchange, &answer, cookie, outside, rest, protocol, account).await
             }
             (101, None) => Err(broke("101 without a request to upgrade")),
@@ -311,7 +314,7 @@ fn write_head(
         authorization: trip.authorization(),
         drop_authorization: trip.drop_authorization,
         drop_referer: firefly || trip.link > 0,
-        origin: if firefly { Origin::Own } else { settings.guard.origin(head) },
+        origin: if firefly { Origin::Own } else { trip.guard.origin(head) },
         upgrade,
         session: account.session.as_deref(),
         peer,
@@ -396,8 +399,8 @@ async fn deliver(
     let (framing, changed) = (insertion.map_or(framing, |one| one.framing(framing)), insertion.is_some());
     let out = exchange.client.outbox.buffer();
     let (ours, cookie) = (trip.authorization().is_some(), trip.cookie(worker, account, answer));
-    let frames = worker.plane.settings.frame_ancestors.as_deref();
-    let outside = trip.outside(worker, head);
+    let frames = trip.guard.frontends.ancestors();
+    let outside = trip.outside(head);
     // Trailers may be about the body as the app sent it.
     let trailers = framing == Framing::Chunked && head.takes_trailers() && !changed;
     let cookie = cookie.as_deref();

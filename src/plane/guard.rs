@@ -1,18 +1,20 @@
 //! Requests that other sites make in a user's name. A cookie comes along whoever asks, and SameSite=None lets every site
 //! ask, so the gateway tells by Origin and Fetch Metadata who did.
 
+use crate::model::frontends::Frontends;
 use crate::model::reject::{Class, Reject};
 use crate::model::url::Scheme;
 use crate::wire::fields::Name;
 use crate::wire::request::Head;
+use std::sync::Arc;
 
 /// Whom the gateway takes a request with a cookie from.
 #[derive(Debug, Clone)]
 pub struct Guard {
     /// The scheme browsers see.
     pub scheme: Scheme,
-    /// Origins of front ends, as browsers write them.
-    pub frontends: Vec<String>,
+    /// The front ends.
+    pub frontends: Arc<Frontends>,
 }
 
 /// What an `Origin` field says about a request.
@@ -29,6 +31,18 @@ pub enum Origin {
 }
 
 impl Guard {
+    /// The same with these front ends, if there are any of somebody's own.
+    #[must_use]
+    pub fn with(&self, own: Option<Arc<Frontends>>) -> Self {
+        Self { scheme: self.scheme, frontends: own.unwrap_or_else(|| Arc::clone(&self.frontends)) }
+    }
+
+    /// Whether cookies of apps are to come along in frames of other sites: where front ends show apps and have https, as
+    /// with the session's own.
+    pub(super) fn cookies_in_frames(&self) -> bool {
+        self.frontends.ancestors().is_some() && self.scheme == Scheme::Https
+    }
+
     /// Whose page made a request.
     #[must_use]
     pub fn origin(&self, head: &Head<'_>) -> Origin {
@@ -49,7 +63,7 @@ impl Guard {
     /// Whether an `Origin` is a front end's, letter by letter.
     #[must_use]
     pub fn is_frontend(&self, origin: &[u8]) -> bool {
-        self.frontends.iter().any(|frontend| frontend.as_bytes() == origin)
+        self.frontends.contains(origin)
     }
 
     /// Browsers leave the scheme's own port out of both; other clients may write it.
@@ -129,7 +143,8 @@ mod tests {
         let text = format!("{method} / HTTP/1.1\r\nHost: e--acme.apps.example.com\r\n{lines}\r\n");
         let mut positions = Vec::new();
         let head = Head::parse(text.as_bytes(), &mut positions, Limits { bytes: 9999, fields: 20 }).unwrap();
-        let guard = Guard { scheme: Scheme::Https, frontends: vec!["https://app.example.com".into()] };
+        let frontends = Arc::new(Frontends::only("https://app.example.com"));
+        let guard = Guard { scheme: Scheme::Https, frontends };
         rule(&guard, &head).map_err(|reject| reject.class)
     }
 

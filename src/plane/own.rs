@@ -8,7 +8,7 @@ use super::route::{Hosts, Target, locate};
 use super::worker::Worker;
 use crate::model::reject::{Class, Reject};
 use crate::session::Session;
-use crate::session::carrier::{self, Via};
+use crate::session::carrier;
 use crate::session::seal::Purpose;
 use crate::wire::fields::Name;
 use crate::wire::request::Head;
@@ -108,22 +108,31 @@ impl Place {
 async fn end_session(worker: &Worker, head: &Head<'_>) -> Result<(Answer, Option<Session>), Reject> {
     let plane = &worker.plane;
     let now = plane.clock.now();
-    let sessions = carrier::all(head.fields, &plane.keys.ring(), now);
-    if !sessions.iter().any(|(_, via)| *via == Via::Bearer) {
-        plane.settings.guard.check(head)?;
+    let (mut sessions, mut others) = (carrier::all(head.fields, &plane.keys.ring(), now), Vec::new());
+    if sessions.iter().all(|(_, cookie)| cookie.is_some()) {
+        plane.guard_at(head).check(head)?;
+        // Where organisations share a host, the sessions of those whose page does not ask are as good as not there.
+        let may_end = |(session, _): &(Session, _)| plane.guard_of(session.org()).check(head).is_ok();
+        (sessions, others) = sessions.into_iter().partition(may_end);
     }
+    let mut ended: Vec<&Session> = Vec::new();
     for (session, _) in &sessions {
-        let ended = plane.revoker.end(session.id, now, session.expires).await;
-        ended.map_err(|error| Reject::new(Class::NotRecorded, error.to_string()))?;
+        if ended.iter().any(|other| other.id == session.id) {
+            continue;
+        }
+        let recorded = plane.revoker.end(session.id, now, session.expires).await;
+        recorded.map_err(|error| Reject::new(Class::NotRecorded, error.to_string()))?;
+        ended.push(session);
     }
-    let answer = cors::allow(&plane.settings.guard, head, taken_back(worker, head));
+    let kept: Vec<_> = others.iter().filter_map(|(_, cookie)| *cookie).collect();
+    let answer = cors::allow(&plane.guard_at(head), head, taken_back(worker, head, &kept));
     Ok((answer, sessions.into_iter().next().map(|(session, _)| session)))
 }
 
-/// An answer that takes the cookies of this host back.
-fn taken_back(worker: &Worker, head: &Head<'_>) -> Answer {
+/// An answer that takes the cookies of this host back, but for those that are kept.
+fn taken_back(worker: &Worker, head: &Head<'_>, kept: &[&[u8]]) -> Answer {
     let mut answer = Answer::new(204, "No Content").field("Cache-Control", "no-store");
-    for name in our_cookies(head) {
+    for name in our_cookies(head).filter(|name| !kept.contains(&name.as_bytes())) {
         answer = answer.field("Set-Cookie", &cookie::taken_back(worker, name));
     }
     answer

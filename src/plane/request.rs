@@ -104,7 +104,7 @@ async fn handle(
             return forward(worker, client, head, trip, account).await;
         }
         Target::AppByHost { .. } | Target::AppByPath { .. } | Target::Linked { .. } => {
-            if let Some(answer) = cors::preflight_for_app(&worker.plane.settings.guard, head) {
+            if let Some(answer) = cors::preflight_for_app(&worker.plane.guard_at(head), head) {
                 return Ok(reply(worker, client, head, &answer, account).await);
             }
         }
@@ -155,9 +155,10 @@ async fn serve_as(
     account: &mut Account,
 ) -> Result<Forwarded, Reject> {
     let session = Rc::clone(account.session.insert(Rc::new(session)));
+    let guard = worker.plane.guard_of(session.org());
     match via {
-        Via::Cookie(_) => worker.plane.settings.guard.check(head)?,
-        Via::Link => worker.plane.settings.guard.check_link(head)?,
+        Via::Cookie(_) => guard.check(head)?,
+        Via::Link => guard.check_link(head)?,
         Via::Bearer => {}
     }
     check_body(worker, head)?;
@@ -166,7 +167,7 @@ async fn serve_as(
     client.registration.stand_on(Standing::new(target, &plan, &session));
     let prefix = if let Target::AppByPath { prefix, .. } = target { *prefix } else { 0 };
     account.upstream.clone_from(&plan.upstream);
-    let mut trip = Trip::planned(plan, prefix, via);
+    let mut trip = Trip::planned(plan, prefix, via, guard);
     trip.link = link;
     trip.renewal = Renewal::due(worker, &session, via);
     forward(worker, client, head, trip, account).await
@@ -229,7 +230,7 @@ fn firefly_trip(worker: &Worker, token: &str, host: &str, prefix: usize) -> Resu
     let url = BaseUrl::parse(&url).map_err(|error| not_found(error.to_string()))?;
     settings.allowed.permits(&url).map_err(|error| not_found(error.to_string()))?;
     let node = Arc::new(Node { url, live: NodeLive::new() });
-    Ok(Trip::firefly(node, opened, prefix))
+    Ok(Trip::firefly(node, opened, prefix, settings.guard.clone()))
 }
 
 fn check_body(worker: &Worker, head: &Head<'_>) -> Result<(), Reject> {
@@ -277,7 +278,12 @@ pub(super) async fn refuse(
     reject: Reject,
     account: &mut Account,
 ) -> Next {
-    let answer = refusal(&worker.plane.settings, &reject, head, account.kind, &account.request_id);
+    let guard = match (&account.session, head) {
+        (Some(session), _) => worker.plane.guard_of(session.org()),
+        (None, Some(head)) => worker.plane.guard_at(head),
+        (None, None) => worker.plane.settings.guard.clone(),
+    };
+    let answer = refusal(&guard, &reject, head, account.kind, &account.request_id);
     let malformed = reject.class == Class::Malformed;
     account.reject(reject);
     let Some(head) = head.filter(|_| !malformed) else {
@@ -287,7 +293,7 @@ pub(super) async fn refuse(
     };
     // A front end's page is to be told why it gets nothing from the gateway; what it may know of apps they decide.
     let is_own = account.kind == RouteKind::Own;
-    let answer = if is_own { cors::allow(&worker.plane.settings.guard, head, answer) } else { answer };
+    let answer = if is_own { cors::allow(&guard, head, answer) } else { answer };
     match reply(worker, client, head, &answer, account).await {
         Forwarded::Done { reusable } => account.over(if reusable { Next::Another } else { Next::Close }),
         Forwarded::Cut | Forwarded::Upgraded { .. } => account.over(Next::Abort),

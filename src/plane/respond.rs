@@ -1,7 +1,7 @@
 //! The gateway's own answers: refusals, redirects and small texts.
 
 use super::account::RequestId;
-use super::{Settings, guard};
+use super::guard::{self, Guard};
 use crate::metrics::RouteKind;
 use crate::model::reject::{Class, Reject};
 use crate::wire::fields::Name;
@@ -71,7 +71,7 @@ fn phrase(status: u16) -> &'static str {
 /// The answer to a refused request: a page for people, `application/problem+json` (RFC 9457) for programs. On SQL paths the
 /// same document also has the members that Databricks' clients read. Without a head nothing is known of the client.
 pub(super) fn refusal(
-    settings: &Settings,
+    guard: &Guard,
     reject: &Reject,
     head: Option<&Head<'_>>,
     kind: RouteKind,
@@ -91,10 +91,10 @@ pub(super) fn refusal(
     }
     if let Some(head) = head.filter(|head| wants_page(head)) {
         // The page around a frame can do something about a session, and about nothing else.
-        let frontends = &settings.guard.frontends;
-        let tells = class == Class::Session && !frontends.is_empty() && guard::is_framed(head);
-        let script = if tells { script(frontends) } else { String::new() };
-        let policy = policy(tells, settings.frame_ancestors.as_deref());
+        let frontends = &guard.frontends;
+        let tells = class == Class::Session && !frontends.origins().is_empty() && guard::is_framed(head);
+        let script = if tells { script(frontends.origins()) } else { String::new() };
+        let policy = policy(tells, frontends.ancestors());
         let page = page(class, id).replace("{script}", &script);
         return answer.field("Content-Security-Policy", &policy).body("text/html; charset=utf-8", page);
     }
@@ -128,8 +128,9 @@ fn bare(status: u16, class: Class, id: &RequestId) -> Answer {
 const SCRIPT: &str = include_str!("refusal.js");
 
 /// The script with the origins that it may speak to, which are ASCII without quotes.
-fn script(frontends: &[String]) -> String {
-    let origins = serde_json::Value::from(frontends).to_string().replace('"', "&quot;");
+fn script(frontends: &[Box<str>]) -> String {
+    let origins: Vec<&str> = frontends.iter().map(AsRef::as_ref).collect();
+    let origins = serde_json::Value::from(origins).to_string().replace('"', "&quot;");
     format!("<script data-frontends=\"{origins}\">{SCRIPT}</script>")
 }
 

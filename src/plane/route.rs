@@ -112,8 +112,7 @@ pub fn locate<'a>(hosts: &Hosts, head: &Head<'a>) -> Result<Target<'a>, Reject> 
     if let Some(own) = path.strip_prefix(OWN) {
         return Ok(Target::Own(own));
     }
-    let host = split_authority(head.authority).map_or("", |(host, _)| host);
-    let host = lower(host);
+    let host = host_of(head);
     if let Some(label) = hosts.base_domain.as_deref().and_then(|base| below(&host, base)) {
         return by_host(label);
     }
@@ -127,6 +126,15 @@ pub fn locate<'a>(hosts: &Hosts, head: &Head<'a>) -> Result<Target<'a>, Reject> 
         return by_path(hosts, rest);
     }
     sql(head)
+}
+
+/// The organisation that the host of a request names, whatever is asked for there.
+pub(super) fn org_of_host(hosts: &Hosts, head: &Head<'_>) -> Option<String> {
+    let host = host_of(head);
+    match by_host(below(&host, hosts.base_domain.as_deref()?)?) {
+        Ok(Target::AppByHost { org, .. }) => Some(org.into_owned()),
+        _ => None,
+    }
 }
 
 /// What is asked for behind the first `link` bytes of a target, which hold a session.
@@ -151,6 +159,11 @@ pub(super) fn loggable(path: &str) -> Cow<'_, str> {
     }
     let shown = |segment| if Some(segment) == linked || segment.contains(PREFIX) { "..." } else { segment };
     Cow::Owned(path.split('/').map(shown).collect::<Vec<_>>().join("/"))
+}
+
+/// The host that is asked, in lower case.
+fn host_of<'a>(head: &Head<'a>) -> Cow<'a, str> {
+    lower(split_authority(head.authority).map_or("", |(host, _)| host))
 }
 
 fn lower(host: &str) -> Cow<'_, str> {

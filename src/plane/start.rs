@@ -7,6 +7,7 @@ use super::account::Account;
 use super::client::Client;
 use super::cookie::{seal, session_cookie};
 use super::cors;
+use super::guard::Guard;
 use super::own::Place;
 use super::respond::{Answer, plain, problem};
 use super::route::LINK;
@@ -68,15 +69,16 @@ pub(super) async fn answer(
     form: Form,
     account: &mut Account,
 ) -> (Answer, bool) {
-    let guard = &worker.plane.settings.guard;
+    // Until the organisation is known, which the body says.
+    let guard = worker.plane.guard_at(head);
     if head.method == "OPTIONS" {
         let (methods, bare) = match form {
             Form::Own => ("POST, DELETE, OPTIONS", Answer::new(204, "No Content")),
             Form::Firefly => ("POST, OPTIONS", Answer::new(200, "OK")),
         };
-        return (cors::preflight(guard, head, methods, bare), false);
+        return (cors::preflight(&guard, head, methods, bare), false);
     }
-    let (mut about, mut read) = (About::default(), false);
+    let (mut about, mut read) = (About::new(guard), false);
     let answer = match start(worker, client, head, form, &mut about, &mut read).await {
         Ok((session, cookie)) => {
             let answer = started(form, &about, &session, cookie.as_deref());
@@ -89,17 +91,24 @@ pub(super) async fn answer(
             answer
         }
     };
-    (cors::allow(guard, head, answer.field("Cache-Control", "no-store")), read)
+    (cors::allow(&about.guard, head, answer.field("Cache-Control", "no-store")), read)
 }
 
 /// What is known of an order so far.
-#[derive(Default)]
 struct About {
+    /// Whose pages may read the answer.
+    guard: Guard,
     app: String,
     org: String,
     email: String,
     /// Where the app is on this host.
     place: String,
+}
+
+impl About {
+    fn new(guard: Guard) -> Self {
+        Self { guard, app: String::new(), org: String::new(), email: String::new(), place: String::new() }
+    }
 }
 
 fn started(form: Form, about: &About, session: &Session, cookie: Option<&str>) -> Answer {
@@ -134,7 +143,7 @@ async fn start(
 ) -> Result<(Session, Option<String>), Refusal> {
     let plane = &worker.plane;
     let starter = plane.starter.as_ref().ok_or(Refusal::NotReady)?;
-    check_head(worker, head, form)?;
+    check_head(&about.guard, head, form)?;
     let body = client.read_body(worker, head, MAX_BODY).await.map_err(Refusal::Body)?;
     *read = true;
     let order = order(&body, form, about)?;
@@ -144,7 +153,11 @@ async fn start(
     let now = plane.clock.now();
     let (session, principal) = {
         let snapshot = plane.directory.snapshot().ok_or(Refusal::NotReady)?;
-        grant(starter, &snapshot, &claims, &order, now, ttl)?
+        let org = admitted(starter, &snapshot, &claims, &order)?;
+        about.guard = plane.settings.guard.with(org.frontends.clone());
+        cors::frontend(&about.guard, head).ok_or(Refusal::Origin)?;
+        let issued = now.max(snapshot.access().earliest(&order.org, &claims.subject));
+        grant(org, &claims, &order, issued, ttl)?
     };
     let here = Place::of(&plane.settings.hosts, head, &session).map_err(|_| Refusal::WrongHost)?;
     about.place = here.start();
@@ -172,11 +185,11 @@ fn life(worker: &Worker, starter: &Starter, order: &Order) -> Result<Duration, R
 }
 
 /// What can be told before the body is read.
-fn check_head(worker: &Worker, head: &Head<'_>, form: Form) -> Result<(), Refusal> {
+fn check_head(guard: &Guard, head: &Head<'_>, form: Form) -> Result<(), Refusal> {
     if head.method != "POST" {
         return Err(Refusal::Method);
     }
-    if cors::frontend(&worker.plane.settings.guard, head).is_none() {
+    if cors::frontend(guard, head).is_none() {
         return Err(Refusal::Origin);
     }
     if !matches!(head.fields.first(Name::SecFetchMode), None | Some(b"cors" | b"same-origin")) {
@@ -216,15 +229,13 @@ fn order(body: &[u8], form: Form, about: &mut About) -> Result<Order, Refusal> {
     Ok(Order { jwt: jwt.to_owned(), app, org, cookieless })
 }
 
-/// Whether the user may have a session, the session, and whose token it will need first.
-fn grant(
+/// The organisation, if the user may have a session there. That it has front ends of its own is told to no one else.
+fn admitted<'a>(
     starter: &Starter,
-    snapshot: &Snapshot,
+    snapshot: &'a Snapshot,
     claims: &Claims,
     order: &Order,
-    now: UnixSeconds,
-    ttl: Duration,
-) -> Result<(Session, Option<Arc<ServicePrincipal>>), Refusal> {
+) -> Result<&'a Arc<Org>, Refusal> {
     let (user, org) = (claims.subject.as_str(), order.org.as_str());
     if snapshot.access().is_banned(user) {
         return Err(Refusal::Banned);
@@ -236,10 +247,21 @@ fn grant(
     if is_open && !starter.has_warned.swap(true, Ordering::Relaxed) {
         warn_of_open(known);
     }
+    Ok(known)
+}
+
+/// The session, which begins at `issued`: not before the user's sessions were ended, should that have been within this
+/// second. And whose token it will need first.
+fn grant(
+    known: &Org,
+    claims: &Claims,
+    order: &Order,
+    issued: UnixSeconds,
+    ttl: Duration,
+) -> Result<(Session, Option<Arc<ServicePrincipal>>), Refusal> {
+    let (user, org) = (claims.subject.as_str(), order.org.as_str());
     let mut id = [0; 16];
     getrandom::fill(&mut id).map_err(|error| Refusal::User(error.to_string()))?;
-    // Not before the user's sessions were ended, should that have been within this second.
-    let issued = now.max(snapshot.access().earliest(org, user));
     let expires = issued + ttl.as_secs();
     let (email, app) = (claims.email.as_str(), order.app.as_deref());
     let session = Session::new(Parts { id, issued, expires, org, user, email, app });

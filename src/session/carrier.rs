@@ -97,19 +97,14 @@ pub fn find<'a>(
     }
 }
 
-/// Every session that comes with a request, whatever it is for, each once; the bearer's first.
+/// Every session that comes with a request, whatever it is for, with the name of its cookie; the bearer's, which has none,
+/// first.
 #[must_use]
-pub fn all<'a>(fields: Fields<'a>, ring: &KeyRing, now: UnixSeconds) -> Vec<(Session, Via<'a>)> {
+pub fn all<'a>(fields: Fields<'a>, ring: &KeyRing, now: UnixSeconds) -> Vec<(Session, Option<&'a [u8]>)> {
     let cookies = fields.all(Name::Cookie).flat_map(pairs).filter(|pair| is_our_cookie(pair.name));
-    let cookies = cookies.take(MAX_COOKIES).map(|pair| (pair.value, Via::Cookie(None)));
-    let mut sessions: Vec<(Session, Via<'a>)> = Vec::new();
-    for (token, via) in bearer(fields).map(|token| (token, Via::Bearer)).into_iter().chain(cookies) {
-        let Ok(session) = ring.open(Purpose::Session, token, now) else { continue };
-        if !sessions.iter().any(|(other, _)| other.id == session.id) {
-            sessions.push((session, via));
-        }
-    }
-    sessions
+    let cookies = cookies.take(MAX_COOKIES).map(|pair| (pair.value, Some(pair.name)));
+    let tokens = bearer(fields).map(|token| (token, None)).into_iter().chain(cookies);
+    tokens.filter_map(|(token, name)| Some((ring.open(Purpose::Session, token, now).ok()?, name))).collect()
 }
 
 /// The token of `Authorization: Bearer`, when it is one of ours; another bearer is the app's own affair.

@@ -11,6 +11,7 @@ mod cuts;
 mod drain;
 mod frames;
 mod framing;
+mod frontends;
 mod headers;
 mod http2;
 mod http2_upstream;

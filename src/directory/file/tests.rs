@@ -205,7 +205,7 @@ nodes = ['https://127.0.0.1', 'https://a.example.com/x']
         [
             "2 org[#1].id: an id is 1 to 63 characters of A-Z, a-z, 0-9, '-' and '_'",
             "3 org[#1].segment: \"beta\" is not known here; known here: internal, preview, stable",
-            "4 org[#1].colour: unknown key; known here: id, name, segment, members, workspace, principal, app, warehouse",
+            "4 org[#1].colour: unknown key; known here: id, name, segment, members, frontend_origins, workspace, principal, app, warehouse",
             "7 org[#1].workspace[w].url: host evil.com is not in upstreams.allowed_domains; add it there, or write another URL",
             "8 org[#1].workspace[#2].id: is missing; write id = \"...\"",
             "9 org[#1].workspace[#2].url: a URL here must not hold a user name or password, nor any other '@'",
@@ -269,6 +269,19 @@ fn references_lead_to_a_workspace() {
     let broken = ACME.replace("https://w.example.com", "w");
     assert_eq!(shown(read(&format!("{broken}{app}workspace = 'main'\n"), false)).len(), 1);
     assert_eq!(shown(read(&format!("{broken}{app}[[org.warehouse]]\nid = 'x'\n"), false)).len(), 1);
+}
+
+#[test]
+fn front_ends_are_origins_and_not_too_many() {
+    let own = |list: &str| read(&ACME.replace("'acme'\n", &format!("'acme'\nfrontend_origins = {list}\n")), false);
+    assert_eq!(read(ACME, false).unwrap().orgs[0].frontends, None);
+    assert_eq!(own("[]").unwrap().orgs[0].frontends, Some(Vec::new()));
+    let frontends = own("['https://Front.example/', 'http://localhost:3000']").unwrap().orgs.remove(0).frontends;
+    assert_eq!(frontends, Some(vec![url("https://front.example"), url("http://localhost:3000")]));
+    let found = shown(own("['https://a.example/path', 'ftp://a.example', '*']"));
+    assert!(found.len() == 3 && found[0].starts_with("3 org[acme].frontend_origins[#1]: "), "{found:?}");
+    let many = format!("[{}]", "'https://a.example',".repeat(Frontends::MAX + 1));
+    assert_eq!(shown(own(&many)), ["3 org[acme].frontend_origins: has 33 origins; keep 32 at most"]);
 }
 
 #[test]

@@ -62,12 +62,14 @@ impl Columns {
     }
 }
 
-const ORGS: &str = "insert into embedgate.organisation (id, name, segment, members_only)
-    select id, name, segment, members_only::boolean
-    from unnest($1::int4[], $2::text[], $3::text[], $4::text[], $5::text[]) as r (position, id, name, segment, members_only)
+const ORGS: &str = "insert into embedgate.organisation (id, name, segment, members_only, frontend_origins)
+    select id, name, segment, members_only::boolean, string_to_array(frontend_origins, E'\\n')
+    from unnest($1::int4[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[])
+    as r (position, id, name, segment, members_only, frontend_origins)
     order by position
     on conflict (id) do update
-    set name = excluded.name, segment = excluded.segment, members_only = excluded.members_only";
+    set name = excluded.name, segment = excluded.segment, members_only = excluded.members_only,
+        frontend_origins = excluded.frontend_origins";
 const USERS: &str = "insert into embedgate.end_user (id)
     select distinct id from unnest($1::int4[], $2::text[], $3::text[]) as r (position, org, id)
     on conflict do nothing";
@@ -111,10 +113,14 @@ const NODES: &str = "insert into embedgate.node (position, org, kind, upstream, 
 pub async fn import(client: &mut Client, tables: &Tables, vault: &Vault) -> Result<Counts, Error> {
     let transaction = client.transaction().await?;
     migrate::check(migrate::version(&transaction).await?)?;
-    let mut orgs = Columns::new(ORGS, 4);
+    let mut orgs = Columns::new(ORGS, 5);
     for (position, org) in tables.orgs.iter().enumerate() {
         let members_only = boolean(org.members.is_some());
-        orgs.push([Some(org.id.as_str()), Some(&org.name), Some(segment(org.segment)), Some(members_only)], position);
+        let frontends = org.frontends.as_ref().map(|own| own.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let frontends = frontends.map(|own| own.join("\n"));
+        let own = [Some(org.id.as_str()), Some(&org.name), Some(segment(org.segment)), Some(members_only)];
+        let [id, name, segment, members_only] = own;
+        orgs.push([id, name, segment, members_only, frontends.as_deref()], position);
     }
     let mut counts = Counts { organisations: orgs.write(&transaction).await?, ..Counts::default() };
     // Everything of an organisation hangs on its workspaces.

@@ -52,8 +52,8 @@ pub struct Read {
 }
 
 // Texts are cast, because a domain's own type would have to be asked for.
-const ORGS: &str = "select id::text, name, segment, version, members_only from embedgate.organisation
-    where $1 is null or id = any ($1)";
+const ORGS: &str = "select id::text, name, segment, version, members_only, frontend_origins
+    from embedgate.organisation where $1 is null or id = any ($1)";
 const MEMBERS: &str = "select m.org::text, m.end_user::text
     from embedgate.membership m join embedgate.organisation o on o.id = m.org
     where o.members_only and ($1 is null or m.org = any ($1))";
@@ -215,12 +215,11 @@ impl Reader<'_> {
             self.fault(id, "organisation".into(), "the id is not one");
             return Ok(());
         };
-        let segment = match segment {
-            "internal" => Segment::Internal,
-            "preview" => Segment::Preview,
-            "stable" => Segment::Stable,
-            other => {
-                self.fault(id, "organisation".into(), format!("the segment {other:?} is not known"));
+        let made = segment_of(segment).and_then(|segment| Ok((segment, frontends(row.try_get(5))?)));
+        let (segment, frontends) = match made {
+            Ok(made) => made,
+            Err(cause) => {
+                self.fault(id, "organisation".into(), cause);
                 self.unusable.push((parsed, version.unsigned_abs()));
                 return Ok(());
             }
@@ -232,6 +231,7 @@ impl Reader<'_> {
             segment,
             version: version.unsigned_abs(),
             members: members_only.then(Vec::new),
+            frontends,
             workspaces: Vec::new(),
             principals: Vec::new(),
             apps: Vec::new(),
@@ -378,6 +378,22 @@ impl Reader<'_> {
         let orgs = self.drafts.into_iter().filter_map(whole).collect();
         Read { orgs, bars: Vec::new(), faults: self.faults, unusable }
     }
+}
+
+fn segment_of(name: &str) -> Result<Segment, String> {
+    match name {
+        "internal" => Ok(Segment::Internal),
+        "preview" => Ok(Segment::Preview),
+        "stable" => Ok(Segment::Stable),
+        other => Err(format!("the segment {other:?} is not known")),
+    }
+}
+
+/// An organisation's own front ends. With one that cannot be read, the list would mean another thing.
+fn frontends(read: Result<Option<Vec<&str>>, tokio_postgres::Error>) -> Result<Option<Vec<BaseUrl>>, String> {
+    let origins = read.map_err(|error| format!("its frontend_origins: {error}"))?;
+    let parse = |text: &str| BaseUrl::parse(text).map_err(|error| format!("its frontend_origins: {error}"));
+    origins.map(|origins| origins.into_iter().map(parse).collect()).transpose()
 }
 
 fn upstream(id: &str, workspace: &str, url: BaseUrl) -> Result<UpstreamRow, String> {

@@ -17,6 +17,7 @@ fn id() -> OrgId {
 fn row(version: u64) -> OrgRow {
     OrgRow {
         members: None,
+        frontends: None,
         id: id(),
         name: format!("version {version}"),
         segment: Segment::Stable,

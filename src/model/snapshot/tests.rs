@@ -17,6 +17,7 @@ fn row(secret: &str, app: &str) -> OrgRow {
     };
     OrgRow {
         members: None,
+        frontends: None,
         version: 0,
         id: OrgId::parse("acme").unwrap(),
         name: "Acme".into(),

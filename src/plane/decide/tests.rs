@@ -34,6 +34,7 @@ fn org(id: &str, clusters: Vec<ClusterRow>, kind: PrincipalKind) -> OrgRow {
     let workspace = WorkspaceId::parse("main").unwrap();
     OrgRow {
         members: None,
+        frontends: None,
         version: 0,
         id: OrgId::parse(id).unwrap(),
         name: id.to_owned(),

@@ -69,7 +69,7 @@ impl Refusal {
         match self {
             Self::Method => face(Class::Method, "method", "Start sessions with POST."),
             Self::Origin => {
-                face(Class::CrossSite, "origin", "Only pages of embedding.frontend_origins may start sessions.")
+                face(Class::CrossSite, "origin", "Only pages of the organisation's front ends may start sessions.")
             }
             Self::Body(reject) => match reject.class {
                 Class::Malformed => face(Class::Malformed, "body", "The body is not a JSON object. Send one."),

@@ -36,6 +36,7 @@ id = 'acme'
 name = 'Acme'
 segment = 'preview'
 members = ['u-2', 'u-1']
+frontend_origins = ['https://front.example.net', 'HTTP://Localhost:3000/']
 [[org.workspace]]
 id = 'second'
 url = 'https://b.example.com'
@@ -96,6 +97,7 @@ state = 'stopped'
 nodes = ['https://4.example.com']
 [[org]]
 id = 'empty'
+frontend_origins = []
 ";
 
 fn env() -> Env {

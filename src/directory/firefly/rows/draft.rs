@@ -71,6 +71,7 @@ impl Draft {
             segment: Segment::default(),
             version: 0,
             members: Some(self.members),
+            frontends: None,
             workspaces: vec![WorkspaceRow { id: main, url }],
             principals,
             apps,
