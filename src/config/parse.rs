@@ -1,17 +1,19 @@
 //! From the tree of a configuration file to the checked [`Config`]: one function per section, then what concerns several.
 
 mod certificates;
+mod limits;
 mod postgres;
+mod upstreams;
 
 use super::mistake::Report;
 use super::reader::{Item, Section};
 use super::{
     Admin, Certificate, Config, Credentials, DirectorySource, Embedding, Env, FireflyTables, FireflyV1, IpNet,
-    JWT_ALGORITHMS, Jwt, KeyRef, KeySource, Limits, Log, LogFormat, MAX_KEY_ID_LEN, MAX_SESSION_LIFE, Mistakes,
-    Postgres, Routing, Server, Session, Upstreams, env, firefly, tree,
+    JWT_ALGORITHMS, Jwt, KeyRef, KeySource, Log, LogFormat, MAX_KEY_ID_LEN, MAX_SESSION_LIFE, Mistakes, Postgres,
+    Routing, Server, Session, env, firefly, tree,
 };
 use crate::model::ids::is_valid_id;
-use crate::model::url::{AllowedHosts, BaseUrl, Endpoint, is_host, is_loopback_name};
+use crate::model::url::{AllowedHosts, BaseUrl, Endpoint, is_host};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -132,7 +134,7 @@ pub(super) fn firefly(env: &Env) -> (Config, Result<(), Mistakes>) {
 
 fn all(root: &Section<'_>, env: &Env) -> Config {
     let server = server(&root.section("server", keys::SERVER));
-    let upstreams = upstreams(&root.section("upstreams", keys::UPSTREAMS));
+    let upstreams = upstreams::upstreams(&root.section("upstreams", keys::UPSTREAMS));
     let directory = root.section("directory", keys::DIRECTORY);
     let postgres = postgres::postgres(&directory, env);
     let firefly = root.section("firefly", keys::FIREFLY);
@@ -148,7 +150,7 @@ fn all(root: &Section<'_>, env: &Env) -> Config {
         embedding: embedding(&root.section("embedding", keys::EMBEDDING)),
         routing: routing(&root.section("routing", keys::ROUTING)),
         upstreams,
-        limits: limits(&root.section("limits", keys::LIMITS)),
+        limits: limits::limits(&root.section("limits", keys::LIMITS)),
         credentials: credentials(&root.section("credentials", keys::CREDENTIALS)),
         log: log(&root.section("log", keys::LOG)),
         firefly_v1: firefly_v1(&firefly, env),
@@ -387,64 +389,6 @@ fn routing(section: &Section<'_>) -> Routing {
         if is_any { None } else { host(item) }
     });
     Routing { base_domain: section.or("base_domain", None, domain), public_hosts, any_host }
-}
-
-fn upstreams(section: &Section<'_>) -> Upstreams {
-    let private = section.or("allow_private_addresses", false, Item::boolean);
-    let upgrades = section.get("upgrades").map(|item| item.items().iter().filter_map(upgrade).collect());
-    Upstreams {
-        allowed: AllowedHosts {
-            domains: section.list("allowed_domains", |item| allowed_domain(item, private)),
-            private,
-        },
-        ca_file: section.get("ca_file").and_then(|item| item.path()),
-        client: certificates::client(section),
-        connect_timeout: section.seconds("connect_timeout", 5),
-        first_byte_timeout: section.seconds("first_byte_timeout", 180),
-        idle_timeout: section.seconds("idle_timeout", 300),
-        ping_interval: section.or("ping_interval", Duration::from_secs(25), Item::duration_or_zero),
-        pool_idle_timeout: section.seconds("pool_idle_timeout", 30),
-        pool_max_idle: section.or("pool_max_idle", 64, |item| item.integer(0..=100_000)),
-        retry_budget: section.or("retry_budget", 200, Item::thousandths),
-        websocket_max_frame: section.or("websocket_max_frame", 0, |item| item.integer(0..=i128::from(u32::MAX))),
-        upgrades: upgrades.unwrap_or_else(|| vec!["websocket".to_owned()]),
-    }
-}
-
-fn allowed_domain(item: &Item<'_>, private: bool) -> Option<String> {
-    let domain = host(item)?;
-    if !private && (domain.parse::<IpAddr>().is_ok() || is_loopback_name(&domain)) {
-        item.wrong("addresses and localhost need allow_private_addresses = true, which is for local work only");
-    }
-    Some(domain)
-}
-
-/// A protocol to upgrade to. HTTP/2 and TLS in clear-text upgrades would carry requests past every check (RFC 9110 7.8).
-fn upgrade(item: &Item<'_>) -> Option<String> {
-    let token = item.text()?.to_ascii_lowercase();
-    if !token.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~/".contains(&byte)) {
-        item.wrong("is not the name of a protocol; write one such as \"websocket\"");
-        return None;
-    }
-    if token.starts_with("h2c") || token.starts_with("tls") {
-        item.wrong(format!("{token:?} would carry requests that nobody checks; remove it"));
-        return None;
-    }
-    Some(token)
-}
-
-fn limits(section: &Section<'_>) -> Limits {
-    Limits {
-        max_connections: section.or("max_connections", 0, |item| item.integer(0..=10_000_000)),
-        http2_streams: section.or("http2_streams", 100, |item| item.integer(1..=1_000)),
-        header_bytes: section.or("header_bytes", 32_768, |item| item.integer(4_096..=1_048_576)),
-        header_count: section.or("header_count", 100, |item| item.integer(16..=256)),
-        header_timeout: section.seconds("header_timeout", 10),
-        keep_alive_timeout: section.seconds("keep_alive_timeout", 75),
-        body_idle_timeout: section.seconds("body_idle_timeout", 60),
-        tls_handshake_timeout: section.seconds("tls_handshake_timeout", 10),
-        body_bytes: section.or("body_bytes", 0, |item| item.integer(0..=i128::from(i64::MAX))),
-    }
 }
 
 fn credentials(section: &Section<'_>) -> Credentials {

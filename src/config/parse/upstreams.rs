@@ -1,0 +1,52 @@
+//! `[upstreams]`: which hosts may be reached, and how.
+
+use super::{certificates, host};
+use crate::config::Upstreams;
+use crate::config::reader::{Item, Section};
+use crate::model::url::{AllowedHosts, is_loopback_name};
+use std::net::IpAddr;
+use std::time::Duration;
+
+pub(super) fn upstreams(section: &Section<'_>) -> Upstreams {
+    let private = section.or("allow_private_addresses", false, Item::boolean);
+    let upgrades = section.get("upgrades").map(|item| item.items().iter().filter_map(upgrade).collect());
+    Upstreams {
+        allowed: AllowedHosts {
+            domains: section.list("allowed_domains", |item| allowed_domain(item, private)),
+            private,
+        },
+        ca_file: section.get("ca_file").and_then(|item| item.path()),
+        client: certificates::client(section),
+        connect_timeout: section.seconds("connect_timeout", 5),
+        first_byte_timeout: section.seconds("first_byte_timeout", 180),
+        idle_timeout: section.seconds("idle_timeout", 300),
+        ping_interval: section.or("ping_interval", Duration::from_secs(25), Item::duration_or_zero),
+        pool_idle_timeout: section.seconds("pool_idle_timeout", 30),
+        pool_max_idle: section.or("pool_max_idle", 64, |item| item.integer(0..=100_000)),
+        retry_budget: section.or("retry_budget", 200, Item::thousandths),
+        websocket_max_frame: section.or("websocket_max_frame", 0, |item| item.integer(0..=i128::from(u32::MAX))),
+        upgrades: upgrades.unwrap_or_else(|| vec!["websocket".to_owned()]),
+    }
+}
+
+fn allowed_domain(item: &Item<'_>, private: bool) -> Option<String> {
+    let domain = host(item)?;
+    if !private && (domain.parse::<IpAddr>().is_ok() || is_loopback_name(&domain)) {
+        item.wrong("addresses and localhost need allow_private_addresses = true, which is for local work only");
+    }
+    Some(domain)
+}
+
+/// A protocol to upgrade to. HTTP/2 and TLS in clear-text upgrades would carry requests past every check (RFC 9110 7.8).
+fn upgrade(item: &Item<'_>) -> Option<String> {
+    let token = item.text()?.to_ascii_lowercase();
+    if !token.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~/".contains(&byte)) {
+        item.wrong("is not the name of a protocol; write one such as \"websocket\"");
+        return None;
+    }
+    if token.starts_with("h2c") || token.starts_with("tls") {
+        item.wrong(format!("{token:?} would carry requests that nobody checks; remove it"));
+        return None;
+    }
+    Some(token)
+}
