@@ -277,6 +277,8 @@ pub struct Upstreams {
     pub upgrades: Vec<String>,
     /// Largest payload of one WebSocket frame, in bytes; 0 means no limit.
     pub websocket_max_frame: u64,
+    /// Largest sum of the payloads of all frames of a WebSocket message, in bytes; 0 means no limit.
+    pub websocket_max_message: u64,
 }
 
 /// What a client may use up.

@@ -104,6 +104,8 @@ pub struct Settings {
     pub upgrades: Vec<String>,
     /// Largest payload of one WebSocket frame; 0 for no limit.
     pub websocket_max_frame: u64,
+    /// Largest payload of all frames of a WebSocket message; 0 for no limit.
+    pub websocket_max_message: u64,
     /// How long requests may take to end when the instance leaves.
     pub drain_timeout: Duration,
     /// Most connections of clients at once, each stream of HTTP/2 counted as one more.
@@ -159,6 +161,7 @@ impl Settings {
             retry_budget: upstreams.retry_budget,
             upgrades: upstreams.upgrades.clone(),
             websocket_max_frame: upstreams.websocket_max_frame,
+            websocket_max_message: upstreams.websocket_max_message,
             drain_timeout: server.drain_timeout,
             max_connections,
             http2: server.http2,

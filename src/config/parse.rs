@@ -95,6 +95,7 @@ pub(super) mod keys {
         "retry_budget",
         "upgrades",
         "websocket_max_frame",
+        "websocket_max_message",
     ];
     pub(crate) const LIMITS: &[&str] = &[
         "max_connections",

@@ -1,15 +1,32 @@
 //! Follows the frame headers of a WebSocket (RFC 6455 5.2), never the payload, so that the gateway knows where a frame of
-//! its own may go in, and which frames are larger than allowed.
+//! its own may go in, and which frames and messages are larger than allowed.
 
 use std::io::Cursor;
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, OpCode};
+
+/// How much a peer may send at once, as it is sent; 0 for no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Largest {
+    /// The payload of a frame.
+    pub(super) frame: u64,
+    /// The payloads of all frames of a message.
+    pub(super) message: u64,
+}
+
+impl Largest {
+    fn is_limit(self) -> bool {
+        self.frame > 0 || self.message > 0
+    }
+}
 
 /// Why a frame does not go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusal {
     /// Its payload is larger than allowed.
     TooLarge,
+    /// With it, its message is larger than allowed.
+    MessageTooLarge,
     /// It is no frame, so nobody knows how large it is.
     Malformed,
 }
@@ -18,7 +35,7 @@ impl Refusal {
     /// The status code for its sender (RFC 6455 7.4.1).
     pub(super) fn code(self) -> u16 {
         match self {
-            Self::TooLarge => 1009,
+            Self::TooLarge | Self::MessageTooLarge => 1009,
             Self::Malformed => 1002,
         }
     }
@@ -27,6 +44,7 @@ impl Refusal {
     pub(super) fn words(self) -> &'static str {
         match self {
             Self::TooLarge => "frame too large",
+            Self::MessageTooLarge => "message too large",
             Self::Malformed => "frame malformed",
         }
     }
@@ -43,10 +61,11 @@ pub(super) struct Follower {
     have: u8,
     /// Payload bytes of the current frame that are still to come.
     left: u64,
+    /// Payload bytes of the message under way, as the headers so far announce them.
+    message: u64,
     closed: bool,
     broken: bool,
-    /// Largest payload of a frame; 0 for no limit.
-    max: u64,
+    max: Largest,
     refused: Option<Refused>,
 }
 
@@ -61,14 +80,14 @@ struct Refused {
 }
 
 impl Follower {
-    /// One that refuses frames with a payload of more than `max` bytes, unless that is 0.
-    pub(super) fn new(max: u64) -> Self {
+    /// One that refuses what is larger than `max`.
+    pub(super) fn new(max: Largest) -> Self {
         Self { max, ..Self::default() }
     }
 
     /// The follower of what a peer still sends when its stream was ended by a close frame of ours.
     pub(super) fn told(self) -> Self {
-        Self { max: 0, refused: None, closed: false, ..self }
+        Self { max: Largest::default(), refused: None, closed: false, ..self }
     }
 
     /// Why a frame was refused, if one was.
@@ -93,7 +112,7 @@ impl Follower {
 
     /// The header that has begun and, where frames may be refused, has not gone on yet.
     pub(super) fn held(&self) -> ([u8; MAX_HEADER], usize) {
-        (self.header, if self.max > 0 { usize::from(self.have) } else { 0 })
+        (self.header, if self.max.is_limit() { usize::from(self.have) } else { 0 })
     }
 
     /// Follows `bytes`; says how many of them go on, behind what was held before. That is all, but for a header that is
@@ -150,9 +169,7 @@ impl Follower {
         let read = &self.header[..usize::from(self.have)];
         match FrameHeader::parse(&mut Cursor::new(read)) {
             Ok(Some((header, length))) => {
-                if self.max > 0 && length > self.max {
-                    self.refuse(Refusal::TooLarge);
-                }
+                self.judge(&header, length);
                 self.closed |= header.opcode == OpCode::Control(Control::Close);
                 self.left = length;
                 self.have = 0;
@@ -160,10 +177,26 @@ impl Follower {
             Ok(None) if usize::from(self.have) < self.header.len() => {}
             Ok(None) | Err(_) => {
                 self.broken = true;
-                if self.max > 0 {
+                if self.max.is_limit() {
                     self.refuse(Refusal::Malformed);
                 }
             }
+        }
+    }
+
+    /// Refuses a frame that is too large, or makes its message so. A control frame within a message is none of it.
+    fn judge(&mut self, header: &FrameHeader, length: u64) {
+        if matches!(header.opcode, OpCode::Data(_)) {
+            // A message that begins before the one before has ended is an error, and no way to begin counting anew.
+            self.message = self.message.saturating_add(length);
+        }
+        if self.max.frame > 0 && length > self.max.frame {
+            self.refuse(Refusal::TooLarge);
+        } else if self.max.message > 0 && self.message > self.max.message {
+            self.refuse(Refusal::MessageTooLarge);
+        }
+        if matches!(header.opcode, OpCode::Data(_)) && header.is_final {
+            self.message = 0;
         }
     }
 
@@ -235,7 +268,11 @@ mod tests {
     }
 
     /// What goes on of `all`, arriving in parts of `step` bytes.
-    fn passed(all: &[u8], max: u64, step: usize) -> (Vec<u8>, Follower) {
+    fn passed(all: &[u8], frame: u64, step: usize) -> (Vec<u8>, Follower) {
+        passed_of(all, Largest { frame, message: 0 }, step)
+    }
+
+    fn passed_of(all: &[u8], max: Largest, step: usize) -> (Vec<u8>, Follower) {
         let (mut follower, mut out) = (Follower::new(max), Vec::new());
         for part in all.chunks(step) {
             if follower.refusal().is_none() {
@@ -264,6 +301,27 @@ mod tests {
             let (out, follower) = passed(&all, 0, step);
             assert!(out == all && follower.refusal().is_none(), "no limit, step {step}");
         }
+    }
+
+    #[test]
+    fn the_frames_of_a_message_are_counted_together_without_what_is_between_them() {
+        let text = |first: u8, length: u8| [&[first, length][..], &vec![b'x'; usize::from(length)]].concat();
+        let message = [text(0x01, 40), text(0x89, 9), text(0x00, 40), text(0x8a, 90), text(0x80, 20)].concat();
+        let large = [text(0x01, 60), text(0x00, 30), text(0x89, 0)].concat();
+        let all = [&message[..], &message, &text(0x82, 100), &large].concat();
+        let max = Largest { frame: 0, message: 100 };
+        for step in [1, 2, 5, 1000] {
+            let (out, follower) = passed_of(&all, max, step);
+            assert!(out == all && follower.refusal().is_none(), "step {step}");
+            // Whether it is the end of the message, or a new one that must not begin yet.
+            for last in [0x80, 0x00, 0x02, 0x82] {
+                let (out, follower) = passed_of(&[&all[..], &text(last, 11), &message].concat(), max, step);
+                assert_eq!((out == all, follower.refusal()), (true, Some(Refusal::MessageTooLarge)), "{last} {step}");
+                assert!(follower.may_insert(), "between two frames of a message");
+            }
+        }
+        let endless = [&[0x02, 1, b'x'][..], &[0x00, 127, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]].concat();
+        assert!(passed_of(&endless, max, 1).1.refusal().is_some(), "no sum is beyond counting");
     }
 
     #[test]

@@ -371,8 +371,7 @@ async fn go_the_way(worker: &Rc<Worker>, mut client: Client, head: Result<Vec<u8
         Next::Another | Next::Close => client.close(worker).await,
         Next::Abort => {}
         Next::Tunnel(upgraded) => {
-            let max_frame = worker.plane.settings.websocket_max_frame;
-            Tunnel::new(client, *upgraded, max_frame).run(Rc::clone(worker)).await;
+            Tunnel::new(client, *upgraded, &worker.plane.settings).run(Rc::clone(worker)).await;
         }
     }
 }

@@ -301,8 +301,7 @@ async fn requests(worker: &Rc<Worker>, mut client: Client) -> Option<Other> {
                 return None;
             }
             Next::Tunnel(upgraded) => {
-                let max_frame = worker.plane.settings.websocket_max_frame;
-                return Some(Other::Tunnel(Box::new(Tunnel::new(client, *upgraded, max_frame))));
+                return Some(Other::Tunnel(Box::new(Tunnel::new(client, *upgraded, &worker.plane.settings))));
             }
         }
     }

@@ -1,10 +1,11 @@
 //! Upgraded connections: bytes both ways, untouched. A tunnel holds a buffer only while a peer does not take its bytes.
 
+use super::Settings;
 use super::account::{Account, NEVER};
 use super::client::{Client, ClientIo};
 use super::cut::Cut;
 use super::forward::Pace;
-use super::frames::{Follower, Refusal, close_frame};
+use super::frames::{Follower, Largest, Refusal, close_frame};
 use super::outbox::Outbox;
 use super::request::Upgraded;
 use super::streams::Registration;
@@ -89,8 +90,8 @@ enum Drain {
 }
 
 impl<T> Side<T> {
-    fn new(io: T, max_frame: u64) -> Self {
-        let follower = Follower::new(max_frame);
+    fn new(io: T, largest: Largest) -> Self {
+        let follower = Follower::new(largest);
         Self { io, outbox: Outbox::default(), follower, told: false, ended: false, shut: false }
     }
 
@@ -112,14 +113,14 @@ impl<T> Side<T> {
 }
 
 impl Tunnel {
-    /// A tunnel between a client that asked for it and the upstream that agreed. Frames of a WebSocket are no larger than
-    /// `max_frame`, unless that is 0.
-    pub(super) fn new(client: Client, upgraded: Upgraded, max_frame: u64) -> Self {
+    /// A tunnel between a client that asked for it and the upstream that agreed.
+    pub(super) fn new(client: Client, upgraded: Upgraded, settings: &Settings) -> Self {
         let Upgraded { upstream, first, websocket, pace, account } = upgraded;
         let now = Instant::now();
-        let max_frame = if websocket { max_frame } else { 0 };
-        let mut client_side = Side::new(client.io, max_frame);
-        let mut upstream_side = Side::new(upstream, max_frame);
+        let limits = Largest { frame: settings.websocket_max_frame, message: settings.websocket_max_message };
+        let largest = if websocket { limits } else { Largest::default() };
+        let mut client_side = Side::new(client.io, largest);
+        let mut upstream_side = Side::new(upstream, largest);
         upstream_side.pass_first(&mut client_side, &first);
         client_side.pass_first(&mut upstream_side, &client.unread);
         Self {

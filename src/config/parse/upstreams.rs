@@ -24,9 +24,15 @@ pub(super) fn upstreams(section: &Section<'_>) -> Upstreams {
         pool_idle_timeout: section.seconds("pool_idle_timeout", 30),
         pool_max_idle: section.or("pool_max_idle", 64, |item| item.integer(0..=100_000)),
         retry_budget: section.or("retry_budget", 200, Item::thousandths),
-        websocket_max_frame: section.or("websocket_max_frame", 0, |item| item.integer(0..=i128::from(u32::MAX))),
+        websocket_max_frame: section.or("websocket_max_frame", 0, websocket_size),
+        websocket_max_message: section.or("websocket_max_message", 0, websocket_size),
         upgrades: upgrades.unwrap_or_else(|| vec!["websocket".to_owned()]),
     }
+}
+
+/// How much of a WebSocket may come at once; 0 for no limit.
+fn websocket_size(item: &Item<'_>) -> Option<u64> {
+    item.integer(0..=i128::from(u32::MAX))
 }
 
 fn allowed_domain(item: &Item<'_>, private: bool) -> Option<String> {

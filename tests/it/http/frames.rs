@@ -102,6 +102,28 @@ async fn the_goodbye_for_a_large_frame_waits_for_the_end_of_the_other_sides_fram
 }
 
 #[tokio::test]
+async fn a_message_over_the_limit_is_1009_with_the_frame_that_makes_it_so() -> Result<()> {
+    let site = Site::with(&[("upstreams.websocket_max_message", "1000")]).await?;
+    for from_client in [true, false] {
+        let (mut client, mut app) = tunnel(&site).await?;
+        let (from, to) = if from_client { (&mut client, &mut app) } else { (&mut app, &mut client) };
+        let frame = |first, length| frame(first, length, from_client);
+        // Two messages of just that size, with a ping and a pong between their frames, and most of another.
+        let message = [frame(0x01, 600), frame(0x89, 100), frame(0x00, 0), frame(0x8a, 100), frame(0x80, 400)].concat();
+        let good = [&message[..], &message, &frame(0x02, 999), &frame(0x89, 125)].concat();
+        from.send(&good).await?;
+        ensure!(to.exactly(good.len()).await? == good, "from the client: {from_client}");
+        from.send([frame(0x80, 2), message].concat()).await?;
+        ensure!(close(from, !from_client).await? == (1009, "message too large".to_owned()));
+        ensure!(close_code(to, from_client).await? == 1001);
+        part(client, app).await?;
+        let by = if from_client { "client_frame" } else { "upstream_frame" };
+        site.gateway.expect_metric(&format!("embedgate_cuts_total{{by=\"{by}\"}}"), 1.0).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn large_frames_that_come_with_the_heads_do_not_arrive_either() -> Result<()> {
     let site = limited().await?;
     let mut client = site.gateway.connect().await?;
