@@ -273,6 +273,10 @@ pub struct Upstreams {
     pub pool_max_idle: usize,
     /// How many of a thousand requests may be sent a second time.
     pub retry_budget: u32,
+    /// How long WebSockets stay on a node whose cluster stops running; may be zero.
+    pub drain_grace: Duration,
+    /// Over how long a time they are then asked to leave; may be zero.
+    pub drain_spread: Duration,
     /// Protocols a client may upgrade to, in lower case.
     pub upgrades: Vec<String>,
     /// Largest payload of one WebSocket frame, in bytes; 0 means no limit.

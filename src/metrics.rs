@@ -61,12 +61,14 @@ pub enum CutBy {
     GatewayDrain,
     /// The session ended.
     SessionEnd,
+    /// The upstream's node was to go.
+    ClusterDrain,
     /// Access was taken away.
     Revoked,
 }
 
 impl CutBy {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Client,
         Self::ClientIdle,
         Self::ClientFraming,
@@ -78,6 +80,7 @@ impl CutBy {
         Self::UpstreamFrame,
         Self::GatewayDrain,
         Self::SessionEnd,
+        Self::ClusterDrain,
         Self::Revoked,
     ];
 
@@ -96,6 +99,7 @@ impl CutBy {
             Self::UpstreamFrame => "upstream_frame",
             Self::GatewayDrain => "gateway_drain",
             Self::SessionEnd => "session_end",
+            Self::ClusterDrain => "cluster_drain",
             Self::Revoked => "revoked",
         }
     }
@@ -131,7 +135,7 @@ pub struct Metrics {
     recorder: PrometheusRecorder,
     routes: [RouteMetrics; 5],
     rejects: Vec<Counter>,
-    cuts: [Counter; 12],
+    cuts: [Counter; 13],
     /// Requests being served.
     pub requests_active: Gauge,
     /// Open WebSockets and other upgraded connections.

@@ -106,6 +106,10 @@ pub struct Settings {
     pub websocket_max_frame: u64,
     /// Largest payload of all frames of a WebSocket message; 0 for no limit.
     pub websocket_max_message: u64,
+    /// How long WebSockets stay on a node that is to go, and the time over which they then leave it.
+    pub upstream_drain_grace: Duration,
+    /// See `upstream_drain_grace`.
+    pub upstream_drain_spread: Duration,
     /// How long requests may take to end when the instance leaves.
     pub drain_timeout: Duration,
     /// Most connections of clients at once, each stream of HTTP/2 counted as one more.
@@ -162,6 +166,8 @@ impl Settings {
             upgrades: upstreams.upgrades.clone(),
             websocket_max_frame: upstreams.websocket_max_frame,
             websocket_max_message: upstreams.websocket_max_message,
+            upstream_drain_grace: upstreams.drain_grace,
+            upstream_drain_spread: upstreams.drain_spread,
             drain_timeout: server.drain_timeout,
             max_connections,
             http2: server.http2,

@@ -93,6 +93,8 @@ pub(super) mod keys {
         "pool_idle_timeout",
         "pool_max_idle",
         "retry_budget",
+        "drain_grace",
+        "drain_spread",
         "upgrades",
         "websocket_max_frame",
         "websocket_max_message",

@@ -98,3 +98,11 @@ pub struct Upstream {
     /// At least one.
     pub clusters: Vec<Cluster>,
 }
+
+impl Upstream {
+    /// The nodes that requests go to: those of running primary clusters.
+    pub fn serving(&self) -> impl Iterator<Item = &Arc<Node>> {
+        let serves = |state, role| state == ClusterState::Running && role == ClusterRole::Primary;
+        self.clusters.iter().filter(move |cluster| serves(cluster.state, cluster.role)).flat_map(|c| &c.nodes)
+    }
+}

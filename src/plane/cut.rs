@@ -32,6 +32,8 @@ pub(super) enum Cut {
     Drain,
     /// The session ended while a stream or a tunnel was open.
     SessionEnd,
+    /// The upstream's node is to go.
+    ClusterDrain,
     /// Access was taken away meanwhile.
     Revoked(&'static str),
 }
@@ -58,6 +60,7 @@ impl Cut {
             Self::UpstreamFrame(why) => write!(out, "gateway: upstream's {}", why.words()),
             Self::Drain => write!(out, "gateway: drain"),
             Self::SessionEnd => write!(out, "gateway: session ended"),
+            Self::ClusterDrain => write!(out, "gateway: cluster drain"),
             Self::Revoked(why) => write!(out, "gateway: {why}"),
         };
     }
@@ -83,6 +86,7 @@ impl Cut {
             Self::UpstreamFrame(_) => CutBy::UpstreamFrame,
             Self::Drain => CutBy::GatewayDrain,
             Self::SessionEnd => CutBy::SessionEnd,
+            Self::ClusterDrain => CutBy::ClusterDrain,
             Self::Revoked(_) => CutBy::Revoked,
         }
     }

@@ -9,7 +9,6 @@ use crate::model::ids::UpstreamId;
 use crate::model::policy::Policy;
 use crate::model::reject::{Class, Reject};
 use crate::model::snapshot::{Org, Snapshot};
-use crate::model::tables::{ClusterRole, ClusterState};
 use crate::model::upstream::{Node, ServicePrincipal, Upstream, Workspace};
 use crate::session::Session;
 use std::sync::Arc;
@@ -71,7 +70,18 @@ pub fn decide(
 pub(super) struct Granted<'a> {
     workspace: &'a Arc<Workspace>,
     upstream: Option<&'a Arc<Upstream>>,
+    /// As whom.
     pub(super) principal: &'a Arc<ServicePrincipal>,
+}
+
+impl Granted<'_> {
+    /// Whether requests go to this node.
+    pub(super) fn is_served_by(&self, node: &Node) -> bool {
+        match self.upstream {
+            Some(upstream) => upstream.serving().any(|serving| serving.url == node.url),
+            None => self.workspace.node.url == node.url,
+        }
+    }
 }
 
 /// Route and access: whether the session may use what is asked for.
@@ -143,19 +153,17 @@ fn find_sql<'a>(org: &'a Org, warehouse: Option<&str>, session: &Session) -> Res
     Ok(found)
 }
 
-/// The less busy of two nodes picked by chance, among the nodes of running primary clusters. Knowing the load of two is
+/// The less busy of two nodes picked by chance, among those that serve. Knowing the load of two is
 /// nearly as good as knowing it of all, and herds nobody onto the one that was idle a moment ago.
 fn pick(upstream: &Upstream, seed: u64) -> Result<&Arc<Node>, Reject> {
-    let serves = |state, role| state == ClusterState::Running && role == ClusterRole::Primary;
-    let nodes = || upstream.clusters.iter().filter(|c| serves(c.state, c.role)).flat_map(|c| &c.nodes);
-    let count = nodes().count() as u64;
+    let count = upstream.serving().count() as u64;
     if count == 0 {
         return Err(Reject::new(Class::NoRunningCluster, "no cluster of the upstream is running"));
     }
     let first = seed % count;
     // Another one: 1 to count - 1 places further on.
     let second = (first + 1 + (seed >> 32) % (count - 1).max(1)) % count;
-    let nth = |n: u64| nodes().nth(n as usize);
+    let nth = |n: u64| upstream.serving().nth(n as usize);
     let better = match (nth(first), nth(second)) {
         (Some(a), Some(b)) if b.live.active() < a.live.active() => Some(b),
         (a, _) => a,

@@ -155,9 +155,18 @@ async fn review(worker: Rc<Worker>) {
             Err(RecvError::Closed) => return,
         };
         if let Some(snapshot) = directory.snapshot() {
-            worker.plane.metrics.streams_revoked.increment(worker.streams.review(&news, &snapshot));
+            let ended = worker.streams.review(&news, &snapshot, || Instant::now() + patience(&worker));
+            worker.plane.metrics.streams_revoked.increment(ended);
         }
     }
+}
+
+/// How long a WebSocket may stay on a node that is to go: never all of them the same, or their clients would come back at
+/// once as well.
+fn patience(worker: &Worker) -> Duration {
+    let settings = &worker.plane.settings;
+    let share = f64::from((worker.random() >> 32) as u32) / f64::from(u32::MAX);
+    settings.upstream_drain_grace + settings.upstream_drain_spread.mul_f64(share)
 }
 
 async fn take(worker: &Rc<Worker>, accepted: io::Result<(TcpStream, SocketAddr)>) {

@@ -1,4 +1,5 @@
-//! What a request, a stream or a tunnel stands on, so that it can be ended when that is taken away while it lasts.
+//! What a request, a stream or a tunnel stands on, so that it can be ended when that is taken away while it lasts, and a
+//! WebSocket be asked to leave a node that is to go.
 
 use super::decide::{Plan, grant};
 use super::route::Target;
@@ -7,9 +8,11 @@ use crate::model::access::{Bar, Subject};
 use crate::model::ids::{PrincipalId, UpstreamId};
 use crate::model::reject::Reject;
 use crate::model::snapshot::Snapshot;
+use crate::model::upstream::Node;
 use crate::session::Session;
 use std::borrow::Cow;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// Who uses what, and as whom.
 pub(super) struct Standing {
@@ -17,6 +20,16 @@ pub(super) struct Standing {
     /// Where the session's own rights are looked up again.
     on: On,
     principal: PrincipalId,
+    node: Arc<Node>,
+}
+
+/// How firm what something stands on is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ground {
+    /// As it was.
+    Firm,
+    /// The node takes no new requests: its cluster drains or has stopped, or it is in none any more.
+    Leaving,
 }
 
 enum On {
@@ -33,7 +46,8 @@ impl Standing {
             (Target::Sql { .. }, Some(warehouse)) => On::Warehouse(warehouse.clone()),
             (_, Some(app)) => On::App(app.clone()),
         };
-        Self { session: Rc::clone(session), on, principal: plan.principal.id.clone() }
+        let (principal, node) = (plan.principal.id.clone(), Arc::clone(&plan.node));
+        Self { session: Rc::clone(session), on, principal, node }
     }
 
     /// Whether news may be about it.
@@ -49,15 +63,17 @@ impl Standing {
         }
     }
 
-    /// Whether it still stands; else why not, for the client.
-    pub(super) fn check(&self, snapshot: &Snapshot) -> Result<(), &'static str> {
+    /// How it still stands; else why not, for the client.
+    pub(super) fn check(&self, snapshot: &Snapshot) -> Result<Ground, &'static str> {
         let target = match &self.on {
             On::App(id) => Target::AppByPath { app: id.as_str(), prefix: 0 },
             On::Warehouse(id) => Target::Sql { warehouse: Some(id.as_str()) },
             On::Workspace => Target::Sql { warehouse: None },
         };
         match grant(snapshot, &target, &self.session) {
-            Ok(granted) if granted.principal.id == self.principal => Ok(()),
+            Ok(granted) if granted.principal.id == self.principal => {
+                Ok(if granted.is_served_by(&self.node) { Ground::Firm } else { Ground::Leaving })
+            }
             Ok(_) => Err("another service principal acts for the user now"),
             Err(Reject { cause: Cow::Borrowed(cause), .. }) => Err(cause),
             Err(_) => Err("access was taken away"),

@@ -1,13 +1,14 @@
 //! The open connections and tunnels of one worker, so that they can be told to end: all of them when the worker drains,
 //! single ones when what they stand on is taken away.
 
-use super::standing::Standing;
+use super::standing::{Ground, Standing};
 use crate::directory::News;
 use crate::model::snapshot::Snapshot;
 use slab::Slab;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use tokio::time::Instant;
 
 /// The registry of one worker.
 #[derive(Default)]
@@ -23,6 +24,8 @@ struct Slot {
     standing: Option<Standing>,
     /// Why it may not go on.
     ended: Option<&'static str>,
+    /// When it is to leave its node, if it can be asked to.
+    leave_at: Option<Instant>,
 }
 
 impl Slot {
@@ -46,17 +49,26 @@ impl Streams {
         self.slots.borrow_mut().iter_mut().for_each(|(_, slot)| slot.wake());
     }
 
-    /// Ends what does not stand any more; says how many that are.
-    pub(super) fn review(&self, news: &News, snapshot: &Snapshot) -> u64 {
+    /// Ends what does not stand any more; says how many that are. What is on a node that is to go may stay until
+    /// `leave_at`, unless the node comes back before.
+    pub(super) fn review(&self, news: &News, snapshot: &Snapshot, leave_at: impl Fn() -> Instant) -> u64 {
         let mut ended = 0;
         for (_, slot) in self.slots.borrow_mut().iter_mut().filter(|(_, slot)| slot.ended.is_none()) {
             let Some(standing) = slot.standing.as_ref().filter(|standing| standing.is_concerned(news)) else {
                 continue;
             };
-            if let Err(why) = standing.check(snapshot) {
-                slot.ended = Some(why);
-                slot.wake();
-                ended += 1;
+            match standing.check(snapshot) {
+                Ok(Ground::Firm) => slot.leave_at = None,
+                Ok(Ground::Leaving) if slot.leave_at.is_some() => {}
+                Ok(Ground::Leaving) => {
+                    slot.leave_at = Some(leave_at());
+                    slot.wake();
+                }
+                Err(why) => {
+                    slot.ended = Some(why);
+                    slot.wake();
+                    ended += 1;
+                }
             }
         }
         ended
@@ -102,14 +114,19 @@ impl Registration {
         })
     }
 
+    /// When the connection is to leave its node. Who has polled for the end hears of a change.
+    pub(super) fn leave_at(&self) -> Option<Instant> {
+        self.slot(|slot| slot.leave_at)
+    }
+
     /// Says what the connection stands on from now on.
     pub(super) fn stand_on(&self, standing: Standing) {
-        self.slot(|slot| (slot.standing, slot.ended) = (Some(standing), None));
+        self.slot(|slot| (slot.standing, slot.ended, slot.leave_at) = (Some(standing), None, None));
     }
 
     /// Says that it stands on nothing, as between requests.
     pub(super) fn stand_down(&self) {
-        self.slot(|slot| (slot.standing, slot.ended) = (None, None));
+        self.slot(|slot| (slot.standing, slot.ended, slot.leave_at) = (None, None, None));
     }
 
     fn slot<T>(&self, act: impl FnOnce(&mut Slot) -> T) -> T {

@@ -22,6 +22,7 @@ use tokio::time::Instant;
 
 /// How long the second side may go on after the first has ended, and how long a peer may take to answer our close.
 const FAREWELL: Duration = Duration::from_secs(10);
+
 /// What a client is told when its WebSocket ends (RFC 6455 7.4 and IANA's registry).
 #[derive(Clone, Copy)]
 struct Farewell {
@@ -37,6 +38,9 @@ const PING: &[u8] = &[0x89, 0];
 
 /// "Service restart": the client may come again at once.
 const RESTART: Farewell = Farewell { code: 1012, upstream: GOING_AWAY, reason: "the gateway restarts" };
+/// "Going away": an instance of the app is, and the client may come again to another.
+const NODE_LEAVES: Farewell =
+    Farewell { code: GOING_AWAY, upstream: GOING_AWAY, reason: "this instance of the app leaves" };
 /// "Policy violation": the client needs another session first.
 const POLICY_VIOLATION: u16 = 1008;
 /// Status code for "going away" (RFC 6455 7.4.1).
@@ -159,7 +163,7 @@ impl Tunnel {
             self.farewell = RESTART;
         }
         if let Poll::Ready(why) = self.registration.poll_ended(cx) {
-            self.shut_out(Cut::Revoked(why), why);
+            self.part(Cut::Revoked(why), shut_out(why));
         }
         self.refuse_frames();
         if self.drain == Drain::Wanted {
@@ -193,7 +197,12 @@ impl Tunnel {
         let (now, limit) = (Instant::now(), self.pace.idle_timeout);
         self.note_progress(now, limit);
         if self.drain == Drain::No && now >= self.session_end {
-            self.shut_out(Cut::SessionEnd, "the session has ended");
+            self.part(Cut::SessionEnd, shut_out("the session has ended"));
+            cx.waker().wake_by_ref();
+        }
+        let leave_at = self.leave_at();
+        if leave_at.is_some_and(|at| now >= at) {
+            self.part(Cut::ClusterDrain, NODE_LEAVES);
             cx.waker().wake_by_ref();
         }
         if now >= self.stalled {
@@ -208,7 +217,7 @@ impl Tunnel {
         }
         let mut next = self.deadline.min(self.stalled).min(self.active + limit);
         if self.drain == Drain::No {
-            next = next.min(self.session_end);
+            next = next.min(self.session_end).min(leave_at.unwrap_or(self.session_end));
         }
         if let Some(due) = self.ping(cx, now, self.pace.ping_interval) {
             next = next.min(due);
@@ -219,15 +228,20 @@ impl Tunnel {
         Poll::Pending
     }
 
-    /// Ends the tunnel because its client has no access any more. What is no WebSocket, where nothing can be said, is cut.
-    fn shut_out(&mut self, cut: Cut, reason: &'static str) {
+    /// When the WebSocket is to leave the node it is on. Where nothing can be said, nothing is gained by a cut.
+    fn leave_at(&self) -> Option<Instant> {
+        self.registration.leave_at().filter(|_| self.websocket && self.drain == Drain::No)
+    }
+
+    /// Ends the tunnel. What is no WebSocket, where nothing can be said, is cut.
+    fn part(&mut self, cut: Cut, farewell: Farewell) {
         if self.drain != Drain::No {
             return;
         }
         self.account.cut(cut);
         let now = Instant::now();
         (self.drain, self.deadline) = if self.websocket { (Drain::Wanted, now + FAREWELL) } else { (Drain::Told, now) };
-        self.farewell = Farewell { code: POLICY_VIOLATION, upstream: GOING_AWAY, reason };
+        self.farewell = farewell;
     }
 
     /// Ends the tunnel because of a frame that does not go on.
@@ -282,6 +296,11 @@ impl Tunnel {
             self.deadline = Instant::now() + FAREWELL;
         }
     }
+}
+
+/// To a client that has no access any more.
+fn shut_out(reason: &'static str) -> Farewell {
+    Farewell { code: POLICY_VIOLATION, upstream: GOING_AWAY, reason }
 }
 
 /// Closes the stream that comes from `from` towards `to`, if it is between two frames now.

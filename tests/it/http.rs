@@ -17,6 +17,7 @@ mod http2;
 mod http2_upstream;
 mod isolation;
 mod matrix;
+mod nodes;
 mod policies;
 mod proxy_protocol;
 mod refusals;

@@ -24,6 +24,8 @@ pub(super) fn upstreams(section: &Section<'_>) -> Upstreams {
         pool_idle_timeout: section.seconds("pool_idle_timeout", 30),
         pool_max_idle: section.or("pool_max_idle", 64, |item| item.integer(0..=100_000)),
         retry_budget: section.or("retry_budget", 200, Item::thousandths),
+        drain_grace: section.or("drain_grace", Duration::from_secs(30), Item::duration_or_zero),
+        drain_spread: section.or("drain_spread", Duration::from_secs(30), Item::duration_or_zero),
         websocket_max_frame: section.or("websocket_max_frame", 0, websocket_size),
         websocket_max_message: section.or("websocket_max_message", 0, websocket_size),
         upgrades: upgrades.unwrap_or_else(|| vec!["websocket".to_owned()]),

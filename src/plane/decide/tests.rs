@@ -1,7 +1,8 @@
 use super::*;
 use crate::model::ids::{ClusterId, OrgId, PrincipalId, WorkspaceId};
 use crate::model::tables::{
-    ClusterRow, OrgRow, PrincipalKind, PrincipalRow, Segment, Tables, UpstreamRow, WorkspaceRow,
+    ClusterRole, ClusterRow, ClusterState, OrgRow, PrincipalKind, PrincipalRow, Segment, Tables, UpstreamRow,
+    WorkspaceRow,
 };
 use crate::model::url::BaseUrl;
 use crate::secret::Secret;
