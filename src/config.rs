@@ -290,8 +290,8 @@ pub struct Upstreams {
 pub struct Limits {
     /// Open client connections, each stream of HTTP/2 counted as one more; 0 means as many as the limit on file descriptors allows.
     pub max_connections: usize,
-    /// Open streams of an HTTP/2 connection.
-    pub http2_streams: u32,
+    /// Of a connection of HTTP/2.
+    pub http2: Http2Limits,
     /// Size of a request head, in bytes.
     pub header_bytes: usize,
     /// Number of header fields of a request.
@@ -306,6 +306,27 @@ pub struct Limits {
     pub tls_handshake_timeout: Duration,
     /// Size of a request body, in bytes; 0 means no limit.
     pub body_bytes: u64,
+}
+
+/// What a client may use up on one connection of HTTP/2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Http2Limits {
+    /// Open streams.
+    pub streams: u32,
+    /// Bytes that it may send on one stream before they are taken.
+    pub stream_window: u32,
+    /// Bytes that it may send on all streams together before they are taken; at least those of one stream.
+    pub connection_window: u32,
+    /// Requests after which it is asked for a new connection.
+    pub max_requests: u32,
+    /// Age at which it is.
+    pub max_age: Duration,
+    /// Streams that it may give up before their answers, unless they are less than half of all.
+    pub resets: u32,
+    /// Streams that it may have opened and reset before they were looked at.
+    pub early_resets: usize,
+    /// Streams that its own mistakes may make the gateway reset.
+    pub faults: usize,
 }
 
 /// Tokens of service principals.

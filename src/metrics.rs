@@ -105,6 +105,51 @@ impl CutBy {
     }
 }
 
+/// Why a connection of HTTP/2 was ended for what the client did; a label of few values (RFC 9113 7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Http2Refusal {
+    /// Frames that are not allowed, or not there.
+    Protocol,
+    /// More than the windows allow.
+    FlowControl,
+    /// Frames on a stream that is over.
+    StreamClosed,
+    /// A frame of a wrong size.
+    FrameSize,
+    /// Heads that cannot be decoded.
+    Compression,
+    /// Too much of what costs the client nothing.
+    Calm,
+    /// Anything else.
+    Other,
+}
+
+impl Http2Refusal {
+    const ALL: [Self; 7] = [
+        Self::Protocol,
+        Self::FlowControl,
+        Self::StreamClosed,
+        Self::FrameSize,
+        Self::Compression,
+        Self::Calm,
+        Self::Other,
+    ];
+
+    /// The label's value.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Protocol => "protocol_error",
+            Self::FlowControl => "flow_control_error",
+            Self::StreamClosed => "stream_closed",
+            Self::FrameSize => "frame_size_error",
+            Self::Compression => "compression_error",
+            Self::Calm => "enhance_your_calm",
+            Self::Other => "other",
+        }
+    }
+}
+
 /// The handles of one kind of route.
 pub struct RouteMetrics {
     /// Whole life of a request, from its head to the last byte of its answer.
@@ -136,6 +181,7 @@ pub struct Metrics {
     routes: [RouteMetrics; 5],
     rejects: Vec<Counter>,
     cuts: [Counter; 13],
+    http2_refusals: [Counter; 7],
     /// Requests being served.
     pub requests_active: Gauge,
     /// Open WebSockets and other upgraded connections.
@@ -221,6 +267,8 @@ impl Metrics {
             routes: RouteKind::ALL.map(|kind| RouteMetrics::new(&recorder, kind)),
             rejects: Class::ALL.iter().map(|c| labelled("embedgate_rejects_total", "reason", c.label())).collect(),
             cuts: CutBy::ALL.map(|by| labelled("embedgate_cuts_total", "by", by.label())),
+            http2_refusals: Http2Refusal::ALL
+                .map(|why| labelled("embedgate_http2_refusals_total", "reason", why.label())),
             requests_active: gauge("embedgate_requests_active"),
             tunnels_active: gauge("embedgate_tunnels_active"),
             connections_active: gauge("embedgate_connections_active"),
@@ -302,6 +350,11 @@ impl Metrics {
         self.cuts[by as usize].increment(1);
     }
 
+    /// Counts a connection of HTTP/2 that was ended for what the client did.
+    pub fn count_http2_refusal(&self, why: Http2Refusal) {
+        self.http2_refusals[why as usize].increment(1);
+    }
+
     /// What renders the metrics as text and keeps histograms small.
     #[must_use]
     pub fn exporter(&self) -> PrometheusHandle {
@@ -351,6 +404,7 @@ fn describe(recorder: &PrometheusRecorder) {
         ("embedgate_connections_total", "Connections of clients, accepted or refused because the instance was full."),
         ("embedgate_http2_streams_total", "Requests and WebSockets that came as streams of HTTP/2 connections."),
         ("embedgate_upstream_http2_streams_total", "Requests that went on as streams of HTTP/2 connections."),
+        ("embedgate_http2_refusals_total", "Connections of HTTP/2 that were ended for what the client did, by reason."),
         ("embedgate_proxy_protocol_errors_total", "Connections refused for want of a good PROXY header, by reason."),
         ("embedgate_received_bytes_total", "Body and tunnel bytes received from clients."),
         ("embedgate_sent_bytes_total", "Body and tunnel bytes sent to clients."),

@@ -34,7 +34,7 @@ mod tunnel;
 mod worker;
 
 use crate::clock::Clock;
-use crate::config::{Config, DirectorySource, IpNet, LogFormat};
+use crate::config::{Config, DirectorySource, Http2Limits, IpNet, LogFormat};
 use crate::credential::Minter;
 use crate::directory::Directory;
 use crate::directory::revoke::Revoker;
@@ -116,8 +116,8 @@ pub struct Settings {
     pub max_connections: usize,
     /// Whether clients may speak HTTP/2.
     pub http2: bool,
-    /// Most streams of an HTTP/2 connection at once.
-    pub http2_streams: u32,
+    /// Bounds on one of their connections then.
+    pub http2_limits: Http2Limits,
 }
 
 /// Answers' heads may be larger than requests': apps set long policies and many cookies.
@@ -171,7 +171,7 @@ impl Settings {
             drain_timeout: server.drain_timeout,
             max_connections,
             http2: server.http2,
-            http2_streams: limits.http2_streams,
+            http2_limits: limits.http2,
         }
     }
 

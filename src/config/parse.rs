@@ -102,6 +102,13 @@ pub(super) mod keys {
     pub(crate) const LIMITS: &[&str] = &[
         "max_connections",
         "http2_streams",
+        "http2_stream_window",
+        "http2_connection_window",
+        "http2_max_requests",
+        "http2_max_age",
+        "http2_resets",
+        "http2_early_resets",
+        "http2_faults",
         "header_bytes",
         "header_count",
         "header_timeout",

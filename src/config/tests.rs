@@ -277,6 +277,27 @@ fn session_keys_have_one_place_and_a_short_id_of_their_own() {
 }
 
 #[test]
+fn the_windows_of_http_2_are_bounded_and_fit_one_another() {
+    let limits = |text: &str| {
+        shown(parse(&format!("session.keys = [{{ id = 'k', env = 'K' }}]\n[limits]\n{text}"), &[("K", "k")]))
+    };
+    assert_eq!(
+        limits("http2_stream_window = 65534\nhttp2_connection_window = 67108865\nhttp2_max_requests = 0\n"),
+        [
+            "3 limits.http2_stream_window: out of range; write a number from 65535 to 16777216",
+            "4 limits.http2_connection_window: out of range; write a number from 65535 to 67108864",
+            "5 limits.http2_max_requests: out of range; write a number from 1 to 1000000000",
+        ]
+    );
+    let less = "http2_connection_window is less than http2_stream_window, 2000000; write no less";
+    assert_eq!(limits("http2_stream_window = 2000000"), [format!("2 limits: {less}")]);
+    assert_eq!(
+        limits("http2_stream_window = 2000000\nhttp2_connection_window = 1999999"),
+        [format!("4 limits.http2_connection_window: {less}")]
+    );
+}
+
+#[test]
 fn the_example_shows_the_defaults_of_postgres() {
     let shown = parse(&example_in_full(), &[]).unwrap();
     let url =

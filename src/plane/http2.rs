@@ -5,9 +5,11 @@ mod body;
 pub(super) mod head;
 mod opening;
 pub(super) mod pipe;
+mod refusals;
 mod stream;
 
 pub(super) use opening::{Heard, Opening, PREFACE};
+pub(super) use refusals::Complaints;
 
 use super::Plane;
 use super::account::NEVER;
@@ -18,6 +20,7 @@ use super::streams::Registration;
 use super::timer::Timer;
 use super::tunnel::Tunnel;
 use super::worker::Worker;
+use crate::config::Http2Limits;
 use crate::wire::request::{Head, HeadError};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -40,22 +43,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 /// Largest frame that clients may send: what every client may without asking (RFC 9113 6.5.2).
 const FRAME: usize = 16 * 1024;
-/// What a client may send on one stream before anybody has taken it, and on all streams of a connection together: the
-/// values that Envoy advises at the edge. The second one bounds what a connection's uploads hold in memory.
-const STREAM_WINDOW: u32 = 64 * 1024;
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// What of an answer waits in the library for the client's window, for each stream.
 const SEND_BUFFER: usize = 64 * 1024;
-/// Streams that a client may open and reset before they were even looked at (CVE-2023-44487): what the library advises.
-const PENDING_RESETS: usize = 20;
-/// Streams that the client's own mistakes may make us reset (CVE-2025-8671): what the library advises.
-const LOCAL_RESETS: usize = 1024;
-/// A client that has given up so many streams before their answers, and at least every other one, does nothing else: what
-/// Envoy takes for an attack.
-const MANY_RESETS: u32 = 500;
-/// Requests and age after which a client is asked for a new connection, so that load spreads over instances again.
-const MAX_REQUESTS: u32 = 100_000;
-const MAX_AGE: Duration = Duration::from_secs(3600);
 /// Pause between two tries to send a ping that the library has no room for yet.
 const PING_AGAIN: Duration = Duration::from_secs(1);
 /// How long a client may take to close a connection on which nothing runs any more.
@@ -126,7 +115,7 @@ pub(super) async fn run(worker: Rc<Worker>, opening: Opening, peer: IpAddr, regi
     let mut connection = tokio::select! {
         begun = settings_for_clients(&worker).handshake(opening) => match begun {
             Ok(connection) => connection,
-            Err(_) => return,
+            Err(error) => return refusals::note(&worker, peer, &error),
         },
         () = sleep(limit) => return,
         () = last_call(&registration) => return,
@@ -163,16 +152,18 @@ async fn last_call(registration: &Registration) {
 
 fn settings_for_clients(worker: &Worker) -> h2::server::Builder {
     let settings = &worker.plane.settings;
+    let limits = settings.http2_limits;
     let mut builder = h2::server::Builder::new();
     builder
-        .max_concurrent_streams(settings.http2_streams)
+        .max_concurrent_streams(limits.streams)
         .max_header_list_size(settings.head_limits.bytes as u32)
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_window_size(limits.stream_window)
+        .initial_connection_window_size(limits.connection_window)
         .max_frame_size(FRAME as u32)
         .max_send_buffer_size(SEND_BUFFER)
-        .max_pending_accept_reset_streams(PENDING_RESETS)
-        .max_local_error_reset_streams(Some(LOCAL_RESETS));
+        // CVE-2023-44487 and CVE-2025-8671.
+        .max_pending_accept_reset_streams(limits.early_resets)
+        .max_local_error_reset_streams(Some(limits.faults));
     if settings.passes_upgrade("websocket") {
         builder.enable_connect_protocol();
     }
@@ -197,16 +188,19 @@ impl Http2 {
     /// The next stream; none when the connection is over. While as many requests run as may be open at once, some of them
     /// given up by the client, no more are taken up; the library holds what comes meanwhile to its own bounds.
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Option<(Request<RecvStream>, SendResponse<Bytes>)>> {
-        if self.live.count.get() >= self.worker.plane.settings.http2_streams as usize {
-            return self.connection.poll_closed(cx).map(|_| None);
-        }
+        let accepted = if self.live.count.get() >= self.limits().streams as usize {
+            self.connection.poll_closed(cx).map(|closed| closed.err().map(Err))
+        } else {
+            self.connection.poll_accept(cx)
+        };
         // Errors were told to the client by the library.
-        self.connection.poll_accept(cx).map(|accepted| accepted.and_then(Result::ok))
+        let noted = |error| refusals::note(&self.worker, self.peer, &error);
+        accepted.map(|accepted| accepted.and_then(|accepted| accepted.map_err(noted).ok()))
     }
 
     fn open(&mut self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
         self.requests += 1;
-        if self.requests == MAX_REQUESTS {
+        if self.requests == self.limits().max_requests {
             self.leave();
         }
         self.worker.plane.metrics.http2_streams.increment(1);
@@ -256,7 +250,7 @@ impl Http2 {
             // What runs has limits of its own.
             Some(_) => now + NEVER,
             None if idle => since + self.patience(),
-            None => self.began + MAX_AGE,
+            None => self.began + self.limits().max_age,
         }
     }
 
@@ -272,12 +266,17 @@ impl Http2 {
         }
     }
 
+    fn limits(&self) -> Http2Limits {
+        self.worker.plane.settings.http2_limits
+    }
+
     /// Sends a client away that does little but open streams and give them up.
     fn calm(&mut self, cx: &mut Context<'_>) {
         let given_up = self.live.given_up.get();
-        if !self.calmed && given_up >= MANY_RESETS && given_up >= self.requests / 2 {
+        if !self.calmed && given_up >= self.limits().resets && given_up >= self.requests / 2 {
             self.calmed = true;
             self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+            refusals::note_reason(&self.worker, self.peer, Reason::ENHANCE_YOUR_CALM);
             cx.waker().wake_by_ref();
         }
     }

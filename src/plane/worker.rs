@@ -3,6 +3,7 @@
 
 use super::Plane;
 use super::budget::Budget;
+use super::http2::Complaints;
 use super::pool::Pool;
 use super::streams::Streams;
 use std::cell::{Cell, RefCell, RefMut};
@@ -24,6 +25,7 @@ pub(super) struct Worker {
     pub(super) pool: Pool,
     pub(super) retries: Budget,
     pub(super) streams: Rc<Streams>,
+    pub(super) complaints: Complaints,
     pub(super) scratch: RefCell<Box<[u8]>>,
     random: Cell<u64>,
     log: RefCell<Vec<u8>>,
@@ -43,6 +45,7 @@ impl Worker {
             retries: Budget::new(limits.retry_budget),
             plane,
             streams: Rc::default(),
+            complaints: Complaints::default(),
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
             random: Cell::new(getrandom::u64()?),
             log: RefCell::default(),

@@ -1,12 +1,12 @@
 //! `[limits]`: what a client may use up.
 
-use crate::config::Limits;
-use crate::config::reader::Section;
+use crate::config::reader::{Item, Section};
+use crate::config::{Http2Limits, Limits};
 
 pub(super) fn limits(section: &Section<'_>) -> Limits {
     Limits {
         max_connections: section.or("max_connections", 0, |item| item.integer(0..=10_000_000)),
-        http2_streams: section.or("http2_streams", 100, |item| item.integer(1..=1_000)),
+        http2: http2(section),
         header_bytes: section.or("header_bytes", 32_768, |item| item.integer(4_096..=1_048_576)),
         header_count: section.or("header_count", 100, |item| item.integer(16..=256)),
         header_timeout: section.seconds("header_timeout", 10),
@@ -14,5 +14,32 @@ pub(super) fn limits(section: &Section<'_>) -> Limits {
         body_idle_timeout: section.seconds("body_idle_timeout", 60),
         tls_handshake_timeout: section.seconds("tls_handshake_timeout", 10),
         body_bytes: section.or("body_bytes", 0, |item| item.integer(0..=i128::from(i64::MAX))),
+    }
+}
+
+/// The window that a client has before it has heard of another (RFC 9113 6.9.2): it may use that much in any case.
+const LEAST_WINDOW: i128 = 65_535;
+
+fn http2(section: &Section<'_>) -> Http2Limits {
+    let window = |most: i128| move |item: &Item<'_>| item.integer(LEAST_WINDOW..=most);
+    let stream_window = section.or("http2_stream_window", 256 << 10, window(16 << 20));
+    let connection_window = section.or("http2_connection_window", 1 << 20, window(64 << 20));
+    if connection_window < stream_window {
+        let message =
+            format!("http2_connection_window is less than http2_stream_window, {stream_window}; write no less");
+        match section.get("http2_connection_window") {
+            Some(item) => item.wrong(message),
+            None => section.wrong(message),
+        }
+    }
+    Http2Limits {
+        streams: section.or("http2_streams", 100, |item| item.integer(1..=1_000)),
+        stream_window,
+        connection_window,
+        max_requests: section.or("http2_max_requests", 100_000, |item| item.integer(1..=1_000_000_000)),
+        max_age: section.seconds("http2_max_age", 60 * 60),
+        resets: section.or("http2_resets", 500, |item| item.integer(1..=1_000_000)),
+        early_resets: section.or("http2_early_resets", 20, |item| item.integer(1..=10_000)),
+        faults: section.or("http2_faults", 1_024, |item| item.integer(1..=100_000)),
     }
 }

@@ -3,6 +3,7 @@
 mod bounds;
 mod frames;
 mod leaving;
+mod limits;
 mod sockets;
 mod tls;
 

@@ -19,7 +19,7 @@ const HEALTH: [(&str, &str); 4] =
     [(":method", "GET"), (":scheme", "http"), (":authority", "x"), (":path", "/.embedgate/healthz")];
 
 impl Site {
-    fn block(&self, method: &str, more: &[(&str, &str)]) -> Vec<u8> {
+    pub(super) fn block(&self, method: &str, more: &[(&str, &str)]) -> Vec<u8> {
         let bearer = format!("Bearer {}", self.token);
         let proper = [(":method", method), (":scheme", "http"), (":authority", HOST), (":path", "/")];
         block(&[&proper[..], &[("authorization", &bearer)], more].concat())
