@@ -14,12 +14,13 @@ use crate::directory::sync::{self, Source};
 use crate::log::Sink;
 use crate::metrics::Metrics;
 use crate::net::dial::Dialer;
-use crate::net::tls::{self, TlsError};
+use crate::net::tls::TlsError;
 use crate::plane::start::Starter;
 use crate::plane::{Firefly, Plane, Settings, listener};
 use crate::session::firefly::Opener;
 use crate::session::jwt::Verifier;
 use crate::session::keys::{self, KeyLoadCause, KeyLoadError, Keys};
+use certificates::Outbound;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -129,13 +130,14 @@ impl<S: Source> Start<S> {
         }
         let listeners = if listeners.is_empty() { bind(&config)? } else { listeners };
         let address = listeners[0].local_addr()?;
-        let plane = build(&config, &env, &directory, &metrics, keys, log, &clock, control.handle())?;
+        let outbound = Outbound::load(&config.upstreams)?;
+        let plane = build(&config, &env, &directory, &metrics, keys, log, &clock, control.handle(), &outbound)?;
         let plane = Arc::new(plane);
         let (drain, draining) = watch::channel(false);
         let reload = Arc::new(Notify::new());
         let admin = control.block_on(start_admin(&config, &plane))?;
         control.spawn(sync::follow(source, directory, metrics, Arc::clone(&reload)));
-        control.spawn(upkeep(Arc::clone(&plane), Arc::clone(&reload)));
+        control.spawn(upkeep(Arc::clone(&plane), outbound, Arc::clone(&reload)));
         let spawn = |(number, socket)| listener::spawn(Arc::clone(&plane), socket, draining.clone(), number);
         let workers = listeners.into_iter().enumerate().map(spawn).collect::<io::Result<Vec<_>>>()?;
         let drain_delay = config.server.drain_delay;
@@ -163,23 +165,22 @@ fn build(
     log: Sink,
     clock: &Clock,
     control: &Handle,
+    outbound: &Outbound,
 ) -> Result<Plane, StartError> {
     let upstreams = &config.upstreams;
-    let upstream_tls = Arc::new(certificates::upstream_tls(upstreams)?);
-    let dialer = Dialer::new(upstream_tls, upstreams.allowed.private, upstreams.connect_timeout);
+    let dialer = Dialer::new(Arc::clone(&outbound.upstreams), upstreams.allowed.private, upstreams.connect_timeout);
     if upstreams.allowed.private {
         tracing::warn!("upstreams.allow_private_addresses is on: meant for local work and private networks only");
     }
     let minting =
         MinterSettings { timeout: config.credentials.mint_timeout, refresh_idle: config.credentials.refresh_idle };
-    // Issuers of tokens are no upstreams: they get a secret of their own, and the certificate for upstreams never.
-    let issuers = dialer.with_tls(tls::client_config(upstreams.ca_file.as_deref())?);
+    let issuers = dialer.with_tls(Arc::clone(&outbound.issuers));
     let minter = Minter::new(issuers, clock.clone(), Arc::clone(metrics), minting, control.clone());
     let writer = writer(config, env);
     let server_tls = config.server.tls.as_ref().map(|tls| certificates::server_tls(tls, config.server.http2));
     Ok(Plane {
         settings: Settings::new(config, max_connections(config.limits.max_connections)),
-        starter: starter(config, writer.as_ref(), metrics, clock, control)?,
+        starter: starter(config, writer.as_ref(), metrics, clock, control, outbound),
         revoker: Revoker::new(Arc::clone(directory), writer, control.clone()),
         directory: Arc::clone(directory),
         keys,
@@ -203,14 +204,14 @@ fn starter(
     metrics: &Arc<Metrics>,
     clock: &Clock,
     control: &Handle,
-) -> Result<Option<Starter>, StartError> {
-    let Some(jwt) = &config.session.jwt else { return Ok(None) };
-    let client_tls = tls::client_config(config.upstreams.ca_file.as_deref())?;
-    let dialer = Dialer::new(client_tls, true, config.upstreams.connect_timeout);
+    outbound: &Outbound,
+) -> Option<Starter> {
+    let jwt = config.session.jwt.as_ref()?;
+    let dialer = Dialer::new(Arc::clone(&outbound.issuers), true, config.upstreams.connect_timeout);
     let verifier = Verifier::new(jwt, dialer, clock.clone(), Arc::clone(metrics));
     verifier.spawn(control);
     let once = jwt.single_use.then(|| Once::new(clock.clone(), writer.cloned(), control.clone()));
-    Ok(Some(Starter { verifier, once, ttl: config.session.ttl, has_warned: AtomicBool::new(false) }))
+    Some(Starter { verifier, once, ttl: config.session.ttl, has_warned: AtomicBool::new(false) })
 }
 
 /// What writes to the database of the directory, if there is one.
@@ -266,7 +267,7 @@ async fn start_admin(config: &Config, plane: &Arc<Plane>) -> Result<SocketAddr, 
 /// How often key and certificate files are read again and histograms emptied into their buckets.
 const UPKEEP: Duration = Duration::from_secs(2);
 
-async fn upkeep(plane: Arc<Plane>, reload: Arc<Notify>) {
+async fn upkeep(plane: Arc<Plane>, outbound: Outbound, reload: Arc<Notify>) {
     let exporter = plane.metrics.exporter();
     let mut ticks = interval(UPKEEP);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -274,7 +275,7 @@ async fn upkeep(plane: Arc<Plane>, reload: Arc<Notify>) {
     loop {
         ticks.tick().await;
         exporter.run_upkeep();
-        certificates::look_after(&plane);
+        certificates::look_after(&plane, &outbound);
         match plane.keys.reload() {
             Ok(changed) => {
                 complained = false;

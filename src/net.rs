@@ -6,4 +6,5 @@ pub mod http;
 pub mod io;
 pub mod proxy_protocol;
 mod resolve;
+pub mod roots;
 pub mod tls;

@@ -2,13 +2,14 @@
 
 mod names;
 mod pair;
+pub(super) mod seen;
 
 pub use names::ByName;
 pub use pair::{Certificate, Files, Standing, Validity};
 
 use super::tls::TlsError;
-use pair::{Contents, Seen};
 use rustls::sign::CertifiedKey;
+use seen::{Seen, contents};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -18,7 +19,7 @@ pub struct Watched(Mutex<Vec<Entry>>);
 
 struct Entry {
     files: Files,
-    seen: Seen,
+    seen: Seen<2>,
     certificate: Certificate,
     /// What was last said about its time.
     told: Standing,
@@ -100,13 +101,13 @@ impl Entry {
     fn load(files: Files) -> Result<Self, TlsError> {
         let mut seen = Seen::default();
         // At the first look everything is new.
-        let contents = seen.look(&files, SystemTime::now()).unwrap_or_else(|| Contents::read(&files))?;
-        let certificate = Certificate::parse(&files, &contents)?;
+        let first = seen.look(files.paths(), SystemTime::now()).unwrap_or_else(|| contents(files.paths()))?;
+        let certificate = Certificate::parse(&files, &first)?;
         Ok(Self { files, seen, certificate, told: Standing::Good })
     }
 
     fn reload(&mut self) -> Result<bool, TlsError> {
-        let Some(contents) = self.seen.look(&self.files, SystemTime::now()) else { return Ok(false) };
+        let Some(contents) = self.seen.look(self.files.paths(), SystemTime::now()) else { return Ok(false) };
         self.certificate = Certificate::parse(&self.files, &contents?)?;
         // The new one is looked at afresh.
         self.told = Standing::Good;

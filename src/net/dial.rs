@@ -116,12 +116,6 @@ impl Dialer {
         Self { tls, ..self.clone() }
     }
 
-    /// The TLS that connections are made with.
-    #[must_use]
-    pub fn tls(&self) -> &ClientTls {
-        &self.tls
-    }
-
     /// How long a connection may take to come about.
     #[must_use]
     pub fn timeout(&self) -> Duration {

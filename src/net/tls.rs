@@ -2,6 +2,7 @@
 //! shares.
 
 use super::certificates::{ByName, Files, Reloaded, Watched};
+use super::roots::Roots;
 use arc_swap::ArcSwap;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::{Acceptor, ClientHello, NoServerSessionStorage, ResolvesServerCert};
@@ -47,7 +48,15 @@ pub enum TlsError {
         /// Why.
         cause: rustls::Error,
     },
-    /// A root is not a certificate.
+    /// A root is not a certificate that can be used.
+    #[error("{}: not a root that can be used: {cause}", .path.display())]
+    Root {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        cause: rustls::Error,
+    },
+    /// TLS itself.
     #[error("{0}")]
     Rustls(#[from] rustls::Error),
 }
@@ -60,23 +69,12 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-/// How the gateway speaks TLS to issuers, and to upstreams that it proves nothing to: the public roots (Mozilla's,
-/// compiled in) and those of `ca_file`.
+/// How the gateway speaks TLS to whom it proves nothing to, with the roots of `ca_file` besides the public ones.
 ///
 /// # Errors
 /// [`TlsError`] when `ca_file` cannot be read or holds no certificate.
 pub fn client_config(ca_file: Option<&Path>) -> Result<Arc<ClientTls>, TlsError> {
-    ClientTls::load(ca_file, None).map(Arc::new)
-}
-
-fn roots(ca_file: Option<&Path>) -> Result<Arc<RootCertStore>, TlsError> {
-    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    if let Some(path) = ca_file {
-        for certificate in certificates(path)? {
-            roots.add(certificate)?;
-        }
-    }
-    Ok(Arc::new(roots))
+    ClientTls::load(Arc::new(Roots::load(ca_file)?), None).map(Arc::new)
 }
 
 fn connector(roots: Arc<RootCertStore>, own: Option<Arc<CertifiedKey>>) -> Result<TlsConnector, TlsError> {
@@ -89,21 +87,22 @@ fn connector(roots: Arc<RootCertStore>, own: Option<Arc<CertifiedKey>>) -> Resul
     Ok(Arc::new(config).into())
 }
 
-/// TLS towards upstreams. The files with which the gateway proves itself are read again while running.
+/// TLS towards upstreams and issuers. The files with which the gateway proves itself, and those with its roots, are read
+/// again while running.
 pub struct ClientTls {
-    roots: Arc<RootCertStore>,
+    roots: Arc<Roots>,
     own: Watched,
     connector: ArcSwap<TlsConnector>,
 }
 
 impl ClientTls {
-    /// Trusts as [`client_config`] does, and shows upstreams that ask the certificate in `own`.
+    /// Trusts by these roots, and shows those that ask the certificate in `own`.
     ///
     /// # Errors
     /// [`TlsError`] when a file cannot be read, or certificate and key do not fit.
-    pub fn load(ca_file: Option<&Path>, own: Option<Files>) -> Result<Self, TlsError> {
-        let (roots, own) = (roots(ca_file)?, Watched::load(own.into_iter().collect())?);
-        let connector = connector(Arc::clone(&roots), own.first())?;
+    pub fn load(roots: Arc<Roots>, own: Option<Files>) -> Result<Self, TlsError> {
+        let own = Watched::load(own.into_iter().collect())?;
+        let connector = connector(roots.current(), own.first())?;
         Ok(Self { roots, own, connector: ArcSwap::from_pointee(connector) })
     }
 
@@ -112,12 +111,14 @@ impl ClientTls {
         TlsConnector::clone(&self.connector.load())
     }
 
-    /// Reads the files again if they changed. On an error the certificate before stays.
-    pub fn reload(&self) -> Reloaded {
+    /// Reads the files again if they changed. On an error the certificate before stays. `roots_changed` says that the roots
+    /// are other ones since the last time.
+    pub fn reload(&self, roots_changed: bool) -> Reloaded {
         let mut reloaded = self.own.reload();
-        if !reloaded.changed.is_empty() {
-            // All is new, so that no session is resumed for which the certificate before was shown.
-            match connector(Arc::clone(&self.roots), self.own.first()) {
+        if roots_changed || !reloaded.changed.is_empty() {
+            // All is new, so that no session is resumed for which the certificate before was shown, or which was trusted by
+            // a root that is gone.
+            match connector(self.roots.current(), self.own.first()) {
                 Ok(connector) => self.connector.store(Arc::new(connector)),
                 Err(error) => reloaded.refused.push(error),
             }

@@ -1,6 +1,7 @@
-//! Mutual TLS: what the gateway proves itself with to upstreams, and to whom it does not.
+//! TLS to upstreams: what the gateway proves itself with, to whom it does not, and whom it trusts.
 
 use crate::harness::gateway::{Builder, Gateway, org, org_with};
+use crate::harness::installation::{Installation, KEY, LOCAL, org as installed, session};
 use crate::harness::raw::{Message, ok};
 use crate::harness::tls::{Authority, TlsUpstream};
 use crate::harness::{PATIENCE, until};
@@ -95,4 +96,26 @@ async fn issuers_of_tokens_are_never_shown_it() -> Result<()> {
     ensure!(by_kind(true).count() == 1 && by_kind(true).all(|shown| shown.certificate.is_some()), "{seen:?}");
     ensure!(by_kind(false).count() == 1 && by_kind(false).all(|shown| shown.certificate.is_none()), "{seen:?}");
     Ok(())
+}
+
+#[tokio::test]
+async fn roots_are_read_again_and_bad_ones_refused() -> Result<()> {
+    let (authority, other) = (authority()?, Authority::new()?);
+    let upstream = TlsUpstream::start(&authority, "upstream", false, |_| last("hi")).await?;
+    let mut installation = Installation::new(LOCAL, &installed("acme", &format!("https://{}", upstream.address)))?;
+    installation.set("EMBEDGATE__UPSTREAMS__CA_FILE", "roots.pem");
+    let pem = |authority: &Authority| std::fs::read_to_string(authority.path("ca.crt"));
+    installation.write("roots.pem", &pem(&other)?)?;
+    let mut gateway = installation.serve().await?;
+    let session = session(KEY, "acme", None, 0)?;
+    let path = "/app-proxy/studio/";
+    ensure!(gateway.get(path, &session).await?.status == 502, "nobody has vouched for it");
+    installation.replace("roots.pem", &pem(&authority)?)?;
+    gateway.get_until(200, path, &session).await?;
+    installation.replace("roots.pem", "-----BEGIN CERTIFICATE-----\nYmFk\n-----END CERTIFICATE-----\n")?;
+    let line = gateway.wait_for_log("the roots are refused; the ones before stay in use").await?;
+    ensure!(line.contains("roots.pem") && line.contains("\"key\":\"upstreams.ca_file\""), "{line}");
+    ensure!(gateway.get(path, &session).await?.status == 200, "the ones before are gone");
+    installation.replace("roots.pem", &pem(&other)?)?;
+    gateway.get_until(502, path, &session).await.context("who is not trusted any more still is").map(drop)
 }
