@@ -128,22 +128,64 @@ fn binary(bytes: &[u8]) -> Result<Option<(Source, usize)>, ProxyError> {
         0x21 => false,
         _ => return Err(ProxyError::Malformed("has a version or command that is not known")),
     };
-    // What follows the addresses (TLVs) is passed over.
     let Some(block) = rest.get(..length) else { return Ok(None) };
-    let source = if is_local { Some(Source::Peer) } else { source_of(family, block) };
-    let source = source.ok_or(ProxyError::Malformed("has an address that is not one of TCP"))?;
-    Ok(Some((source, FIXED + length)))
+    if is_local {
+        // Whatever follows means nothing.
+        return Ok(Some((Source::Peer, FIXED + length)));
+    }
+    let not_tcp = ProxyError::Malformed("has an address that is not one of TCP");
+    let (ip, additions) = address(family, block).ok_or(not_tcp)?;
+    let header = &bytes[..FIXED + length];
+    check(header, header.len() - additions.len())?;
+    Ok(Some((Source::Client(ip), header.len())))
 }
 
-/// The address of a block. TCP over IPv4 and IPv6 only: with no address, which a receiver may refuse, or with that of
-/// another kind of socket, the peer would pass for its client, and be believed what only it may say.
-fn source_of(family: u8, block: &[u8]) -> Option<Source> {
-    let ip = match family {
-        0x11 => block.first_chunk::<12>()?.first_chunk::<4>().copied().map(IpAddr::from),
-        0x21 => block.first_chunk::<36>()?.first_chunk::<16>().copied().map(IpAddr::from),
+/// The address of a block, and what follows the addresses. TCP over IPv4 and IPv6 only: with no address, which a receiver
+/// may refuse, or with that of another kind of socket, the peer would pass for its client, and be believed what only it may
+/// say.
+fn address(family: u8, block: &[u8]) -> Option<(IpAddr, &[u8])> {
+    // Both addresses and both ports.
+    match family {
+        0x11 => {
+            block.split_at_checked(12).and_then(|(ends, rest)| Some((IpAddr::from(*ends.first_chunk::<4>()?), rest)))
+        }
+        0x21 => {
+            block.split_at_checked(36).and_then(|(ends, rest)| Some((IpAddr::from(*ends.first_chunk::<16>()?), rest)))
+        }
         _ => None,
-    };
-    ip.map(Source::Client)
+    }
+}
+
+/// The kind of addition that holds a checksum of the whole header (section 2.2.3).
+const CHECKSUM: u8 = 0x03;
+
+/// Goes through the additions to a header of version 2 (TLVs, section 2.2), which begin at `at`, and holds it to its
+/// checksum if there is one. All others are passed over, but have to be whole: behind a broken one nobody knows whether
+/// there is a checksum.
+fn check(header: &[u8], mut at: usize) -> Result<(), ProxyError> {
+    let broken = || ProxyError::Malformed("has an addition that is cut off");
+    let mut checked = false;
+    while at < header.len() {
+        let [kind, high, low] = *header[at..].first_chunk().ok_or_else(broken)?;
+        let (start, length) = (at + 3, usize::from(u16::from_be_bytes([high, low])));
+        let value = header[start..].get(..length).ok_or_else(broken)?;
+        if kind == CHECKSUM {
+            let sum = *value.first_chunk().filter(|_| length == 4 && !checked).ok_or_else(broken)?;
+            if crc32c(&[&header[..start], &[0; 4], &header[start + 4..]]) != u32::from_be_bytes(sum) {
+                return Err(ProxyError::Malformed("has another checksum than it says"));
+            }
+            checked = true;
+        }
+        at = start + length;
+    }
+    Ok(())
+}
+
+/// CRC-32c (RFC 9260 appendix A) of some parts together, bit by bit: headers are short, and few have a checksum.
+fn crc32c(parts: &[&[u8]]) -> u32 {
+    let bit = |crc: u32| if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 };
+    let byte = |crc: u32, byte: &u8| (0..8).fold(crc ^ u32::from(*byte), |crc, _| bit(crc));
+    !parts.iter().copied().flatten().fold(!0, byte)
 }
 
 #[cfg(test)]
@@ -164,11 +206,47 @@ mod tests {
         [&ends.concat()[..], &[0x12, 0x34, 1, 0xbb]].concat()
     }
 
+    /// A header with a checksum between what stands before and behind it.
+    fn summed(family: u8, before: &[u8], behind: &[u8]) -> Vec<u8> {
+        let mut header = v2(0x21, family, &[before, &[0x03, 0, 4, 0, 0, 0, 0], behind].concat());
+        let sum = crc32c(&[&header]);
+        let at = header.len() - behind.len() - 4;
+        header[at..at + 4].copy_from_slice(&sum.to_be_bytes());
+        header
+    }
+
+    #[test]
+    fn checksums_are_those_of_the_standard() {
+        assert_eq!(crc32c(&[]), 0);
+        assert_eq!(crc32c(&[b"1234", b"", b"56789"]), 0xe306_9283);
+        // RFC 7143, appendix A.4: 32 bytes of zeros, and of ones.
+        assert_eq!((crc32c(&[&[0; 32]]), crc32c(&[&[0xff; 32]])), (0x8a91_36aa, 0x62a8_ab43));
+    }
+
+    #[test]
+    fn a_header_that_is_not_what_its_checksum_is_of_is_refused() {
+        let header = summed(0x11, V4_BLOCK, &[0x04, 0, 1, 7]);
+        assert!(parse(&header).is_ok());
+        // What decides on how long the header is, and what kind it is, is told apart before.
+        for at in FIXED..header.len() {
+            for bit in 0..8 {
+                let mut bytes = header.clone();
+                bytes[at] ^= 1 << bit;
+                // The kind of the checksum itself: then it is an addition like others.
+                let is_none = at == FIXED + 12;
+                assert_eq!(parse(&bytes).is_ok(), is_none, "bit {bit} of byte {at}");
+            }
+        }
+    }
+
     const V4_BLOCK: &[u8] = &[203, 0, 113, 7, 10, 0, 0, 1, 0x12, 0x34, 1, 0xbb];
 
     /// Headers and whose connection they say it is.
     fn good() -> Vec<(Vec<u8>, Source)> {
-        let tlv = |length: usize| [V4_BLOCK, &vec![0xee; length]].concat();
+        let tlv = |length: usize| {
+            let value = length - 3;
+            [V4_BLOCK, &[0xee, (value >> 8) as u8, value as u8], &vec![0xee; value]].concat()
+        };
         let line = |text: &str| text.as_bytes().to_vec();
         let longest = "PROXY TCP6 ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff 65535 65535\r\n";
         vec![
@@ -183,6 +261,9 @@ mod tests {
             (v2(0x21, 0x11, &tlv(40)), client("203.0.113.7")),
             (v2(0x21, 0x11, &tlv(MAX - FIXED - 12)), client("203.0.113.7")),
             (v2(0x21, 0x21, &v6_block()), client("2001:db8::7")),
+            (v2(0x21, 0x11, &[V4_BLOCK, &[0x04, 0, 0], &[0x01, 0, 1, 9]].concat()), client("203.0.113.7")),
+            (summed(0x11, &[V4_BLOCK, &[0x04, 0, 1, 7]].concat(), &[]), client("203.0.113.7")),
+            (summed(0x21, &v6_block(), &[0x04, 0, 2, 7, 7]), client("2001:db8::7")),
             (v2(0x20, 0x00, &[]), Source::Peer),
             (v2(0x20, 0x11, V4_BLOCK), Source::Peer),
             (v2(0x20, 0xff, &[1, 2, 3]), Source::Peer),
@@ -225,6 +306,14 @@ mod tests {
             v2(0x21, 0x41, V4_BLOCK),
             v2(0x21, 0x11, &V4_BLOCK[..11]),
             v2(0x21, 0x21, &v6_block()[..35]),
+            v2(0x21, 0x11, &[V4_BLOCK, &[0x04]].concat()),
+            v2(0x21, 0x11, &[V4_BLOCK, &[0x04, 0]].concat()),
+            v2(0x21, 0x11, &[V4_BLOCK, &[0x04, 0, 1]].concat()),
+            v2(0x21, 0x11, &[V4_BLOCK, &[0x04, 0xff, 0xff, 0]].concat()),
+            v2(0x21, 0x11, &[V4_BLOCK, &[0x03, 0, 4, 0, 0, 0, 0]].concat()),
+            v2(0x21, 0x11, &[V4_BLOCK, &[0x03, 0, 0]].concat()),
+            v2(0x21, 0x11, &[V4_BLOCK, &[0x03, 0, 5, 0, 0, 0, 0, 0]].concat()),
+            summed(0x11, &[V4_BLOCK, &[0x03, 0, 4, 0, 0, 0, 0]].concat(), &[]),
         ];
         for line in [
             "PROXY TCP4 203.0.113.7 10.0.0.1 4660 443\n",

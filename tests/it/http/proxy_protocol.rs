@@ -19,6 +19,9 @@ fn v2(command: u8, family: u8, block: &[u8]) -> Vec<u8> {
 /// The addresses of a client and of a load balancer, and their ports.
 const V4: [u8; 12] = [203, 0, 113, 9, 10, 0, 0, 1, 0x12, 0x34, 1, 0xbb];
 
+/// What adds a checksum to a header with these addresses, and nothing else.
+const CHECKSUM: [u8; 7] = [3, 0, 4, 0x81, 0xfc, 0x94, 0x8f];
+
 fn v6() -> [u8; 36] {
     let mut block = [0; 36];
     block[..4].copy_from_slice(&[0x20, 1, 0xd, 0xb8]);
@@ -37,7 +40,7 @@ async fn site(more: &[(&str, &str)]) -> Result<Site> {
 #[tokio::test]
 async fn the_client_is_who_the_header_says() -> Result<()> {
     let site = site(&[]).await?;
-    let with_tlvs = [&V4[..], &[0xea, 0, 3, 1, 2, 3], &[4; 300]].concat();
+    let with_tlvs = [&V4[..], &[0xea, 0, 3, 1, 2, 3], &[4, 0x01, 0x29], &[4; 0x129]].concat();
     let cases = [
         (LINE.to_vec(), "203.0.113.7"),
         (b"PROXY TCP6 2001:db8::7 2001:db8::1 1 2\r\n".to_vec(), "2001:db8::7"),
@@ -45,6 +48,7 @@ async fn the_client_is_who_the_header_says() -> Result<()> {
         (b"PROXY UNKNOWN\r\n".to_vec(), "127.0.0.1"),
         (v2(0x21, 0x11, &V4), "203.0.113.9"),
         (v2(0x21, 0x11, &with_tlvs), "203.0.113.9"),
+        (v2(0x21, 0x11, &[&V4[..], &CHECKSUM].concat()), "203.0.113.9"),
         (v2(0x21, 0x21, &v6()), "2001:db8::7"),
         (v2(0x20, 0x11, &V4), "127.0.0.1"),
         (v2(0x20, 0, &[]), "127.0.0.1"),
@@ -96,6 +100,8 @@ async fn what_is_no_header_ends_the_connection() -> Result<()> {
     let request = site.get("/");
     let mut huge = v2(0x21, 0x11, &V4);
     huge[14..16].copy_from_slice(&[0xff, 0xff]);
+    let mut changed = v2(0x21, 0x11, &[&V4[..], &CHECKSUM].concat());
+    changed[19] ^= 1;
     let mut wrong = v2(0x21, 0x11, &V4);
     wrong[11] = b'\r';
     let cases = [
@@ -107,6 +113,7 @@ async fn what_is_no_header_ends_the_connection() -> Result<()> {
         [&b"PROXY UNKNOWN "[..], &[b'x'; 200], b"\r\n"].concat(),
         huge,
         wrong,
+        changed,
         v2(0x11, 0x11, &V4),
         v2(0x2f, 0x11, &V4),
         v2(0x21, 0x00, &[]),
