@@ -296,6 +296,20 @@ async fn works_without_cookies(stage: Stage, proxy: &str, using: impl AsyncFn(&P
     let referrer = frame.eval("fetch('x').then((answer) => answer.headers.get('referrer-policy'))").await?;
     ensure!(referrer == "same-origin", "{referrer}");
     stage.revoke().await?;
+    let ended = frame.eval("location.pathname").await?;
     expect_end(&page, &frame, "the sessions of the user were ended").await?;
+    // The refusal tells the page around it, which starts another session, and the frame goes on at the same place.
+    page.eval("renews = true").await?;
+    page.eval("document.querySelector('iframe').src = appUrl + '?place=here#there'").await?;
+    let place = "location.pathname + ' ' + location.search + location.hash + ' ' + document.title";
+    let mut last = json!(null);
+    let renewed = until(PATIENCE, async || {
+        last = frame.eval(place).await.unwrap_or_default();
+        let at = last.as_str().unwrap_or_default();
+        let is_fresh = at.starts_with("/.embedgate/t/") && !at.starts_with(ended.as_str().unwrap_or_default());
+        Ok((is_fresh && at.contains(" ?place=here#there ") && !at.contains("Sign in again")).then_some(()))
+    });
+    renewed.await?.with_context(|| format!("the frame does not go on: {last}"))?;
+    frame.wait_for_text("says 1", PATIENCE).await?;
     stage.end(browser).await
 }
