@@ -1,6 +1,7 @@
 //! The composition root: builds every part, starts every task, and owns the end.
 
 pub mod certificates;
+mod tickets;
 
 use crate::admin::Admin;
 use crate::clock::Clock;
@@ -14,7 +15,7 @@ use crate::directory::sync::{self, Source};
 use crate::log::Sink;
 use crate::metrics::Metrics;
 use crate::net::dial::Dialer;
-use crate::net::tls::TlsError;
+use crate::net::tls::{ServerTls, TlsError};
 use crate::plane::start::Starter;
 use crate::plane::{Firefly, Plane, Settings, listener};
 use crate::session::firefly::Opener;
@@ -28,6 +29,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use std::{fmt, io};
+use tickets::TicketKeys;
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{Notify, watch};
 use tokio::time::{MissedTickBehavior, interval};
@@ -41,6 +43,9 @@ pub enum StartError {
     /// FireFly's key cannot be had.
     #[error("firefly.encryption_key: {0}")]
     FireflyKey(KeyLoadCause),
+    /// A key of TLS session tickets cannot be had.
+    #[error("server.tls.ticket_keys: {0}")]
+    TicketKey(KeyLoadCause),
     /// Certificates or keys that cannot be used.
     #[error("{0}")]
     Tls(#[from] TlsError),
@@ -66,7 +71,7 @@ impl StartError {
     /// Whether the configuration is to be changed, and not the world.
     #[must_use]
     pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::Keys(_) | Self::FireflyKey(_) | Self::Tls(_) | Self::Directory(_))
+        matches!(self, Self::Keys(_) | Self::FireflyKey(_) | Self::TicketKey(_) | Self::Tls(_) | Self::Directory(_))
     }
 }
 
@@ -131,13 +136,14 @@ impl<S: Source> Start<S> {
         let listeners = if listeners.is_empty() { bind(&config)? } else { listeners };
         let address = listeners[0].local_addr()?;
         let outbound = Outbound::load(&config.upstreams)?;
-        let plane = build(&config, &env, &directory, &metrics, keys, log, &clock, control.handle(), &outbound)?;
+        let (tls, tickets) = server_tls(&config, &env)?;
+        let plane = build(&config, &env, &directory, &metrics, keys, log, &clock, control.handle(), &outbound, tls)?;
         let plane = Arc::new(plane);
         let (drain, draining) = watch::channel(false);
         let reload = Arc::new(Notify::new());
         let admin = control.block_on(start_admin(&config, &plane))?;
         control.spawn(sync::follow(source, directory, metrics, Arc::clone(&reload)));
-        control.spawn(upkeep(Arc::clone(&plane), outbound, Arc::clone(&reload)));
+        control.spawn(upkeep(Arc::clone(&plane), outbound, tickets, Arc::clone(&reload)));
         let spawn = |(number, socket)| listener::spawn(Arc::clone(&plane), socket, draining.clone(), number);
         let workers = listeners.into_iter().enumerate().map(spawn).collect::<io::Result<Vec<_>>>()?;
         let drain_delay = config.server.drain_delay;
@@ -166,6 +172,7 @@ fn build(
     clock: &Clock,
     control: &Handle,
     outbound: &Outbound,
+    tls: Option<ServerTls>,
 ) -> Result<Plane, StartError> {
     let upstreams = &config.upstreams;
     let dialer = Dialer::new(Arc::clone(&outbound.upstreams), upstreams.allowed.private, upstreams.connect_timeout);
@@ -177,7 +184,6 @@ fn build(
     let issuers = dialer.with_tls(Arc::clone(&outbound.issuers));
     let minter = Minter::new(issuers, clock.clone(), Arc::clone(metrics), minting, control.clone());
     let writer = writer(config, env);
-    let server_tls = config.server.tls.as_ref().map(|tls| certificates::server_tls(tls, config.server.http2));
     Ok(Plane {
         settings: Settings::new(config, max_connections(config.limits.max_connections)),
         starter: starter(config, writer.as_ref(), metrics, clock, control, outbound),
@@ -191,10 +197,18 @@ fn build(
         log,
         access_log: config.log.access.then_some(config.log.format),
         firefly: firefly(config, env)?,
-        tls: server_tls.transpose()?,
+        tls,
         leaving: AtomicBool::new(false),
         connections: AtomicUsize::new(0),
     })
+}
+
+/// TLS towards clients, where there is some, and the keys of its tickets, where instances share them.
+fn server_tls(config: &Config, env: &Env) -> Result<(Option<ServerTls>, Option<TicketKeys>), StartError> {
+    let Some(tls) = &config.server.tls else { return Ok((None, None)) };
+    let keys = TicketKeys::load(&tls.ticket_keys, env)?;
+    let shared = keys.as_ref().map(TicketKeys::tickets);
+    Ok((Some(certificates::server_tls(tls, config.server.http2, shared)?), keys))
 }
 
 /// What starts sessions, if front ends may. The keys' address is the operator's own word, so it may be private.
@@ -267,7 +281,7 @@ async fn start_admin(config: &Config, plane: &Arc<Plane>) -> Result<SocketAddr, 
 /// How often key and certificate files are read again and histograms emptied into their buckets.
 const UPKEEP: Duration = Duration::from_secs(2);
 
-async fn upkeep(plane: Arc<Plane>, outbound: Outbound, reload: Arc<Notify>) {
+async fn upkeep(plane: Arc<Plane>, outbound: Outbound, mut tickets: Option<TicketKeys>, reload: Arc<Notify>) {
     let exporter = plane.metrics.exporter();
     let mut ticks = interval(UPKEEP);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -276,6 +290,9 @@ async fn upkeep(plane: Arc<Plane>, outbound: Outbound, reload: Arc<Notify>) {
         ticks.tick().await;
         exporter.run_upkeep();
         certificates::look_after(&plane, &outbound);
+        if let Some(tickets) = &mut tickets {
+            tickets.reload();
+        }
         match plane.keys.reload() {
             Ok(changed) => {
                 complained = false;

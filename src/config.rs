@@ -84,7 +84,13 @@ pub struct Tls {
     pub certificates: Vec<Certificate>,
     /// Whether clients that ask for none of the names are refused instead.
     pub strict_sni: bool,
+    /// Secrets of the tickets that instances share: the first seals, all open; at most [`MAX_TICKET_KEYS`]. None means that
+    /// each process has its own.
+    pub ticket_keys: Vec<KeySource>,
 }
+
+/// How many secrets of tickets there may be.
+pub const MAX_TICKET_KEYS: usize = 8;
 
 /// How many certificates the data listener may have besides its default one.
 pub const MAX_CERTIFICATES: usize = 1000;

@@ -7,4 +7,5 @@ pub mod io;
 pub mod proxy_protocol;
 mod resolve;
 pub mod roots;
+pub mod tickets;
 pub mod tls;

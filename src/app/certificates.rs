@@ -4,6 +4,7 @@ use crate::config;
 use crate::metrics::Metrics;
 use crate::net::certificates::{Files, Reloaded, Standing, Times, Validity};
 use crate::net::roots::Roots;
+use crate::net::tickets::Tickets;
 use crate::net::tls::{ClientTls, ServerTls, TlsError};
 use crate::plane::Plane;
 use std::sync::Arc;
@@ -15,9 +16,9 @@ pub fn files(certificate: &config::Certificate) -> Files {
 }
 
 /// TLS towards clients, as configured.
-pub(super) fn server_tls(tls: &config::Tls, http2: bool) -> Result<ServerTls, TlsError> {
+pub(super) fn server_tls(tls: &config::Tls, http2: bool, shared: Option<Arc<Tickets>>) -> Result<ServerTls, TlsError> {
     let all = std::iter::once(&tls.default).chain(&tls.certificates).map(files);
-    ServerTls::load(all.collect(), tls.strict_sni, http2)
+    ServerTls::load(all.collect(), tls.strict_sni, http2, shared)
 }
 
 /// TLS towards everybody else, as configured.

@@ -123,6 +123,11 @@ fn outside(config: &Config, path: &Path, env: &Env, is_good: impl Fn(&str) -> bo
         for (key, error) in certificates(tls) {
             add(&key, error.to_string());
         }
+        for (number, source) in (1..).zip(&tls.ticket_keys) {
+            if let Err(error) = keys::read(source, env) {
+                add(&format!("server.tls.ticket_keys[#{number}]"), error.to_string());
+            }
+        }
     }
     if is_good("directory")
         && let Some(Err(error)) = config.postgres.as_ref().map(|settings| postgres_urls(settings, env))

@@ -46,7 +46,7 @@ pub(super) mod keys {
         "drain_delay",
         "drain_timeout",
     ];
-    pub(crate) const TLS: &[&str] = &["cert", "key", "certificates", "strict_sni"];
+    pub(crate) const TLS: &[&str] = &["cert", "key", "certificates", "strict_sni", "ticket_keys"];
     pub(crate) const CERTIFICATE: &[&str] = &["cert", "key"];
     pub(crate) const ADMIN: &[&str] = &["listen"];
     pub(crate) const DIRECTORY: &[&str] = &["source", "path", "postgres"];
@@ -143,7 +143,7 @@ pub(super) fn firefly(env: &Env) -> (Config, Result<(), Mistakes>) {
 }
 
 fn all(root: &Section<'_>, env: &Env) -> Config {
-    let server = server(&root.section("server", keys::SERVER));
+    let server = server(&root.section("server", keys::SERVER), env);
     let upstreams = upstreams::upstreams(&root.section("upstreams", keys::UPSTREAMS));
     let directory = root.section("directory", keys::DIRECTORY);
     let postgres = postgres::postgres(&directory, env);
@@ -173,7 +173,7 @@ fn embedding(section: &Section<'_>) -> Embedding {
     Embedding { frontend_origins: section.list("frontend_origins", origin), cookieless: is_on.then_some(ttl) }
 }
 
-fn server(section: &Section<'_>) -> Server {
+fn server(section: &Section<'_>, env: &Env) -> Server {
     let listen = section.or("listen", SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080)), socket);
     let trusted_proxies = section.list("trusted_proxies", |item| item.parsed(IpNet::parse));
     Server {
@@ -186,7 +186,7 @@ fn server(section: &Section<'_>) -> Server {
         proxy_protocol: section.or("proxy_protocol", false, |item| proxy_protocol(item, &trusted_proxies)),
         trusted_proxies,
         http2: section.or("http2", true, Item::boolean),
-        tls: section.optional("tls", keys::TLS).map(|tls| certificates::tls(&tls)),
+        tls: section.optional("tls", keys::TLS).map(|tls| certificates::tls(&tls, env)),
         drain_delay: section.or("drain_delay", Duration::ZERO, Item::duration_or_zero),
         drain_timeout: section.seconds("drain_timeout", 30),
     }

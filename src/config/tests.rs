@@ -1,5 +1,7 @@
 //! The configuration file as a whole.
 
+mod listeners;
+
 use super::parse::keys;
 use super::tree::{Table, Value, parse_file};
 use super::*;
@@ -39,7 +41,7 @@ fn pair(cert: &str, key: &str) -> Certificate {
 
 /// One certificate and nothing else.
 fn tls(cert: &str, key: &str) -> Tls {
-    Tls { default: pair(cert, key), certificates: Vec::new(), strict_sni: false }
+    Tls { default: pair(cert, key), certificates: Vec::new(), strict_sni: false, ticket_keys: Vec::new() }
 }
 
 /// The example with everything in it that is switched off.
@@ -277,27 +279,6 @@ fn session_keys_have_one_place_and_a_short_id_of_their_own() {
 }
 
 #[test]
-fn the_windows_of_http_2_are_bounded_and_fit_one_another() {
-    let limits = |text: &str| {
-        shown(parse(&format!("session.keys = [{{ id = 'k', env = 'K' }}]\n[limits]\n{text}"), &[("K", "k")]))
-    };
-    assert_eq!(
-        limits("http2_stream_window = 65534\nhttp2_connection_window = 67108865\nhttp2_max_requests = 0\n"),
-        [
-            "3 limits.http2_stream_window: out of range; write a number from 65535 to 16777216",
-            "4 limits.http2_connection_window: out of range; write a number from 65535 to 67108864",
-            "5 limits.http2_max_requests: out of range; write a number from 1 to 1000000000",
-        ]
-    );
-    let less = "http2_connection_window is less than http2_stream_window, 2000000; write no less";
-    assert_eq!(limits("http2_stream_window = 2000000"), [format!("2 limits: {less}")]);
-    assert_eq!(
-        limits("http2_stream_window = 2000000\nhttp2_connection_window = 1999999"),
-        [format!("4 limits.http2_connection_window: {less}")]
-    );
-}
-
-#[test]
 fn the_example_shows_the_defaults_of_postgres() {
     let shown = parse(&example_in_full(), &[]).unwrap();
     let url =
@@ -500,29 +481,6 @@ fn a_file_that_is_not_there_is_a_mistake() {
     let mistakes = Config::load(Path::new("no/such/file.toml"), &Env::new()).unwrap_err();
     assert_eq!(mistakes.0.len(), 1);
     assert!(mistakes.to_string().starts_with("no/such/file.toml: cannot read the file: "), "{mistakes}");
-}
-
-#[test]
-fn certificates_come_in_pairs() {
-    let text = "[server.tls]\ncert = 'a'\nkey = 'b'\nstrict_sni = true\ncertificates = [{ cert = 'c', key = '/d' }]\n";
-    let tls = accepted(text).server.tls.unwrap();
-    assert_eq!((tls.default, tls.certificates), (pair("etc/a", "etc/b"), vec![pair("etc/c", "/d")]));
-    assert!(tls.strict_sni);
-    let found = mistakes("[server.tls]\ncert = 'a'\nkey = 'b'\ncertificates = [\n{ cert = 'c' },\n'd']\n", &[]);
-    assert_eq!(
-        found,
-        [
-            "6 server.tls.certificates[#1].key: is missing; write key = \"tls.key\", the PEM file with the private key",
-            "7 server.tls.certificates[#2]: expected a table, found a string",
-        ]
-    );
-    let many =
-        format!("server.tls = {{ cert = 'a', key = 'b', certificates = [{}] }}", "{cert='c',key='d'},".repeat(1001));
-    assert_eq!(mistakes(&many, &[]), ["2 server.tls.certificates: has 1001 certificates; 1000 is the most"]);
-    assert_eq!(
-        mistakes("upstreams.client_key = 'k'", &[]),
-        ["2 upstreams.client_cert: is missing; client_key needs it; write client_cert = \"client.crt\""]
-    );
 }
 
 #[test]

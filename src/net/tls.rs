@@ -3,6 +3,7 @@
 
 use super::certificates::{ByName, Files, Reloaded, Watched};
 use super::roots::Roots;
+use super::tickets::Tickets;
 use arc_swap::ArcSwap;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::{Acceptor, ClientHello, NoServerSessionStorage, ResolvesServerCert};
@@ -150,13 +151,21 @@ pub fn database_config(roots: Option<&Path>) -> Result<ClientConfig, TlsError> {
     Ok(builder.with_root_certificates(trusted).with_no_client_auth())
 }
 
-/// How the gateway speaks TLS to clients, who may choose HTTP/2 where `http2` says so (RFC 9113 3.2). Sessions are resumed by tickets alone (RFC 5077, RFC 8446 2.2), whose keys are
-/// random, known to this process only and replaced every six hours; nothing is kept for a session.
-fn server_config(names: Arc<dyn ResolvesServerCert>, http2: bool) -> Result<Arc<ServerConfig>, TlsError> {
+/// How the gateway speaks TLS to clients, who may choose HTTP/2 where `http2` says so (RFC 9113 3.2). Sessions are resumed
+/// by tickets alone (RFC 5077, RFC 8446 2.2); nothing is kept for a session. Without keys that instances share, theirs are
+/// random, known to this process only and replaced every six hours.
+fn server_config(
+    names: Arc<dyn ResolvesServerCert>,
+    http2: bool,
+    shared: Option<Arc<Tickets>>,
+) -> Result<Arc<ServerConfig>, TlsError> {
     let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
     let mut config = builder.with_no_client_auth().with_cert_resolver(names);
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.ticketer = aws_lc_rs::Ticketer::new()?;
+    config.ticketer = match shared {
+        Some(tickets) => tickets,
+        None => aws_lc_rs::Ticketer::new()?,
+    };
     let protocols: &[&[u8]] = if http2 { &[HTTP2, HTTP1] } else { &[HTTP1] };
     config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
     Ok(Arc::new(config))
@@ -185,14 +194,14 @@ const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 
 impl ServerTls {
     /// Reads the certificates, the first of which is the default. With `strict` there is none: clients that ask for no
-    /// name in a certificate are refused.
+    /// name in a certificate are refused. `shared` are tickets that other instances open too.
     ///
     /// # Errors
     /// [`TlsError`] for the first that cannot be read or does not fit its key.
-    pub fn load(files: Vec<Files>, strict: bool, http2: bool) -> Result<Self, TlsError> {
+    pub fn load(files: Vec<Files>, strict: bool, http2: bool, shared: Option<Arc<Tickets>>) -> Result<Self, TlsError> {
         let watched = Watched::load(files)?;
         let names = Arc::new(Names(ArcSwap::from_pointee(watched.by_name(strict))));
-        let acceptor = TlsAcceptor::from(server_config(Arc::clone(&names) as Arc<_>, http2)?);
+        let acceptor = TlsAcceptor::from(server_config(Arc::clone(&names) as Arc<_>, http2, shared)?);
         Ok(Self { watched, names, strict, acceptor })
     }
 

@@ -1,17 +1,26 @@
 //! The files of certificates and keys.
 
 use super::keys;
-use super::{Certificate, required_path};
+use super::{Certificate, key_source, required_path};
 use crate::config::reader::{Item, Section};
-use crate::config::{MAX_CERTIFICATES, Tls};
+use crate::config::{Env, KeySource, MAX_CERTIFICATES, MAX_TICKET_KEYS, Tls};
 
 /// `server.tls`.
-pub(super) fn tls(section: &Section<'_>) -> Tls {
+pub(super) fn tls(section: &Section<'_>, env: &Env) -> Tls {
     Tls {
         default: pair(section),
         certificates: section.get("certificates").map(|item| more(&item)).unwrap_or_default(),
         strict_sni: section.or("strict_sni", false, Item::boolean),
+        ticket_keys: section.get("ticket_keys").map(|item| ticket_keys(&item, env)).unwrap_or_default(),
     }
+}
+
+fn ticket_keys(item: &Item<'_>, env: &Env) -> Vec<KeySource> {
+    let sections = item.sections(keys::KEY_SOURCE);
+    if sections.len() > MAX_TICKET_KEYS {
+        item.wrong(format!("has {} keys; {MAX_TICKET_KEYS} is the most", sections.len()));
+    }
+    sections.iter().filter_map(|section| key_source(section, env)).collect()
 }
 
 fn more(item: &Item<'_>) -> Vec<Certificate> {

@@ -92,6 +92,41 @@ async fn strict_refuses_names_that_no_certificate_has() -> Result<()> {
 }
 
 #[tokio::test]
+async fn sessions_are_resumed_by_every_instance_that_has_the_key() -> Result<()> {
+    let authority = authority()?;
+    let (old, new) = ("ab".repeat(32), "cd".repeat(32));
+    for (name, key) in [("old", &old), ("new", &new), ("changing", &old)] {
+        std::fs::write(authority.path(name), key)?;
+    }
+    let with = async |names: &[&str]| {
+        let keys: Vec<_> = names.iter().map(|name| format!("{{ file = {} }}", authority.toml(name))).collect();
+        gateway(&authority, &[("server.tls.ticket_keys", &format!("[{}]", keys.join(", ")))]).await
+    };
+    let (first, both, other, changing) =
+        (with(&["old"]).await?, with(&["new", "old"]).await?, with(&["new"]).await?, with(&["changing"]).await?);
+    for version in [&TLS12, &TLS13] {
+        // Each of them begins with what `first` has given it alone.
+        for (second, expected) in
+            [(&first, HandshakeKind::Resumed), (&both, HandshakeKind::Resumed), (&other, HandshakeKind::Full)]
+        {
+            let client = authority.client(&[version])?;
+            ensure!(ask(first.address, &client, "one.example", b"", HEALTH).await?.kind == HandshakeKind::Full);
+            let seen = ask(second.address, &client, "one.example", b"", HEALTH).await?;
+            ensure!(seen.kind == expected, "{version:?}: {seen:?}");
+        }
+    }
+    // A key that is taken away opens nothing any more.
+    std::fs::write(authority.path("changing"), &new)?;
+    let gone = until(PATIENCE, async || {
+        let client = authority.client(&[&TLS13])?;
+        ask(first.address, &client, "one.example", b"", HEALTH).await?;
+        let seen = ask(changing.address, &client, "one.example", b"", HEALTH).await?;
+        Ok((seen.kind == HandshakeKind::Full).then_some(()))
+    });
+    gone.await?.context("the key stays")
+}
+
+#[tokio::test]
 async fn sessions_are_resumed_on_any_worker() -> Result<()> {
     let authority = authority()?;
     let gateway = gateway(&authority, &[("server.workers", "2")]).await?;
