@@ -25,6 +25,7 @@ mod pool;
 mod request;
 mod respond;
 pub mod route;
+mod site;
 mod standing;
 pub mod start;
 mod streams;

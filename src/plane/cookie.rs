@@ -1,6 +1,7 @@
 //! The cookie that carries a session: set where the session starts, renewed on answers while it is used, taken back where
 //! it ends.
 
+use super::site::is_framed_elsewhere;
 use super::worker::Worker;
 use crate::clock::UnixSeconds;
 use crate::model::reject::{Class, Reject};
@@ -9,6 +10,7 @@ use crate::session::Session;
 use crate::session::carrier::{CookieNames, Via};
 use crate::session::seal::Purpose;
 use crate::wire::fields::{Fields, Name, list};
+use crate::wire::request::Head;
 use crate::wire::response;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -16,17 +18,22 @@ use std::time::{Duration, UNIX_EPOCH};
 pub(super) const NO_KEY: &str = "the key of sessions is not known yet";
 
 /// The value of the `Set-Cookie` that gives a session to the browser, with an idle end counted from now. `app` is the app
-/// whose own cookie it is, where apps share the host.
+/// whose own cookie it is, where apps share the host; `framed` says whether it is for frames of other sites.
 ///
 /// # Errors
 /// [`Reject`] when it cannot be sealed.
-pub(super) fn session_cookie(worker: &Worker, app: Option<&str>, session: &Session) -> Result<String, Reject> {
+pub(super) fn session_cookie(
+    worker: &Worker,
+    app: Option<&str>,
+    framed: bool,
+    session: &Session,
+) -> Result<String, Reject> {
     let plane = &worker.plane;
     let now = plane.clock.now();
     let session = plane.settings.session_idle.renew(session, now);
     let token = seal(worker, Purpose::Session, &session)?;
     let https = plane.settings.guard.scheme == Scheme::Https;
-    Ok(set(worker, &CookieNames::new(https).of(app), &token, session.end().saturating_sub(now)))
+    Ok(set(framed, &CookieNames::new(https).of(app), &token, session.end().saturating_sub(now)))
 }
 
 /// The session as a token.
@@ -42,33 +49,34 @@ pub(super) fn seal(worker: &Worker, purpose: Purpose, session: &Session) -> Resu
 }
 
 /// The value of the `Set-Cookie` that takes the cookie of this name back.
-pub(super) fn taken_back(worker: &Worker, name: &str) -> String {
-    set(worker, name, "", 0)
+pub(super) fn taken_back(framed: bool, name: &str) -> String {
+    set(framed, name, "", 0)
 }
 
-fn set(worker: &Worker, name: &str, value: &str, max_age: u64) -> String {
+fn set(framed: bool, name: &str, value: &str, max_age: u64) -> String {
     // In a frame of another site a cookie comes along only with SameSite=None, which needs Secure; Partitioned keeps it
-    // where third-party cookies are blocked (CHIPS). Plain http is for local work, where front end and app are one site.
-    let kind = match worker.plane.settings.guard.scheme {
-        Scheme::Https => "Secure; SameSite=None; Partitioned",
-        Scheme::Http => "SameSite=Lax",
-    };
+    // where third-party cookies are blocked (CHIPS).
+    let kind = if framed { "Secure; SameSite=None; Partitioned" } else { "SameSite=Lax" };
     format!("{name}={value}; Path=/; Max-Age={max_age}; HttpOnly; {kind}")
 }
 
 /// A session whose cookie is to be renewed with the answer.
 pub(super) struct Renewal {
     app: Option<String>,
+    framed: bool,
 }
 
 impl Renewal {
     /// The renewal that a request brings about; none for most requests. A program with a bearer has nowhere to keep
     /// another token.
-    pub(super) fn due(worker: &Worker, session: &Session, via: Via<'_>) -> Option<Self> {
+    pub(super) fn due(worker: &Worker, head: &Head<'_>, session: &Session, via: Via<'_>) -> Option<Self> {
         let (Some(idle), Via::Cookie(app)) = (session.idle, via) else { return None };
         let plane = &worker.plane;
         let due = plane.settings.session_idle.is_due(idle, plane.clock.now());
-        due.then(|| Self { app: app.map(str::to_owned) })
+        due.then(|| {
+            let framed = is_framed_elsewhere(&plane.guard_of(session.org()), head.authority);
+            Self { app: app.map(str::to_owned), framed }
+        })
     }
 
     /// The value of the `Set-Cookie` for this answer; none where another answer has to do it.
@@ -79,7 +87,7 @@ impl Renewal {
             return None;
         }
         // An app's answer does not fail for it: the session stands as it is, and the next answer tries again.
-        session_cookie(worker, self.app.as_deref(), session).ok()
+        session_cookie(worker, self.app.as_deref(), self.framed, session).ok()
     }
 }
 

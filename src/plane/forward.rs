@@ -91,7 +91,7 @@ impl Trip {
             link: &head.target[..self.link],
             prefix: &head.target[self.link..][..self.prefix],
             is_told: !self.policy.strip_prefix,
-            is_framed: self.guard.cookies_in_frames(),
+            is_framed: self.guard.cookies_in_frames(head.authority),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Requests that other sites make in a user's name. A cookie comes along whoever asks, and SameSite=None lets every site
 //! ask, so the gateway tells by Origin and Fetch Metadata who did.
 
+use super::site::is_framed_elsewhere;
 use crate::model::frontends::Frontends;
 use crate::model::reject::{Class, Reject};
 use crate::model::url::Scheme;
@@ -37,10 +38,10 @@ impl Guard {
         Self { scheme: self.scheme, frontends: own.unwrap_or_else(|| Arc::clone(&self.frontends)) }
     }
 
-    /// Whether cookies of apps are to come along in frames of other sites: where front ends show apps and have https, as
+    /// Whether cookies of the app at this host are to come along in frames of other sites: where front ends show apps, as
     /// with the session's own.
-    pub(super) fn cookies_in_frames(&self) -> bool {
-        self.frontends.ancestors().is_some() && self.scheme == Scheme::Https
+    pub(super) fn cookies_in_frames(&self, authority: &str) -> bool {
+        self.frontends.ancestors().is_some() && is_framed_elsewhere(self, authority)
     }
 
     /// Whose page made a request.

@@ -5,6 +5,7 @@ use super::cors;
 use super::guard::is_navigation;
 use super::respond::Answer;
 use super::route::{Hosts, Target, locate};
+use super::site::is_framed_elsewhere;
 use super::worker::Worker;
 use crate::model::reject::{Class, Reject};
 use crate::session::Session;
@@ -56,7 +57,8 @@ fn start_session(worker: &Worker, head: &Head<'_>) -> Result<(Answer, Session), 
         }
         None => place.start(),
     };
-    let cookie = cookie::session_cookie(worker, place.cookie_app(), &session)?;
+    let framed = is_framed_elsewhere(&worker.plane.guard_of(session.org()), head.authority);
+    let cookie = cookie::session_cookie(worker, place.cookie_app(), framed, &session)?;
     let answer = Answer::new(303, "See Other")
         .field("Location", &next)
         .field("Set-Cookie", &cookie)
@@ -132,8 +134,9 @@ async fn end_session(worker: &Worker, head: &Head<'_>) -> Result<(Answer, Option
 /// An answer that takes the cookies of this host back, but for those that are kept.
 fn taken_back(worker: &Worker, head: &Head<'_>, kept: &[&[u8]]) -> Answer {
     let mut answer = Answer::new(204, "No Content").field("Cache-Control", "no-store");
+    let framed = is_framed_elsewhere(&worker.plane.guard_at(head), head.authority);
     for name in our_cookies(head).filter(|name| !kept.contains(&name.as_bytes())) {
-        answer = answer.field("Set-Cookie", &cookie::taken_back(worker, name));
+        answer = answer.field("Set-Cookie", &cookie::taken_back(framed, name));
     }
     answer
 }

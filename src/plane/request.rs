@@ -169,7 +169,7 @@ async fn serve_as(
     account.upstream.clone_from(&plan.upstream);
     let mut trip = Trip::planned(plan, prefix, via, guard);
     trip.link = link;
-    trip.renewal = Renewal::due(worker, &session, via);
+    trip.renewal = Renewal::due(worker, head, &session, via);
     forward(worker, client, head, trip, account).await
 }
 

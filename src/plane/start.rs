@@ -11,6 +11,7 @@ use super::guard::Guard;
 use super::own::Place;
 use super::respond::{Answer, plain, problem};
 use super::route::LINK;
+use super::site::is_framed_elsewhere;
 use super::worker::Worker;
 use crate::clock::UnixSeconds;
 use crate::directory::once::{Once, UseError};
@@ -171,7 +172,9 @@ async fn start(
         about.place.insert_str(0, &format!("{LINK}{token}"));
         return Ok((session, None));
     }
-    let cookie = session_cookie(worker, here.cookie_app(), &session).map_err(Refusal::Internal)?;
+    let framed = is_framed_elsewhere(&about.guard, head.authority);
+    let cookie = session_cookie(worker, here.cookie_app(), framed, &session);
+    let cookie = cookie.map_err(Refusal::Internal)?;
     Ok((session, Some(cookie)))
 }
 

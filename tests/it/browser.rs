@@ -4,12 +4,16 @@
 //! back goes through the gateway, most of it through a WebSocket.
 
 mod embedding;
+mod matrix;
+mod stage;
+mod using;
 
 use crate::harness::PATIENCE;
 use crate::harness::apps::App;
 use crate::harness::browser::{Browser, Modifier, Page};
 use crate::harness::embedgate::Embedgate;
 use anyhow::{Context as _, Result, ensure};
+use using::Kind;
 
 /// An app, the gateway before it, and a page on which its link was opened.
 struct Visit {
@@ -78,18 +82,14 @@ impl Visit {
 #[tokio::test]
 async fn streamlit_button_changes_a_text_through_dev() -> Result<()> {
     let visit = Visit::through_dev(App::streamlit().await?).await?;
-    visit.page.wait_for_text("The server says 1", PATIENCE).await?;
-    visit.page.click("[data-testid=stButton] button").await?;
-    visit.page.wait_for_text("The server says 42", PATIENCE).await?;
+    Kind::Streamlit.click(&visit.page).await?;
     visit.end().await
 }
 
 #[tokio::test]
 async fn marimo_cell_runs_through_dev() -> Result<()> {
     let visit = Visit::through_dev(App::marimo_run().await?).await?;
-    visit.page.wait_for_text("The kernel says 1", PATIENCE).await?;
-    visit.page.click("[data-testid=marimo-plugin-button]").await?;
-    visit.page.wait_for_text("The kernel says 42", PATIENCE).await?;
+    Kind::Marimo.click(&visit.page).await?;
     visit.end().await
 }
 

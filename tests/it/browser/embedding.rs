@@ -2,126 +2,19 @@
 //!
 //! "Works" means here as elsewhere: a real click in the frame changes a text by way of the app's server.
 
-use crate::harness::apps::{App, free_port};
+use super::stage::{KEEPS_THIRD_PARTY_COOKIES, Stage, check_partitioned};
+use super::using::Kind;
+use crate::harness::apps::App;
 use crate::harness::browser::{Browser, Page};
-use crate::harness::front::{Front, USER};
-use crate::harness::gateway::org;
-use crate::harness::installation::{Installation, LOCAL, Serving};
+use crate::harness::front::Front;
 use crate::harness::{PATIENCE, until};
-use anyhow::{Context as _, Result, ensure};
-use serde_json::{Value, json};
-use std::process::Command;
+use anyhow::{Result, ensure};
+use serde_json::json;
 
 /// A front end on the gateway's own site, as during development.
 const SAME_SITE: &str = "localhost";
 /// A front end on another site than the gateway.
 const OTHER_SITE: &str = "front.localhost";
-
-/// A certificate for the public host and those of the apps, and the digest of its key for the browser.
-const CERTIFICATE: &str = "
-    umask 077
-    names=subjectAltName=DNS:gate.localhost,DNS:*.apps.localhost
-    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout tls.key -out tls.crt -subj /CN=gate \
-        -addext $names -days 2 2>/dev/null
-    openssl x509 -in tls.crt -noout -pubkey | openssl pkey -pubin -outform der | openssl dgst -sha256 -binary | base64
-";
-
-/// A front end, and `embedgate serve` before the app `editor` of the organisation `acme`, of which the user is a member.
-struct Stage {
-    front: Front,
-    gateway: Serving,
-    installation: Installation,
-    /// Where the gateway is, by the names that it has for browsers.
-    port: u16,
-    /// What the browser has to be told.
-    arguments: Vec<String>,
-    _app: App,
-}
-
-impl Stage {
-    /// The gateway on plain http at `localhost`.
-    async fn http(front: Front, app: App, keys: &str) -> Result<Self> {
-        let port = free_port()?;
-        Self::with(front, app, keys, port, &format!("http://localhost:{port}"), "").await
-    }
-
-    /// The gateway with TLS at `gate.localhost`, and its apps at hosts of their own.
-    async fn https(front: Front, app: App) -> Result<Self> {
-        let (port, tls) = (free_port()?, "[server.tls]\ncert = \"tls.crt\"\nkey = \"tls.key\"\n");
-        Self::with(front, app, "", port, &format!("https://gate.localhost:{port}"), tls).await
-    }
-
-    /// `keys` are more of the app's in the directory.
-    async fn with(front: Front, app: App, keys: &str, port: u16, url: &str, tls: &str) -> Result<Self> {
-        let directory = org("acme", &[("editor", app.address())]) + keys;
-        let members = format!("members = [\"{USER}\"]\n[[org.workspace]]");
-        let config = format!("{LOCAL}{}[routing]\nbase_domain = \"apps.localhost\"\n{tls}", front.config());
-        let mut installation = Installation::new(&config, &directory.replacen("[[org.workspace]]", &members, 1))?;
-        installation.set("EMBEDGATE__SERVER__LISTEN", &format!("127.0.0.1:{port}"));
-        installation.set("EMBEDGATE__SERVER__PUBLIC_URL", url);
-        installation.set("EMBEDGATE__EMBEDDING__COOKIELESS", "true");
-        let mut arguments = Vec::new();
-        if !tls.is_empty() {
-            arguments.push(format!("--ignore-certificate-errors-spki-list={}", make_certificate(&installation)?));
-        }
-        let gateway = installation.serve().await?;
-        Ok(Self { front, gateway, installation, port, arguments, _app: app })
-    }
-
-    /// The page at `front` that embeds the app, by FireFly's way of starting below the public host, or by the gateway's
-    /// own at the host of the app.
-    fn page_at(&self, front: &str, proxy: &str, form: &str) -> String {
-        format!("{front}/?proxy={proxy}:{}&app=editor&org=acme&form={form}", self.port)
-    }
-
-    /// The only session cookie of the person at a page.
-    async fn cookie(&self, page: &Page) -> Result<Value> {
-        let mut cookies = self.cookies(page).await?;
-        ensure!(cookies.len() == 1, "{cookies:#?}");
-        cookies.pop().context("none")
-    }
-
-    async fn cookies(&self, page: &Page) -> Result<Vec<Value>> {
-        let mut cookies = page.cookies().await?;
-        cookies.retain(|cookie| cookie["name"].as_str().is_some_and(|name| name.contains("embedgate")));
-        Ok(cookies)
-    }
-
-    /// Ends the sessions of the user as an operator does.
-    async fn revoke(&self) -> Result<()> {
-        let ended = self.installation.run(&["session", "revoke", "--config", "embedgate.toml", "--user", USER]).await?;
-        ensure!(ended.code == Some(0), "{ended:?}");
-        Ok(())
-    }
-
-    /// The browser goes first: what the gateway does with open streams when it stops is for other tests.
-    async fn end(self, browser: Browser) -> Result<()> {
-        drop(browser);
-        self.gateway.stop().await.map(drop)
-    }
-}
-
-fn make_certificate(installation: &Installation) -> Result<String> {
-    let made = Command::new("sh").args(["-euc", CERTIFICATE]).current_dir(installation.path("")).output()?;
-    ensure!(made.status.success(), "openssl: {}", String::from_utf8_lossy(&made.stderr));
-    Ok(String::from_utf8(made.stdout)?.trim().to_owned())
-}
-
-/// Uses marimo in a frame.
-async fn use_marimo(frame: &Page) -> Result<()> {
-    frame.wait_for_text("The kernel says 1", PATIENCE).await?;
-    frame.click("[data-testid=marimo-plugin-button]").await?;
-    frame.wait_for_text("The kernel says 42", PATIENCE).await?;
-    frame.record().check_websockets()
-}
-
-/// Uses Streamlit in a frame.
-async fn use_streamlit(frame: &Page) -> Result<()> {
-    frame.wait_for_text("The server says 1", PATIENCE).await?;
-    frame.click("[data-testid=stButton] button").await?;
-    frame.wait_for_text("The server says 42", PATIENCE).await?;
-    frame.record().check_websockets()
-}
 
 /// The WebSocket in the frame is closed with this reason, and the app does not come back.
 async fn expect_end(page: &Page, frame: &Page, reason: &str) -> Result<()> {
@@ -139,7 +32,7 @@ async fn a_front_end_on_the_same_site_embeds_an_app() -> Result<()> {
     let browser = Browser::launch().await?;
     let page = browser.page().await?;
     page.goto(&stage.page_at(stage.front.origin(), "http://localhost", "firefly")).await?;
-    use_marimo(&page.frame().await?).await?;
+    Kind::Marimo.work(&page.frame().await?).await?;
     let cookie = stage.cookie(&page).await?;
     ensure!(cookie["name"] == "embedgate-editor" && cookie["domain"] == "localhost", "{cookie:#}");
     ensure!(cookie["sameSite"] == "Lax" && cookie["httpOnly"] == true && cookie["secure"] == false, "{cookie:#}");
@@ -182,17 +75,17 @@ async fn page_of_another_origin_gets_nothing(stage: &Stage, page: &Page) -> Resu
 #[tokio::test]
 async fn a_front_end_on_another_site_embeds_an_app_at_its_own_host() -> Result<()> {
     let stage = Stage::https(Front::start(OTHER_SITE).await?, App::streamlit().await?).await?;
-    let browser = Browser::launch_with(&stage.arguments, &json!({})).await?;
+    let browser = stage.browser(&json!({})).await?;
     let page = browser.page().await?;
     let url = |front: &str| stage.page_at(front, "https://editor--acme.apps.localhost", "own");
     page.goto(&url(stage.front.origin())).await?;
     let frame = page.frame().await?;
-    use_streamlit(&frame).await?;
+    Kind::Streamlit.work(&frame).await?;
     ensure!(frame.eval(KEEPS_THIRD_PARTY_COOKIES).await? == false, "the browser blocks none");
     ensure!(frame.eval(UPLOAD).await? != 403, "Streamlit misses its own cookie: {:#?}", page.cookies().await?);
     let cookie = stage.cookie(&page).await?;
     ensure!(cookie["name"] == "__Host-embedgate" && cookie["domain"] == "editor--acme.apps.localhost", "{cookie:#}");
-    check_partitioned(&cookie)?;
+    check_partitioned(&cookie, &format!("http://{OTHER_SITE}"))?;
 
     ensure!(page.eval("signOut()").await? == 204);
     expect_end(&page, &frame, "the session was ended").await?;
@@ -200,7 +93,7 @@ async fn a_front_end_on_another_site_embeds_an_app_at_its_own_host() -> Result<(
 
     page.eval("start()").await?;
     let frame = page.frame().await?;
-    use_streamlit(&frame).await?;
+    Kind::Streamlit.work(&frame).await?;
     stage.revoke().await?;
     expect_end(&page, &frame, "the sessions of the user were ended").await?;
 
@@ -217,10 +110,6 @@ async fn a_front_end_on_another_site_embeds_an_app_at_its_own_host() -> Result<(
     stage.end(browser).await
 }
 
-/// Whether a cookie without a partition that a frame sets is there afterwards.
-const KEEPS_THIRD_PARTY_COOKIES: &str =
-    "(document.cookie = 'probe=1; Secure; SameSite=None', document.cookie.includes('probe=1'))";
-
 /// The status of an upload to Streamlit, which takes it only with what it has set as a cookie of its own.
 const UPLOAD: &str = "(() => {
     const token = document.cookie.match(/_streamlit_xsrf=([^;]*)/)?.[1] ?? '';
@@ -228,30 +117,19 @@ const UPLOAD: &str = "(() => {
     return fetch('/_stcore/upload_file/x/y', order).then((answer) => answer.status);
 })()";
 
-/// What a session's cookie needs in the frame of another site.
-fn check_partitioned(cookie: &Value) -> Result<()> {
-    for (name, value) in
-        [("secure", json!(true)), ("httpOnly", json!(true)), ("sameSite", json!("None")), ("path", json!("/"))]
-    {
-        ensure!(cookie[name] == value, "{name}: {cookie:#}");
-    }
-    ensure!(cookie["partitionKey"]["topLevelSite"] == format!("http://{OTHER_SITE}"), "{cookie:#}");
-    Ok(())
-}
-
 #[tokio::test]
 async fn a_front_end_on_another_site_embeds_an_app_below_the_public_host() -> Result<()> {
     let stage = Stage::https(Front::start(OTHER_SITE).await?, App::marimo_run().await?).await?;
     let allowed = json!({ "profile": { "cookie_controls_mode": 0, "block_third_party_cookies": false } });
-    let browser = Browser::launch_with(&stage.arguments, &allowed).await?;
+    let browser = stage.browser(&allowed).await?;
     let page = browser.page().await?;
     page.goto(&stage.page_at(stage.front.origin(), "https://gate.localhost", "firefly")).await?;
     let frame = page.frame().await?;
-    use_marimo(&frame).await?;
+    Kind::Marimo.work(&frame).await?;
     ensure!(frame.eval(KEEPS_THIRD_PARTY_COOKIES).await? == true, "the browser blocks them");
     let cookie = stage.cookie(&page).await?;
     ensure!(cookie["name"] == "__Host-embedgate-editor" && cookie["domain"] == "gate.localhost", "{cookie:#}");
-    check_partitioned(&cookie)?;
+    check_partitioned(&cookie, &format!("http://{OTHER_SITE}"))?;
     ensure!(page.eval("signOut()").await? == 204);
     expect_end(&page, &frame, "the session was ended").await?;
     // The refusal tells the page around it, which starts another session, and the frame loads the app again.
@@ -268,7 +146,7 @@ async fn an_app_that_is_told_its_base_path_works_below_it() -> Result<()> {
     let browser = Browser::launch().await?;
     let page = browser.page().await?;
     page.goto(&stage.page_at(stage.front.origin(), "http://localhost", "firefly")).await?;
-    use_streamlit(&page.frame().await?).await?;
+    Kind::Streamlit.work(&page.frame().await?).await?;
     let cookies = page.cookies().await?;
     ensure!(
         cookies.iter().any(|cookie| cookie["name"] == "_streamlit_xsrf" && cookie["path"] == "/app-proxy/editor/"),
@@ -280,18 +158,17 @@ async fn an_app_that_is_told_its_base_path_works_below_it() -> Result<()> {
 #[tokio::test]
 async fn apps_work_by_an_address_that_holds_the_session() -> Result<()> {
     let stage = Stage::https(Front::start(OTHER_SITE).await?, App::streamlit().await?).await?;
-    works_without_cookies(stage, "https://editor--acme.apps.localhost", async |frame| use_streamlit(frame).await)
-        .await?;
+    works_without_cookies(stage, "https://editor--acme.apps.localhost", Kind::Streamlit).await?;
     let stage = Stage::https(Front::start(OTHER_SITE).await?, App::marimo_run().await?).await?;
-    works_without_cookies(stage, "https://gate.localhost", async |frame| use_marimo(frame).await).await
+    works_without_cookies(stage, "https://gate.localhost", Kind::Marimo).await
 }
 
-async fn works_without_cookies(stage: Stage, proxy: &str, using: impl AsyncFn(&Page) -> Result<()>) -> Result<()> {
-    let browser = Browser::launch_with(&stage.arguments, &json!({})).await?;
+async fn works_without_cookies(stage: Stage, proxy: &str, kind: Kind) -> Result<()> {
+    let browser = stage.browser(&json!({})).await?;
     let page = browser.page().await?;
     page.goto(&stage.page_at(stage.front.origin(), proxy, "cookieless")).await?;
     let frame = page.frame().await?;
-    using(&frame).await?;
+    kind.work(&frame).await?;
     ensure!(stage.cookies(&page).await?.is_empty(), "{:#?}", stage.cookies(&page).await?);
     let referrer = frame.eval("fetch('x').then((answer) => answer.headers.get('referrer-policy'))").await?;
     ensure!(referrer == "same-origin", "{referrer}");

@@ -17,8 +17,9 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 /// No first-run pages, no traffic of the browser's own. No sandbox, because a container as root has no place for one;
-/// the pages are ours. Shared memory in files, because a container's `/dev/shm` is often too small.
-const ARGUMENTS: [&str; 11] = [
+/// the pages are ours. Shared memory in files, because a container's `/dev/shm` is often too small. Names that can be on no
+/// other machine (RFC 6761 6.2) are of this one, as those below `localhost` are without being told.
+const ARGUMENTS: [&str; 12] = [
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
@@ -30,6 +31,7 @@ const ARGUMENTS: [&str; 11] = [
     "--disable-sync",
     "--window-size=1280,900",
     "--remote-debugging-port=0",
+    "--host-resolver-rules=MAP *.test 127.0.0.1",
 ];
 
 /// Functions for the expressions of the tests, as a JavaScript object.

@@ -4,6 +4,7 @@
 use super::apps::free_port;
 use super::issuer::{answer, serve_at};
 use super::signer::Key;
+use super::tls::{Authority, terminate};
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use http::{Request, Response};
@@ -11,8 +12,10 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 use std::io;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 const PAGE: &str = include_str!("front/page.html");
@@ -24,7 +27,7 @@ pub(crate) const USER: &str = "user-1";
 pub(crate) struct Front {
     desk: Arc<Desk>,
     port: u16,
-    _server: JoinSet<()>,
+    server: JoinSet<()>,
 }
 
 struct Desk {
@@ -37,14 +40,29 @@ impl Front {
     /// Starts one at a name of this machine. It answers at every other one too, but its tokens name this.
     pub(crate) async fn start(host: &str) -> Result<Self> {
         let port = free_port()?;
-        let desk = Arc::new(Desk { key: Key::generate("k1", "EdDSA")?, origin: format!("http://{host}:{port}") });
+        Self::at(port, format!("http://{host}:{port}")).await
+    }
+
+    /// Starts one that browsers reach by https, with a certificate of this authority. Its keys are had without TLS.
+    pub(crate) async fn start_with_tls(host: &str, authority: &Authority) -> Result<Self> {
+        authority.issue("front", &format!("DNS:{host}"), 2)?;
+        let (acceptor, port) = (authority.acceptor("front")?, free_port()?);
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+        let mut front = Self::at(free_port()?, format!("https://{host}:{port}")).await?;
+        front.server.spawn(terminate(listener, acceptor, (Ipv4Addr::LOCALHOST, front.port).into()));
+        Ok(front)
+    }
+
+    /// Starts one at a port, by this origin.
+    async fn at(port: u16, origin: String) -> Result<Self> {
+        let desk = Arc::new(Desk { key: Key::generate("k1", "EdDSA")?, origin });
         let asked = Arc::clone(&desk);
         let (_, server) = serve_at(port, move |request| {
             let answer = asked.answer(&request);
             async move { answer }
         })
         .await?;
-        Ok(Self { desk, port, _server: server })
+        Ok(Self { desk, port, server })
     }
 
     /// Its origin, as browsers write it.

@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -40,6 +40,11 @@ const LEAF: &str = r#"
     mv new.crt "$1.crt"
 "#;
 
+/// The digest of the authority's key, as browsers are told it.
+const DIGEST: &str = "
+    openssl x509 -in ca.crt -noout -pubkey | openssl pkey -pubin -outform der | openssl dgst -sha256 -binary | base64
+";
+
 /// A certificate authority in a folder of its own. Dropping it removes the folder.
 pub(crate) struct Authority {
     folder: TempDir,
@@ -55,15 +60,33 @@ impl Authority {
 
     /// Makes a certificate and its key; `names` as in `DNS:a.example,IP:127.0.0.1`.
     pub(crate) fn issue(&self, name: &str, names: &str, days: i32) -> Result<()> {
-        self.run(LEAF, &[name, names, &days.to_string()])
+        self.run(LEAF, &[name, names, &days.to_string()]).map(drop)
     }
 
-    fn run(&self, script: &str, arguments: &[&str]) -> Result<()> {
+    /// Makes `{name}.chain.crt`: a certificate with the authority's behind it.
+    pub(crate) fn chain(&self, name: &str) -> Result<()> {
+        self.run(r#"cat "$1.crt" ca.crt >"$1.chain.crt""#, &[name]).map(drop)
+    }
+
+    /// The argument with which Chromium takes chains that end with this authority.
+    pub(crate) fn browser_argument(&self) -> Result<String> {
+        Ok(format!("--ignore-certificate-errors-spki-list={}", self.run(DIGEST, &[])?.trim()))
+    }
+
+    /// An acceptor that shows a certificate with the authority's behind it.
+    pub(crate) fn acceptor(&self, name: &str) -> Result<TlsAcceptor> {
+        let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+        let chain = vec![self.certificate(name)?, self.certificate("ca")?];
+        let config = builder.with_no_client_auth().with_single_cert(chain, self.key(name)?)?;
+        Ok(TlsAcceptor::from(Arc::new(config)))
+    }
+
+    fn run(&self, script: &str, arguments: &[&str]) -> Result<String> {
         let mut command = Command::new("sh");
         command.args(["-euc", script, "sh"]).args(arguments).current_dir(self.folder.path());
         let made = command.output()?;
         ensure!(made.status.success(), "openssl: {}", String::from_utf8_lossy(&made.stderr));
-        Ok(())
+        Ok(String::from_utf8(made.stdout)?)
     }
 
     /// Where a file is.
@@ -195,6 +218,21 @@ pub(crate) async fn ask(
         })
     };
     timeout(PATIENCE, run).await.context("no answer over TLS in time")?
+}
+
+/// Takes TLS off each connection and passes what is in it on to `plain`, until it is dropped.
+pub(crate) async fn terminate(listener: TcpListener, acceptor: TlsAcceptor, plain: SocketAddr) {
+    let mut connections = JoinSet::new();
+    while let Ok((tcp, _)) = listener.accept().await {
+        let acceptor = acceptor.clone();
+        connections.spawn(async move {
+            // An error is a client that left.
+            let Ok(mut tls) = acceptor.accept(tcp).await else { return };
+            let Ok(mut plain) = TcpStream::connect(plain).await else { return };
+            let _ = tokio::io::copy_bidirectional(&mut tls, &mut plain).await;
+        });
+        while connections.try_join_next().is_some() {}
+    }
 }
 
 /// An upstream with TLS that asks for a client's certificate, and answers every request by itself until it is dropped.
