@@ -166,8 +166,9 @@ fn server_config(
         Some(tickets) => tickets,
         None => aws_lc_rs::Ticketer::new()?,
     };
-    let protocols: &[&[u8]] = if http2 { &[HTTP2, HTTP1] } else { &[HTTP1] };
-    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+    // Best first. A client of HTTP/1.0 may offer nothing else, as curl's does.
+    let protocols = [HTTP2, HTTP1, b"http/1.0"];
+    config.alpn_protocols = protocols[usize::from(!http2)..].iter().map(|name| name.to_vec()).collect();
     Ok(Arc::new(config))
 }
 

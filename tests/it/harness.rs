@@ -6,6 +6,7 @@
 pub(crate) mod apps;
 pub(crate) mod ask;
 pub(crate) mod browser;
+pub(crate) mod curl;
 pub(crate) mod embedgate;
 pub(crate) mod front;
 pub(crate) mod gateway;
@@ -14,6 +15,7 @@ pub(crate) mod h2_upstream;
 pub(crate) mod http;
 pub(crate) mod installation;
 pub(crate) mod issuer;
+pub(crate) mod origin;
 pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod raw;

@@ -5,6 +5,7 @@ mod answers;
 mod base_tag;
 mod bodies;
 mod client_certificate;
+mod clients;
 mod cookieless;
 mod cors;
 mod cuts;

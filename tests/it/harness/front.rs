@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
 const PAGE: &str = include_str!("front/page.html");
 
@@ -46,7 +47,7 @@ impl Front {
     /// Starts one that browsers reach by https, with a certificate of this authority. Its keys are had without TLS.
     pub(crate) async fn start_with_tls(host: &str, authority: &Authority) -> Result<Self> {
         authority.issue("front", &format!("DNS:{host}"), 2)?;
-        let (acceptor, port) = (authority.acceptor("front")?, free_port()?);
+        let (acceptor, port) = (TlsAcceptor::from(authority.server("front", &[])?), free_port()?);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
         let mut front = Self::at(free_port()?, format!("https://{host}:{port}")).await?;
         front.server.spawn(terminate(listener, acceptor, (Ipv4Addr::LOCALHOST, front.port).into()));

@@ -107,7 +107,8 @@ impl Wire {
         Ok(Self::over(tcp))
     }
 
-    fn over(tcp: TcpStream) -> Self {
+    /// A connection that is there.
+    pub(crate) fn over(tcp: TcpStream) -> Self {
         Self { tcp, unread: Vec::new(), ended: None }
     }
 
@@ -241,7 +242,7 @@ impl Wire {
     }
 
     /// The body that belongs to a head. `empty` says that there is none, or none without fields that announce it.
-    async fn body(&mut self, head: Message, empty: bool) -> Result<Message> {
+    pub(crate) async fn body(&mut self, head: Message, empty: bool) -> Result<Message> {
         let is_answer = head.start.starts_with("HTTP/");
         let mut trailers = Vec::new();
         let (body, complete) = match (head.field("Transfer-Encoding"), head.field("Content-Length")) {

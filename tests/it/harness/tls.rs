@@ -73,14 +73,6 @@ impl Authority {
         Ok(format!("--ignore-certificate-errors-spki-list={}", self.run(DIGEST, &[])?.trim()))
     }
 
-    /// An acceptor that shows a certificate with the authority's behind it.
-    pub(crate) fn acceptor(&self, name: &str) -> Result<TlsAcceptor> {
-        let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
-        let chain = vec![self.certificate(name)?, self.certificate("ca")?];
-        let config = builder.with_no_client_auth().with_single_cert(chain, self.key(name)?)?;
-        Ok(TlsAcceptor::from(Arc::new(config)))
-    }
-
     fn run(&self, script: &str, arguments: &[&str]) -> Result<String> {
         let mut command = Command::new("sh");
         command.args(["-euc", script, "sh"]).args(arguments).current_dir(self.folder.path());
@@ -114,11 +106,12 @@ impl Authority {
         Ok(Arc::new(roots))
     }
 
-    /// A server with the certificate `name` that offers these protocols (RFC 7301).
+    /// A server with the certificate `name`, the authority's behind it, that offers these protocols (RFC 7301).
     pub(crate) fn server(&self, name: &str, protocols: &[&str]) -> Result<Arc<ServerConfig>> {
         let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
         let builder = builder.with_no_client_auth();
-        let mut config = builder.with_single_cert(vec![self.certificate(name)?], self.key(name)?)?;
+        let chain = vec![self.certificate(name)?, self.certificate("ca")?];
+        let mut config = builder.with_single_cert(chain, self.key(name)?)?;
         config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
         Ok(Arc::new(config))
     }

@@ -60,7 +60,7 @@ async fn clients_get_the_best_protocol_that_they_offer() -> Result<()> {
     app.send(crate::harness::raw::ok("served")).await?;
     ensure!(asked.answer().await?.text().await? == "served");
 
-    for offer in [&["http/1.1"][..], &[]] {
+    for offer in [&["http/1.1"][..], &["http/1.0"], &[]] {
         let tls = connect(&site, &authority, offer).await?;
         ensure!(tls.get_ref().1.alpn_protocol() == offer.first().map(|name| name.as_bytes()));
         ensure!(ask_http11(tls).await? == "HTTP/1.1 200 OK", "{offer:?}");
