@@ -209,6 +209,9 @@ async fn http2(tcp: TcpStream, desk: Arc<Desk>) -> Result<()> {
 
 async fn http2_stream(request: http::Request<RecvStream>, mut respond: SendResponse<Bytes>, desk: &Desk) -> Result<()> {
     let (head, mut stream) = request.into_parts();
+    if head.headers.contains_key("expect") {
+        respond.send_informational(Response::builder().status(100).body(())?)?;
+    }
     let mut body = Vec::new();
     while let Some(part) = stream.data().await {
         let part = part?;
@@ -228,8 +231,11 @@ async fn http2_stream(request: http::Request<RecvStream>, mut respond: SendRespo
         answer.headers_mut().insert("content-length", said.body.len().into());
     }
     let body = if head.method == "HEAD" || said.framing == Framing::None { Bytes::new() } else { said.body };
-    let mut stream = respond.send_response(answer, body.is_empty() && said.trailers.is_empty())?;
-    if !body.is_empty() {
+    // Whoever sends in chunks does not know yet that there are none.
+    let is_streamed = head.method != "HEAD" && matches!(said.framing, Framing::Chunks(_) | Framing::UntilClose);
+    let is_over = body.is_empty() && said.trailers.is_empty() && !is_streamed;
+    let mut stream = respond.send_response(answer, is_over)?;
+    if !body.is_empty() || (is_streamed && said.trailers.is_empty()) {
         stream.send_data(body, said.trailers.is_empty())?;
     }
     if !said.trailers.is_empty() {

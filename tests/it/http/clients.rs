@@ -17,8 +17,12 @@ use std::path::Path;
 
 /// How the gateway speaks to the app: what that is called, whether over TLS, more keys of the app in the directory, and the
 /// protocol that the app then sees.
-const UPSTREAMS: &[(&str, bool, &str, &str)] =
-    &[("HTTP/1.1 to the app", false, "", "HTTP/1.1"), ("HTTP/1.1 over TLS to the app", true, "", "HTTP/1.1")];
+const UPSTREAMS: &[(&str, bool, &str, &str)] = &[
+    ("as by default", false, "", "HTTP/1.1"),
+    ("in HTTP/2 by prior knowledge", false, "protocol = \"http2\"\n", "HTTP/2"),
+    ("as agreed on in the handshake", true, "", "HTTP/2"),
+    ("in HTTP/1.1 over TLS", true, "protocol = \"http1\"\n", "HTTP/1.1"),
+];
 
 /// How curl speaks: its option, whether over TLS, and the version that it then says.
 type Client = (&'static str, bool, &'static str);
@@ -389,7 +393,12 @@ async fn curl_cannot_tell_the_gateway_from_the_app() -> Result<()> {
             let both = rows.iter().zip(&direct).filter(|(row, _)| is_for(row, client.2));
             let asked = both.map(|(row, direct)| async move {
                 let name = || {
-                    format!("{upstream}, curl {} {}: {}", client.0, if client.1 { "over TLS" } else { "" }, row.name)
+                    format!(
+                        "the app is spoken to {upstream}, curl {} over {}: {}",
+                        client.0,
+                        if client.1 { "TLS" } else { "TCP" },
+                        row.name
+                    )
                 };
                 compare(row, direct, rig, client, gateway).await.with_context(name)
             });
