@@ -4,6 +4,7 @@
 //! back goes through the gateway, most of it through a WebSocket.
 
 mod embedding;
+mod jupyter;
 mod matrix;
 mod stage;
 mod using;

@@ -1,4 +1,4 @@
-//! The data apps behind the gateway: real marimo and real Streamlit, from the virtual environment of `tests/setup`.
+//! The data apps behind the gateway: real marimo, Streamlit and JupyterLab, from the virtual environment of `tests/setup`.
 
 use super::process::Process;
 use super::{PATIENCE, until};
@@ -56,6 +56,16 @@ impl App {
             streamlit.args(["--server.headless", "true", "--browser.gatherUsageStats", "false"]);
             streamlit.args(["--server.address", "127.0.0.1", "--server.port", port]);
             streamlit.args(["--server.baseUrlPath", "app-proxy/editor"]);
+        })
+        .await
+    }
+
+    /// JupyterLab in an empty folder, without a token of its own.
+    pub(crate) async fn jupyterlab() -> Result<Self> {
+        Self::start("jupyterlab", "/api/status", |lab, port| {
+            lab.args(["--no-browser", "--allow-root", "--IdentityProvider.token=", "--ServerApp.port_retries=0"]);
+            lab.args(["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]);
+            lab.args(["--ServerApp.ip=127.0.0.1", "--ServerApp.port", port]);
         })
         .await
     }
