@@ -10,6 +10,7 @@ use h2::RecvStream;
 use h2::server::SendResponse;
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::net::{TcpListener, TcpStream};
@@ -165,9 +166,10 @@ fn of_http1(message: Message) -> Result<Asked> {
 fn to_http1(said: &Said, to_head: bool, is_old: bool) -> Vec<u8> {
     let hint = |link: &&str| format!("HTTP/1.1 103 Early Hints\r\nlink: {link}\r\n\r\n");
     let mut text: String = said.hints.iter().filter(|_| !is_old).map(hint).collect();
-    text += &format!("HTTP/1.1 {} Status\r\n", said.status);
+    // Writing to a string cannot fail.
+    let _ = write!(text, "HTTP/1.1 {} Status\r\n", said.status);
     for (name, value) in &said.fields {
-        text += &format!("{name}: {value}\r\n");
+        let _ = write!(text, "{name}: {value}\r\n");
     }
     let (framing, body) = match said.framing {
         Framing::Length => (format!("content-length: {}\r\n", said.body.len()), said.body.to_vec()),
