@@ -11,14 +11,14 @@ pub(super) fn is_framed_elsewhere(guard: &Guard, authority: &str) -> bool {
         return true;
     }
     let Some(own) = local_site(authority) else { return false };
-    let is_elsewhere = |origin: &Box<str>| match origin.split_once("://") {
+    let is_elsewhere = |origin: &str| match origin.split_once("://") {
         // The scheme is part of the site.
         Some((scheme, authority)) => {
             local_site(authority).is_some_and(|site| scheme != "http" || !site.eq_ignore_ascii_case(own))
         }
         None => false,
     };
-    guard.frontends.origins().iter().any(is_elsewhere)
+    guard.frontends.origins().iter().any(|origin| is_elsewhere(origin))
 }
 
 /// The label below `localhost` that makes a site of this machine, empty for `localhost` itself; none for other names. No

@@ -8,7 +8,7 @@ use crate::harness::apps::App;
 use crate::harness::browser::{Browser, Page};
 use crate::harness::front::Front;
 use crate::harness::{PATIENCE, until};
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 
 /// A front end on the gateway's own site, as during development.
