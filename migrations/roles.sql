@@ -20,7 +20,7 @@ alter default privileges in schema embedgate grant select on tables to embedgate
 -- Whoever keeps the directory, by SQL or by `embedgate db import`. Versions and notices are made by triggers.
 grant insert, update, delete on
   embedgate.organisation, embedgate.workspace, embedgate.principal, embedgate.app, embedgate.warehouse,
-  embedgate.cluster, embedgate.node, embedgate.engine, embedgate.end_user, embedgate.membership, embedgate.revocation
+  embedgate.cluster, embedgate.node, embedgate.engine, embedgate.api_rule, embedgate.end_user, embedgate.membership, embedgate.revocation
   to embedgate_admin;
 grant execute on function embedgate.revoke(text, text, interval), embedgate.use_token(text, timestamptz)
   to embedgate_serve, embedgate_admin;

@@ -149,6 +149,7 @@ fn shown(counts: Counts) -> String {
         (counts.warehouses, "warehouse"),
         (counts.clusters, "cluster"),
         (counts.nodes, "node"),
+        (counts.rules, "rule"),
         (counts.members, "membership"),
         (counts.bars, "revocation or ban"),
     ];

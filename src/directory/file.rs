@@ -1,6 +1,7 @@
 //! The directory as a TOML file: organisations with what belongs to them, checked as a whole.
 
 mod access;
+mod api;
 mod principal;
 #[cfg(test)]
 mod tests;
@@ -19,7 +20,7 @@ use std::path::Path;
 
 const ROOT: &[&str] = &["org", "banned", "revocation"];
 const ORG: &[&str] =
-    &["id", "name", "segment", "members", "frontend_origins", "workspace", "principal", "app", "warehouse"];
+    &["id", "name", "segment", "members", "frontend_origins", "workspace", "principal", "app", "warehouse", "api"];
 const WORKSPACE: &[&str] = &["id", "url"];
 const APP: &[&str] = &[
     "id",
@@ -87,10 +88,11 @@ fn org(section: &Section<'_>, ids: &mut Ids, context: Context<'_>) -> Option<Org
     let principals = principal::read(section, id.as_ref(), &workspaces, context);
     let apps = upstreams(section, "app", APP, &workspaces, context);
     let warehouses = upstreams(section, "warehouse", WAREHOUSE, &workspaces, context);
+    let rules = api::rules(section);
     let id = id?;
     let name = name.unwrap_or_else(|| id.to_string());
     let workspaces = workspaces.rows;
-    Some(OrgRow { name, id, segment, version: 0, members, frontends, workspaces, principals, apps, warehouses })
+    Some(OrgRow { name, id, segment, version: 0, members, frontends, workspaces, principals, apps, warehouses, rules })
 }
 
 /// The organisation's own front ends; none for those of the configuration.

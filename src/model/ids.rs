@@ -80,6 +80,10 @@ id!(
     /// A cluster of an upstream.
     ClusterId
 );
+id!(
+    /// A rule about what may be called of an organisation's workspaces.
+    RuleId
+);
 
 #[cfg(test)]
 mod tests {

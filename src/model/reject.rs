@@ -8,6 +8,9 @@ use std::fmt;
 pub enum Class {
     /// The request is malformed or ambiguous.
     Malformed,
+    /// The body of a call is not what it has to be. The client learns the cause, which therefore is a sentence of ours and
+    /// holds nothing that came.
+    BadBody,
     /// No session, or one that does not open, has expired or was revoked.
     Session,
     /// The organisation has it, this user may not.
@@ -116,8 +119,9 @@ struct Face {
 
 impl Class {
     /// Every class, for tables of metrics.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Malformed,
+        Self::BadBody,
         Self::Session,
         Self::Forbidden,
         Self::CrossSite,
@@ -195,6 +199,13 @@ impl Class {
                 "http_request_error",
                 "Malformed request",
                 "The request is not valid HTTP or can be read in more than one way. Correct it and send it again.",
+            ),
+            Self::BadBody => face(
+                400,
+                "bad_body",
+                "http_request_error",
+                "Malformed body",
+                "The body of the request is not what it has to be here.",
             ),
             Self::Session => face(
                 401,

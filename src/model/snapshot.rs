@@ -3,6 +3,7 @@
 //! Organisations are spread over shards, so that replacing one of them copies a shard and not the map.
 
 use super::access::{Access, Bar, Holder, NoAccess};
+use super::api::{Call, Permission, Rule};
 use super::frontends::{Census, Frontends};
 use super::ids::{ClusterId, OrgId, PrincipalId, UpstreamId, WorkspaceId};
 use super::sharded::Sharded;
@@ -37,6 +38,8 @@ pub struct Org {
     warehouses: HashMap<UpstreamId, Arc<Upstream>>,
     /// The workspace of requests that name none: the only one, else the first.
     home: Option<Arc<Workspace>>,
+    /// What users may call besides the usual.
+    rules: Box<[Rule]>,
 }
 
 impl Org {
@@ -69,6 +72,28 @@ impl Org {
     #[must_use]
     pub fn home(&self) -> Option<&Arc<Workspace>> {
         self.home.as_ref()
+    }
+
+    /// The workspace with this id.
+    #[must_use]
+    pub fn workspace(&self, id: &str) -> Option<&Arc<Workspace>> {
+        self.workspaces.get(id)
+    }
+
+    /// All workspaces, in no order.
+    pub fn workspaces(&self) -> impl ExactSizeIterator<Item = &Arc<Workspace>> {
+        self.workspaces.values()
+    }
+
+    /// Whether a user may make a call of a workspace's API.
+    #[must_use]
+    pub fn permits(&self, call: &Call<'_>, user: &str, email: &str) -> Permission {
+        if call.is_usual {
+            return Permission::Granted;
+        }
+        let is_own = |id: &str| self.warehouses.contains_key(id);
+        let said = self.rules.iter().map(|rule| rule.permits(call, user, email, is_own));
+        said.max().unwrap_or(Permission::Denied)
     }
 
     /// The only app, when there is just one.
@@ -222,9 +247,10 @@ impl Builder {
             members.dedup();
             members.into_boxed_slice()
         });
+        let rules = row.rules.into_iter().map(Rule::from).collect();
         let frontends = row.frontends.map(|own| Arc::new(Frontends::new(&own)));
         let (id, name, segment, version) = (row.id, row.name, row.segment, row.version);
-        Org { id, name, segment, version, frontends, members, workspaces, apps, warehouses, home }
+        Org { id, name, segment, version, frontends, members, workspaces, apps, warehouses, home, rules }
     }
 
     fn node(&mut self, url: BaseUrl) -> Arc<Node> {

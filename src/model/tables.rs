@@ -3,6 +3,7 @@
 //! The names are those of the directory file and of the database columns.
 
 use super::access::Bar;
+use super::api::RuleRow;
 use super::ids::{ClusterId, OrgId, PrincipalId, UpstreamId, WorkspaceId};
 use super::policy::Policy;
 use super::url::BaseUrl;
@@ -53,6 +54,8 @@ pub struct OrgRow {
     pub apps: Vec<UpstreamRow>,
     /// Unique ids within the organisation.
     pub warehouses: Vec<UpstreamRow>,
+    /// Unique ids within the organisation.
+    pub rules: Vec<RuleRow>,
 }
 
 /// An account with a URL, Databricks-like.

@@ -20,7 +20,7 @@ pub(super) fn bars(root: &Section<'_>) -> Vec<(Bar, UnixSeconds)> {
 }
 
 /// A user as the front end names it.
-fn user(item: &Item<'_>) -> Option<Box<str>> {
+pub(super) fn user(item: &Item<'_>) -> Option<Box<str>> {
     let text = item.text()?;
     if text.len() > 255 || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         item.wrong("a user is 1 to 255 characters without spaces or letters beyond ASCII");

@@ -84,7 +84,7 @@ fn users(section: &Section<'_>) -> Option<Vec<String>> {
     let mut users: Vec<String> = Vec::with_capacity(items.len());
     let mut complete = true;
     for item in &items {
-        match user(item) {
+        match email(item) {
             Some(user) if !users.contains(&user) => users.push(user),
             Some(_) => {}
             None => complete = false,
@@ -93,7 +93,8 @@ fn users(section: &Section<'_>) -> Option<Vec<String>> {
     complete.then_some(users)
 }
 
-fn user(item: &Item<'_>) -> Option<String> {
+/// An e-mail address, in lower case.
+pub(super) fn email(item: &Item<'_>) -> Option<String> {
     let text = item.text()?;
     if !text.contains('@') || text.contains(char::is_whitespace) {
         item.wrong(format!("{text:?} is not an e-mail address; write one such as \"ann@example.com\""));

@@ -205,7 +205,7 @@ nodes = ['https://127.0.0.1', 'https://a.example.com/x']
         [
             "2 org[#1].id: an id is 1 to 63 characters of A-Z, a-z, 0-9, '-' and '_'",
             "3 org[#1].segment: \"beta\" is not known here; known here: internal, preview, stable",
-            "4 org[#1].colour: unknown key; known here: id, name, segment, members, frontend_origins, workspace, principal, app, warehouse",
+            "4 org[#1].colour: unknown key; known here: id, name, segment, members, frontend_origins, workspace, principal, app, warehouse, api",
             "7 org[#1].workspace[w].url: host evil.com is not in upstreams.allowed_domains; add it there, or write another URL",
             "8 org[#1].workspace[#2].id: is missing; write id = \"...\"",
             "9 org[#1].workspace[#2].url: a URL here must not hold a user name or password, nor any other '@'",
@@ -321,6 +321,29 @@ fn kinds_have_exactly_their_keys() {
             "24 org[acme].principal[m].kind: is missing; write databricks, bearer or none",
             "24 org[acme].principal[m]: principal \"d\" of this workspace is for the whole organisation already; write users = [\"...\"] for one of them",
             "29 org[acme].principal[c].client_id: a client id has no spaces, colons or letters beyond ASCII",
+        ]
+    );
+}
+
+#[test]
+fn rules_say_who_may_call_what() {
+    assert_eq!(
+        mistakes(
+            "[[org.api]]\nid = 'a'\nallow = ['GET /api/2.0/x', 'get /api/2.0/x', 'GET /x', 'GET /api/2.0/../x']\n\
+             [[org.api]]\nid = 'a'\nwarehouses = ['start', 'delete']\n\
+             [[org.api]]\nid = 'b'\nmembers = []\nusers = ['ann']\nallow = []\nroles = ['x']\n\
+             [[org.api]]\nid = 'c'\n"
+        ),
+        [
+            "8 org[acme].api[a].allow[#2]: \"get /api/2.0/x\" does not begin with a method; write one such as \"GET /api/2.0/sql/history/queries\"",
+            "8 org[acme].api[a].allow[#3]: the path of \"GET /x\" does not begin with /api/ or /sql/",
+            "8 org[acme].api[a].allow[#4]: \"GET /api/2.0/../x\" has the segment \"..\"; write letters and digits, *, {warehouse}, or ** as the last one",
+            "10 org[acme].api[a].id: another rule of the organisation has the id \"a\" already on line 7",
+            "11 org[acme].api[a].warehouses[#2]: \"delete\" is not known here; known here: start, stop, edit",
+            "14 org[acme].api[b].members: names nobody; write whom the rule is for, or leave members out",
+            "15 org[acme].api[b].users[#1]: \"ann\" is not an e-mail address; write one such as \"ann@example.com\"",
+            "17 org[acme].api[b].roles: unknown key; known here: id, members, users, allow, warehouses",
+            "18 org[acme].api[c]: allows nothing; write allow = [\"GET /api/...\"] or warehouses = [\"start\", \"stop\"]",
         ]
     );
 }

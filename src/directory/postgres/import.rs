@@ -4,6 +4,7 @@ use super::rows::subject_columns;
 use super::{Error, migrate};
 use crate::config::duration;
 use crate::model::access::Bar;
+use crate::model::api::Pattern;
 use crate::model::policy::Policy;
 use crate::model::tables::{ClusterRole, ClusterState, PrincipalKind, PrincipalRow, Segment, Tables, UpstreamRow};
 use crate::vault::Vault;
@@ -27,6 +28,8 @@ pub struct Counts {
     pub clusters: usize,
     /// Nodes.
     pub nodes: usize,
+    /// Rules about calls.
+    pub rules: usize,
     /// Memberships.
     pub members: usize,
     /// Revocations and bans.
@@ -100,6 +103,11 @@ const APPS: &str = "insert into embedgate.app
 const WAREHOUSES: &str = "insert into embedgate.warehouse (org, id, workspace)
     select org, id, workspace from unnest($1::int4[], $2::text[], $3::text[], $4::text[])
     as r (position, org, id, workspace)";
+const RULES: &str = "insert into embedgate.api_rule (org, id, members, users, allow, warehouses)
+    select org, id, string_to_array(members, E'\\n'), string_to_array(users, E'\\n'), string_to_array(allow, E'\\n'),
+    string_to_array(warehouses, E'\\n')
+    from unnest($1::int4[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
+    as r (position, org, id, members, users, allow, warehouses)";
 const CLUSTERS: &str = "insert into embedgate.cluster (position, org, kind, upstream, id, state, role)
     select * from unnest($1::int4[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])";
 const NODES: &str = "insert into embedgate.node (position, org, kind, upstream, cluster, url)
@@ -127,10 +135,12 @@ pub async fn import(client: &mut Client, tables: &Tables, vault: &Vault) -> Resu
     let clear: [(&(dyn ToSql + Sync), Type); 1] = [(&orgs.texts[0], Type::TEXT_ARRAY)];
     transaction.execute_typed("delete from embedgate.workspace where org = any ($1)", &clear).await?;
     transaction.execute_typed("delete from embedgate.membership where org = any ($1)", &clear).await?;
+    transaction.execute_typed("delete from embedgate.api_rule where org = any ($1)", &clear).await?;
     counts.members = members(tables, &transaction).await?;
     counts.bars = bars(tables, &transaction).await?;
     counts.workspaces = workspaces(tables).write(&transaction).await?;
     counts.principals = principals(tables, vault)?.write(&transaction).await?;
+    counts.rules = rules(tables).write(&transaction).await?;
     let mut parts =
         [Columns::new(APPS, 11), Columns::new(WAREHOUSES, 3), Columns::new(CLUSTERS, 6), Columns::new(NODES, 5)];
     for org in &tables.orgs {
@@ -185,6 +195,20 @@ fn workspaces(tables: &Tables) -> Columns {
         for (position, workspace) in org.workspaces.iter().enumerate() {
             let url = workspace.url.to_string();
             columns.push([Some(org.id.as_str()), Some(workspace.id.as_str()), Some(&url)], position);
+        }
+    }
+    columns
+}
+
+fn rules(tables: &Tables) -> Columns {
+    let mut columns = Columns::new(RULES, 6);
+    for org in &tables.orgs {
+        for rule in &org.rules {
+            let (members, users) = (rule.members.join("\n"), rule.users.join("\n"));
+            let allow = rule.allow.iter().map(Pattern::as_str).collect::<Vec<_>>().join("\n");
+            let warehouses = rule.warehouses.iter().map(|action| action.name()).collect::<Vec<_>>().join("\n");
+            let own = [org.id.as_str(), rule.id.as_str(), &members, &users, &allow, &warehouses];
+            columns.push(own.map(Some), 0);
         }
     }
     columns

@@ -15,12 +15,13 @@ pub struct Migration {
 }
 
 /// All steps in their order. One that was released never changes.
-pub const MIGRATIONS: [Migration; 6] = [
+pub const MIGRATIONS: [Migration; 7] = [
     Migration { version: 1, name: "directory", sql: include_str!("../../../migrations/0001_directory.sql") },
     Migration { version: 2, name: "notices", sql: include_str!("../../../migrations/0002_notices.sql") },
     Migration { version: 3, name: "access", sql: include_str!("../../../migrations/0003_access.sql") },
     Migration { version: 4, name: "app policies", sql: include_str!("../../../migrations/0004_app_policies.sql") },
     Migration { version: 5, name: "app protocol", sql: include_str!("../../../migrations/0005_app_protocol.sql") },
+    Migration { version: 7, name: "api rules", sql: include_str!("../../../migrations/0007_api_rules.sql") },
     Migration { version: 8, name: "front ends", sql: include_str!("../../../migrations/0008_frontends.sql") },
 ];
 

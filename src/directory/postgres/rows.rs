@@ -5,7 +5,8 @@ use crate::clock::UnixSeconds;
 use crate::config::duration;
 use crate::directory::checks::{header_safe, no_controls};
 use crate::model::access::{Bar, Subject, session_id, session_text};
-use crate::model::ids::{ClusterId, OrgId, PrincipalId, UpstreamId, WorkspaceId};
+use crate::model::api::{Action, Pattern, RuleRow};
+use crate::model::ids::{ClusterId, OrgId, PrincipalId, RuleId, UpstreamId, WorkspaceId};
 use crate::model::policy::{HostSeen, Policy, Protocol};
 use crate::model::tables::{
     ClusterRole, ClusterRow, ClusterState, OrgRow, PrincipalKind, PrincipalRow, Segment, UpstreamRow, WorkspaceRow,
@@ -67,6 +68,8 @@ const APPS: &str = "select org::text, id::text, workspace::text, url::text, stat
     where $1 is null or org = any ($1) order by org, id";
 const WAREHOUSES: &str = "select org::text, id::text, workspace::text from embedgate.warehouse
     where $1 is null or org = any ($1) order by org, id";
+const RULES: &str = "select org::text, id::text, members, users, allow, warehouses from embedgate.api_rule
+    where $1 is null or org = any ($1) order by org, id";
 const NODES: &str = "select c.org::text, c.kind, c.upstream::text, c.id::text, c.state, c.role, n.url::text
     from embedgate.cluster c join embedgate.node n
       on n.org = c.org and n.kind = c.kind and n.upstream = c.upstream and n.cluster = c.id
@@ -88,6 +91,7 @@ pub async fn read(client: &impl GenericClient, orgs: Option<&[&str]>, context: C
     each(client, APPS, orgs, |row| reader.app(row)).await?;
     each(client, WAREHOUSES, orgs, |row| reader.warehouse(row)).await?;
     each(client, NODES, orgs, |row| reader.node(row)).await?;
+    each(client, RULES, orgs, |row| reader.rule(row)).await?;
     let mut read = reader.finish();
     if orgs.is_none() {
         read.bars = bars(client, None).await?;
@@ -236,6 +240,7 @@ impl Reader<'_> {
             principals: Vec::new(),
             apps: Vec::new(),
             warehouses: Vec::new(),
+            rules: Vec::new(),
         };
         self.drafts.push(Draft { row, broken: false, spoilt: BTreeSet::new() });
         Ok(())
@@ -361,6 +366,17 @@ impl Reader<'_> {
         Ok(())
     }
 
+    /// A rule that cannot be used allows nothing.
+    fn rule(&mut self, row: &Row) -> Taken {
+        let (org, id): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
+        let Some(at) = self.at(org) else { return Ok(()) };
+        match rule(id, row)? {
+            Ok(rule) => self.drafts[at].row.rules.push(rule),
+            Err(cause) => self.fault(org, format!("rule {id:?}"), cause),
+        }
+        Ok(())
+    }
+
     fn finish(self) -> Read {
         let mut unusable = self.unusable;
         let whole = |draft: Draft| {
@@ -400,6 +416,23 @@ fn upstream(id: &str, workspace: &str, url: BaseUrl) -> Result<UpstreamRow, Stri
     let id = UpstreamId::parse(id).map_err(|error| error.to_string())?;
     let workspace = WorkspaceId::parse(workspace).map_err(|error| error.to_string())?;
     Ok(UpstreamRow { id, workspace, url, failed: false, policy: Policy::default(), clusters: Vec::new() })
+}
+
+fn rule(id: &str, row: &Row) -> Result<Result<RuleRow, String>, tokio_postgres::Error> {
+    let members = row.try_get::<_, Vec<&str>>(2)?.into_iter().map(Box::from).collect();
+    let (users, allow, warehouses) =
+        (row.try_get(3)?, row.try_get::<_, Vec<&str>>(4)?, row.try_get::<_, Vec<&str>>(5)?);
+    let action = |word: &str| {
+        let known = Action::NAMES.iter().find(|(name, _)| *name == word).map(|(_, action)| *action);
+        known.ok_or_else(|| format!("{word:?} is nothing that may be done to warehouses"))
+    };
+    let made = || {
+        let id = RuleId::parse(id).map_err(|error| error.to_string())?;
+        let patterns = allow.into_iter().map(|text| Pattern::parse(text).map_err(|error| error.to_string()));
+        let warehouses = warehouses.into_iter().map(action).collect::<Result<_, _>>()?;
+        Ok(RuleRow { id, members, users, allow: patterns.collect::<Result<_, _>>()?, warehouses })
+    };
+    Ok(made())
 }
 
 /// How the requests of an app are treated.

@@ -32,6 +32,7 @@ fn row(secret: &str, app: &str) -> OrgRow {
             clusters: vec![],
         }],
         warehouses: vec![],
+        rules: Vec::new(),
         workspaces: vec![WorkspaceRow { id: workspace, url: url("https://dbc.example") }],
     }
 }

@@ -95,6 +95,18 @@ workspace = 'second'
 id = 'only'
 state = 'stopped'
 nodes = ['https://4.example.com']
+[[org.api]]
+id = 'all'
+allow = ['GET /api/2.0/sql/history/queries', 'POST /api/2.0/sql/queries/*/runs/**']
+warehouses = ['stop', 'start']
+[[org.api]]
+id = 'some'
+members = ['u-1', 'u:2']
+users = ['Ann@Example.com', 'bob@example.com']
+allow = ['GET /api/2.0/permissions/warehouses/{warehouse}']
+[[org.api]]
+id = 'switch'
+warehouses = ['edit']
 [[org]]
 id = 'empty'
 frontend_origins = []

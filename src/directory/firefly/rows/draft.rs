@@ -76,6 +76,7 @@ impl Draft {
             principals,
             apps,
             warehouses: Vec::new(),
+            rules: Vec::new(),
         })
     }
 

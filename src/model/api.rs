@@ -1,0 +1,289 @@
+//! Calls of a workspace's API: what each is about, and which of them the users of an organisation may make.
+//!
+//! A path is read once and in one way. What a workspace could read in another way is refused before anybody asks whether
+//! it is allowed, so that a rule and the workspace always mean the same call.
+
+use super::ids::RuleId;
+
+#[cfg(test)]
+mod tests;
+
+/// A call of a workspace's API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Call<'a> {
+    /// The method, case-sensitive.
+    pub method: &'a str,
+    /// The path, without the query.
+    pub path: &'a str,
+    /// What it does.
+    pub operation: Operation,
+    /// Whether every user of every organisation may make it.
+    pub is_usual: bool,
+    /// The warehouse that it is about: named by the path, or by a statement's body once that has been read.
+    pub warehouse: Option<&'a str>,
+    /// The statement that it is about, or the session for statements.
+    pub statement: Option<&'a str>,
+    /// The workspace that the client asks for.
+    pub workspace: Option<&'a str>,
+}
+
+/// What the gateway has to know of a call besides whether it is allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// Names its warehouse in the body: a statement to be run, or a session for statements to be opened.
+    Execute,
+    /// Lists warehouses, of which only the organisation's own may be shown.
+    ListWarehouses,
+    /// Anything else.
+    Other,
+}
+
+/// A path that can be read in more than one way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a path of the API with empty, dot or encoded segments, or with characters that have no place in one")]
+pub struct Ambiguous;
+
+/// The segments that tell what a call is about; longer paths are told by their beginning.
+const SEGMENTS: usize = 9;
+
+impl<'a> Call<'a> {
+    /// What a method and a path ask for; none for a path that is none of an API's.
+    ///
+    /// # Errors
+    /// [`Ambiguous`] when the workspace could read the path differently.
+    pub fn of(method: &'a str, path: &'a str) -> Result<Option<Self>, Ambiguous> {
+        if !is_api(path) {
+            return Ok(None);
+        }
+        // Clients of the Statement Execution API write its first path with a slash behind it, too.
+        let bare = if path == "/api/2.0/sql/statements/" { path.trim_end_matches('/') } else { path };
+        let mut segments = [""; SEGMENTS];
+        let mut count = 0;
+        for segment in bare.split('/').skip(1) {
+            if !is_plain(segment) {
+                return Err(Ambiguous);
+            }
+            if let Some(slot) = segments.get_mut(count) {
+                *slot = segment;
+                count += 1;
+            }
+        }
+        Ok(Some(Self::told(method, path, &segments[..count])))
+    }
+
+    fn told(method: &'a str, path: &'a str, segments: &[&'a str]) -> Self {
+        use Operation::{Execute, ListWarehouses, Other};
+        let other = (Other, false, None, None);
+        let (operation, is_usual, warehouse, statement) = match (segments, method) {
+            (["api", "2.0", "sql", rest @ ..], _) => match (rest, method) {
+                (["statements" | "sessions"], "POST") => (Execute, true, None, None),
+                (["statements", id], "GET" | "DELETE")
+                | (["statements", id, "result", "chunks", _], "GET")
+                | (["statements", id, "cancel"], "POST")
+                | (["sessions", id], "DELETE") => (Other, true, None, Some(*id)),
+                (["statements" | "sessions", id, ..], _) => (Other, false, None, Some(*id)),
+                (["warehouses"], "GET") => (ListWarehouses, true, None, None),
+                (["warehouses", id], "GET") => (Other, true, Some(*id), None),
+                // Warehouses were called endpoints once, and still answer to it.
+                (["warehouses" | "endpoints", id, ..], _) => (Other, false, Some(*id), None),
+                _ => other,
+            },
+            // Thrift, which is posted; to get it only tells that it is there.
+            (["sql", "1.0", "warehouses" | "endpoints", id], "POST" | "GET") => (Other, true, Some(*id), None),
+            (["sql", "1.0", "warehouses" | "endpoints", id, ..], _) => (Other, false, Some(*id), None),
+            (["api", "2.0", "preview", "scim", "v2", "Me"], "GET") => (Other, true, None, None),
+            _ => other,
+        };
+        Self { method, path, operation, is_usual, warehouse, statement, workspace: None }
+    }
+
+    /// Anything that everybody may do in a workspace, or in a warehouse of it: for asking whether access is still there.
+    #[must_use]
+    pub fn usual(workspace: &'a str, warehouse: Option<&'a str>) -> Self {
+        let (operation, workspace) = (Operation::Other, Some(workspace));
+        Self { method: "GET", path: "/", operation, is_usual: true, warehouse, statement: None, workspace }
+    }
+}
+
+/// Whether a path is one of an API's.
+#[must_use]
+pub fn is_api(path: &str) -> bool {
+    path.starts_with("/api/") || path.starts_with("/sql/")
+}
+
+/// Whether a segment has no second reading: not empty, no dots alone, nothing encoded, no parameters behind a semicolon.
+fn is_plain(segment: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:@=+,".contains(&byte);
+    segment.bytes().all(fits) && segment.bytes().any(|byte| byte != b'.')
+}
+
+/// Who may make calls besides the usual ones, and which, as a source delivers it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleRow {
+    /// Unique within the organisation.
+    pub id: RuleId,
+    /// Users as sessions name them.
+    pub members: Vec<Box<str>>,
+    /// Users by their e-mail addresses, lower case. With no member and no user, it is for everybody of the organisation.
+    pub users: Vec<String>,
+    /// The calls.
+    pub allow: Vec<Pattern>,
+    /// What may be done to the organisation's warehouses.
+    pub warehouses: Vec<Action>,
+}
+
+/// Something that may be done to a warehouse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Start it.
+    Start,
+    /// Stop it.
+    Stop,
+    /// Change its size and the like.
+    Edit,
+}
+
+impl Action {
+    /// The words of files and columns.
+    pub const NAMES: [(&'static str, Self); 3] = [("start", Self::Start), ("stop", Self::Stop), ("edit", Self::Edit)];
+
+    /// Its word.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Edit => "edit",
+        }
+    }
+}
+
+/// A rule as the snapshot holds it.
+#[derive(Debug)]
+pub struct Rule {
+    members: Box<[Box<str>]>,
+    users: Box<[String]>,
+    allow: Box<[Pattern]>,
+}
+
+impl From<RuleRow> for Rule {
+    fn from(row: RuleRow) -> Self {
+        let RuleRow { mut members, mut users, allow, warehouses, .. } = row;
+        members.sort_unstable();
+        users.sort_unstable();
+        let actions = warehouses.into_iter().map(Pattern::of_action);
+        let allow = allow.into_iter().chain(actions).collect();
+        Self { members: members.into(), users: users.into(), allow }
+    }
+}
+
+impl Rule {
+    /// Whether it lets this user make the call; `is_own` says of a warehouse whether it is the organisation's.
+    pub fn permits(&self, call: &Call<'_>, user: &str, email: &str, is_own: impl Fn(&str) -> bool) -> Permission {
+        if !self.is_for(user, email) {
+            return Permission::Denied;
+        }
+        self.allow.iter().map(|pattern| pattern.permits(call, &is_own)).max().unwrap_or(Permission::Denied)
+    }
+
+    fn is_for(&self, user: &str, email: &str) -> bool {
+        let everybody = self.members.is_empty() && self.users.is_empty();
+        everybody
+            || self.members.binary_search_by(|one| (**one).cmp(user)).is_ok()
+            || self.users.binary_search_by(|one| (**one).cmp(email)).is_ok()
+    }
+}
+
+/// What rules say of a call, the weakest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Permission {
+    /// It may not be made.
+    Denied,
+    /// It may be made, but not of a warehouse that is not the organisation's.
+    Foreign,
+    /// It may be made.
+    Granted,
+}
+
+/// A method and a path, in which `*` stands for one segment, `{warehouse}` for one of the organisation's own warehouses,
+/// and `**` at the end for whatever follows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pattern {
+    text: Box<str>,
+    method: Box<str>,
+    segments: Box<[Segment]>,
+    has_rest: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Segment {
+    Exactly(Box<str>),
+    Any,
+    Warehouse,
+}
+
+/// Methods that rules may name.
+const METHODS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
+
+/// Why a text is not a [`Pattern`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadPattern {
+    /// No method, or one that is not known.
+    #[error("{0:?} does not begin with a method; write one such as \"GET /api/2.0/sql/history/queries\"")]
+    Method(String),
+    /// Not a path of an API.
+    #[error("the path of {0:?} does not begin with /api/ or /sql/")]
+    Path(String),
+    /// A segment that no path of a request could have.
+    #[error("{0:?} has the segment {1:?}; write letters and digits, *, {{warehouse}}, or ** as the last one")]
+    Segment(String, String),
+}
+
+impl Pattern {
+    /// Reads a pattern such as `POST /api/2.0/sql/warehouses/{warehouse}/start`.
+    ///
+    /// # Errors
+    /// [`BadPattern`].
+    pub fn parse(text: &str) -> Result<Self, BadPattern> {
+        let named = text.split_once(' ').filter(|(method, _)| METHODS.contains(method));
+        let (method, path) = named.ok_or_else(|| BadPattern::Method(text.into()))?;
+        if !is_api(path) {
+            return Err(BadPattern::Path(text.into()));
+        }
+        let (path, has_rest) = path.strip_suffix("/**").map_or((path, false), |path| (path, true));
+        let segment = |segment: &str| match segment {
+            "*" => Ok(Segment::Any),
+            "{warehouse}" => Ok(Segment::Warehouse),
+            plain if is_plain(plain) => Ok(Segment::Exactly(plain.into())),
+            other => Err(BadPattern::Segment(text.into(), other.into())),
+        };
+        let segments = path.split('/').skip(1).map(segment).collect::<Result<_, _>>()?;
+        Ok(Self { text: text.into(), method: method.into(), segments, has_rest })
+    }
+
+    fn of_action(action: Action) -> Self {
+        let text = format!("POST /api/2.0/sql/warehouses/{{warehouse}}/{}", action.name());
+        Self::parse(&text).expect("made of words that are segments")
+    }
+
+    /// The pattern as it was written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    fn permits(&self, call: &Call<'_>, is_own: impl Fn(&str) -> bool) -> Permission {
+        let (mut permission, mut path) = (Permission::Granted, call.path.split('/').skip(1));
+        for segment in &self.segments {
+            match (segment, path.next()) {
+                (Segment::Exactly(text), Some(here)) if **text == *here => {}
+                (Segment::Any, Some(_)) => {}
+                (Segment::Warehouse, Some(here)) if is_own(here) => {}
+                (Segment::Warehouse, Some(_)) => permission = Permission::Foreign,
+                _ => return Permission::Denied,
+            }
+        }
+        let is_all = path.next().is_some() == self.has_rest;
+        if is_all && *self.method == *call.method { permission } else { Permission::Denied }
+    }
+}
