@@ -312,6 +312,10 @@ pub struct Limits {
     pub tls_handshake_timeout: Duration,
     /// Size of a request body, in bytes; 0 means no limit.
     pub body_bytes: u64,
+    /// Size of a SQL statement with its parameters, in bytes; it is held until its warehouse is known.
+    pub statement_bytes: usize,
+    /// Size of all bodies that are held at once, in bytes.
+    pub held_bytes: usize,
 }
 
 /// What a client may use up on one connection of HTTP/2.

@@ -184,6 +184,8 @@ pub struct Metrics {
     http2_refusals: [Counter; 7],
     /// Requests being served.
     pub requests_active: Gauge,
+    /// Bytes of bodies that are held until it is known where they go.
+    pub held_bytes: Gauge,
     /// Open WebSockets and other upgraded connections.
     pub tunnels_active: Gauge,
     /// Open connections of clients.
@@ -270,6 +272,7 @@ impl Metrics {
             http2_refusals: Http2Refusal::ALL
                 .map(|why| labelled("embedgate_http2_refusals_total", "reason", why.label())),
             requests_active: gauge("embedgate_requests_active"),
+            held_bytes: gauge("embedgate_held_bytes"),
             tunnels_active: gauge("embedgate_tunnels_active"),
             connections_active: gauge("embedgate_connections_active"),
             connections: labelled("embedgate_connections_total", "result", "accepted"),
@@ -385,6 +388,7 @@ fn describe(recorder: &PrometheusRecorder) {
     let gauges = [
         ("embedgate_build_info", "Version of the program; always 1."),
         ("embedgate_requests_active", "Requests being served."),
+        ("embedgate_held_bytes", "Bytes of SQL statements that are held until it is known where they go."),
         ("embedgate_tunnels_active", "Open WebSockets and other upgraded connections."),
         ("embedgate_streams_revoked_total", "Requests, streams and WebSockets ended because access was taken away."),
         ("embedgate_directory_revocations", "Revocations and bans in force."),

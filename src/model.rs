@@ -1,6 +1,7 @@
 //! What the gateway knows: the rows a directory source delivers and the immutable, indexed snapshot built from them.
 
 pub mod access;
+pub mod api;
 pub mod frontends;
 pub mod ids;
 pub mod policy;

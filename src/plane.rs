@@ -8,8 +8,10 @@ mod client;
 mod cookie;
 mod cors;
 mod cut;
+mod databricks;
 pub mod decide;
 mod exchange;
+mod failure;
 mod forward;
 mod frames;
 pub mod guard;
@@ -80,6 +82,10 @@ pub struct Settings {
     pub answer_limits: Limits,
     /// Most bytes of a request's body; 0 for no limit.
     pub body_bytes: u64,
+    /// Most bytes of a statement with its parameters, which is held until its warehouse is known.
+    pub statement_bytes: usize,
+    /// Most bytes of all bodies that are held at once.
+    pub held_bytes: usize,
     /// How long a head may take.
     pub header_timeout: Duration,
     /// How long a connection may wait for its next request.
@@ -154,6 +160,8 @@ impl Settings {
             head_limits: Limits { bytes: limits.header_bytes, fields: limits.header_count },
             answer_limits: Limits { bytes: ANSWER_HEAD_BYTES, fields: crate::wire::request::MAX_FIELDS },
             body_bytes: limits.body_bytes,
+            statement_bytes: limits.statement_bytes,
+            held_bytes: limits.held_bytes,
             header_timeout: limits.header_timeout,
             keep_alive_timeout: limits.keep_alive_timeout,
             body_idle_timeout: limits.body_idle_timeout,
@@ -221,6 +229,8 @@ pub struct Plane {
     pub leaving: AtomicBool,
     /// Connections of clients and streams of HTTP/2 now.
     pub connections: AtomicUsize,
+    /// Bytes of bodies that are held until it is known where they go.
+    pub held_bytes: AtomicUsize,
 }
 
 impl Plane {

@@ -116,6 +116,8 @@ pub(super) mod keys {
         "body_idle_timeout",
         "tls_handshake_timeout",
         "body_bytes",
+        "statement_bytes",
+        "held_bytes",
     ];
     pub(crate) const CREDENTIALS: &[&str] = &["mint_timeout", "refresh_idle"];
     pub(crate) const LOG: &[&str] = &["format", "level", "access"];

@@ -1,6 +1,6 @@
-//! A client for the few HTTP calls that the gateway makes for itself: to issuers of tokens and of keys. One request on
-//! a connection of its own, everything about the answer bounded, redirects never followed. Requests of clients never
-//! come this way.
+//! A client for the few HTTP calls that the gateway makes for itself: to issuers of tokens and of keys, and for lists that
+//! it tells again in part. One request on a connection of its own, everything about the answer bounded, redirects never
+//! followed. Requests of clients never come this way.
 
 use super::dial::{DialError, Dialer, Speech};
 use crate::model::url::BaseUrl;
@@ -41,7 +41,7 @@ pub enum CallError {
 }
 
 /// Sends a request to the host of `to` and reads the whole answer, whatever its status. The request's URI is its path;
-/// `Host` and `User-Agent` are added here.
+/// `Host` is added here, and `User-Agent` where there is none.
 ///
 /// # Errors
 /// [`CallError`]; its text holds nothing of the request.
@@ -67,9 +67,8 @@ async fn exchange(
     // An authority is a host name or an address, and a port.
     let host = HeaderValue::from_str(to.authority()).map_err(|e| CallError::Broken(to.to_string(), Box::new(e)))?;
     request.headers_mut().insert(HOST, host);
-    request
-        .headers_mut()
-        .insert(USER_AGENT, HeaderValue::from_static(concat!("embedgate/", env!("CARGO_PKG_VERSION"))));
+    let agent = HeaderValue::from_static(concat!("embedgate/", env!("CARGO_PKG_VERSION")));
+    request.headers_mut().entry(USER_AGENT).or_insert(agent);
     let io = dialer.dial(to, Speech::Http1).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(io)).await.map_err(broken)?;
     let answer = async move { read(to, sender.send_request(request).await.map_err(broken)?, max).await };

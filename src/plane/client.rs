@@ -172,22 +172,42 @@ impl Client {
         head: &Head<'_>,
         limit: usize,
     ) -> Result<Vec<u8>, Reject> {
-        let deadline = Instant::now() + worker.plane.settings.header_timeout;
+        let (deadline, mut body) = (Instant::now() + worker.plane.settings.header_timeout, Vec::new());
+        let take = |piece: &[u8]| {
+            body.extend_from_slice(piece);
+            if body.len() > limit {
+                return Err(Reject::new(Class::BodyTooLarge, "the body is larger than is read here"));
+            }
+            Ok(())
+        };
+        self.read_pieces(worker, head, || deadline, take).await?;
+        Ok(body)
+    }
+
+    /// Reads the body of a request and gives it away piece by piece; `deadline` says until when the next one has to come.
+    pub(super) async fn read_pieces(
+        &mut self,
+        worker: &Worker,
+        head: &Head<'_>,
+        deadline: impl Fn() -> Instant,
+        mut take: impl FnMut(&[u8]) -> Result<(), Reject>,
+    ) -> Result<(), Reject> {
         if head.expects_continue {
             self.outbox.buffer().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
             let gone = |_| Reject::new(Class::ClientTimeout, "the client does not take the go-ahead");
             self.flush(worker.plane.settings.header_timeout).await.map_err(gone)?;
         }
-        let (mut decoder, mut body) = (Decoder::new(head.framing), Vec::new());
+        let mut decoder = Decoder::new(head.framing);
         while !decoder.is_done() {
             if self.unread.is_empty() {
+                let deadline = deadline();
                 poll_fn(|cx| self.poll_more(cx, worker, deadline)).await?;
             }
             let bytes = std::mem::take(&mut self.unread);
-            let used = take_body(&mut decoder, &bytes, &mut body, limit)?;
+            let used = take_body(&mut decoder, &bytes, &mut take)?;
             self.unread.extend_from_slice(&bytes[used..]);
         }
-        Ok(body)
+        Ok(())
     }
 
     /// Reads something into `unread`, until the deadline.
@@ -250,19 +270,20 @@ impl Client {
     }
 }
 
-/// Takes what of `bytes` is body into `body`; says how many bytes that took.
-fn take_body(decoder: &mut Decoder, bytes: &[u8], body: &mut Vec<u8>, limit: usize) -> Result<usize, Reject> {
+/// Gives what of `bytes` is body to `take`; says how many bytes that took.
+fn take_body(
+    decoder: &mut Decoder,
+    bytes: &[u8],
+    take: &mut impl FnMut(&[u8]) -> Result<(), Reject>,
+) -> Result<usize, Reject> {
     let mut used = 0;
     loop {
         match decoder.next(&bytes[used..]).map_err(|error| Reject::new(Class::Malformed, error.0))? {
             Piece::More => return Ok(bytes.len()),
             Piece::End(n) => return Ok(used + n),
             Piece::Data(range) => {
-                body.extend_from_slice(&bytes[used..][range.clone()]);
+                take(&bytes[used..][range.clone()])?;
                 used += range.end;
-                if body.len() > limit {
-                    return Err(Reject::new(Class::BodyTooLarge, "the body is larger than is read here"));
-                }
             }
         }
     }

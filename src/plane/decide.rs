@@ -5,7 +5,8 @@ use super::route::Target;
 use crate::clock::UnixSeconds;
 use crate::live::token::Token;
 use crate::model::access::NoAccess;
-use crate::model::ids::UpstreamId;
+use crate::model::api::{Call, Permission};
+use crate::model::ids::{UpstreamId, WorkspaceId};
 use crate::model::policy::Policy;
 use crate::model::reject::{Class, Reject};
 use crate::model::snapshot::{Org, Snapshot};
@@ -24,6 +25,8 @@ pub struct Plan {
     pub token: Option<Arc<Token>>,
     /// The app or warehouse, for the log; none for the workspace itself.
     pub upstream: Option<UpstreamId>,
+    /// The workspace it belongs to.
+    pub workspace: WorkspaceId,
     /// How the app wants its requests.
     pub policy: Policy,
 }
@@ -62,6 +65,7 @@ pub fn decide(
         principal: Arc::clone(principal),
         token,
         upstream: upstream.map(|upstream| upstream.id.clone()),
+        workspace: workspace.id.clone(),
         policy: upstream.map(|upstream| upstream.policy).unwrap_or_default(),
     }))
 }
@@ -122,8 +126,9 @@ fn find<'a>(org: &'a Org, target: &Target<'_>, session: &Session) -> Result<Foun
         }
         Target::AppByHost { app, .. } => &**app,
         Target::AppByPath { app, .. } => app,
-        Target::Sql { warehouse } => return find_sql(org, *warehouse, session),
+        Target::Api(call) => return find_in_api(org, call, session),
         Target::Own(_)
+        | Target::Discovery(_)
         | Target::StartSession
         | Target::AppWithoutSlash
         | Target::Linked { .. }
@@ -138,19 +143,49 @@ fn find<'a>(org: &'a Org, target: &Target<'_>, session: &Session) -> Result<Foun
     Ok(Found { workspace: &upstream.workspace, upstream: Some(upstream) })
 }
 
-fn find_sql<'a>(org: &'a Org, warehouse: Option<&str>, session: &Session) -> Result<Found<'a>, Reject> {
-    let not_found = || Reject::new(Class::NotFound, "no such warehouse or workspace in the organisation");
-    let found = match warehouse {
-        Some(id) => {
-            let upstream = org.warehouse(id).ok_or_else(not_found)?;
-            Found { workspace: &upstream.workspace, upstream: Some(upstream) }
-        }
-        None => Found { workspace: org.home().ok_or_else(not_found)?, upstream: None },
-    };
-    if session.app().is_some() {
-        return Err(Reject::new(Class::Forbidden, "the session is for an app, not for SQL"));
+/// Whether a session may make a call of an API, whichever workspace and warehouse it is about.
+///
+/// # Errors
+/// As [`decide`].
+pub fn admit_call(snapshot: &Snapshot, call: &Call<'_>, session: &Session) -> Result<(), Reject> {
+    let org = snapshot.admit(session.holder()).map_err(shut_out)?;
+    may_call(org, call, session)
+}
+
+/// What is another organisation's is not found, whatever was to be done to it; then comes what this user may do.
+fn may_call(org: &Org, call: &Call<'_>, session: &Session) -> Result<(), Reject> {
+    let not_found = || Reject::new(Class::NotFound, "no such warehouse in the organisation");
+    if call.warehouse.is_some_and(|id| org.warehouse(id).is_none()) {
+        return Err(not_found());
     }
-    Ok(found)
+    if session.app().is_some() {
+        return Err(Reject::new(Class::Forbidden, "the session is for an app, not for an API"));
+    }
+    match org.permits(call, session.user(), session.email()) {
+        Permission::Granted => Ok(()),
+        Permission::Foreign => Err(not_found()),
+        Permission::Denied => {
+            Err(Reject::new(Class::Forbidden, "no rule of the organisation allows the user this call"))
+        }
+    }
+}
+
+/// A warehouse is the organisation's own, and in the workspace that is asked for, if one is.
+fn find_in_api<'a>(org: &'a Org, call: &Call<'_>, session: &Session) -> Result<Found<'a>, Reject> {
+    may_call(org, call, session)?;
+    // With a single one, its name is the workspace's business: clients know it by other names than the directory does.
+    let asked = call.workspace.filter(|_| org.workspaces().len() > 1);
+    let found = match call.warehouse.and_then(|id| org.warehouse(id)) {
+        Some(upstream) if asked.is_none_or(|asked| asked == upstream.workspace.id.as_str()) => {
+            Some(Found { workspace: &upstream.workspace, upstream: Some(upstream) })
+        }
+        Some(_) => None,
+        None => {
+            let workspace = asked.map_or_else(|| org.home(), |asked| org.workspace(asked));
+            workspace.map(|workspace| Found { workspace, upstream: None })
+        }
+    };
+    found.ok_or_else(|| Reject::new(Class::NotFound, "no such warehouse or workspace in the organisation"))
 }
 
 /// The less busy of two nodes picked by chance, among those that serve. Knowing the load of two is

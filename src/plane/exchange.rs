@@ -35,6 +35,8 @@ pub(super) enum Failure {
     SessionEnd,
     /// Access was taken away meanwhile.
     Revoked(&'static str),
+    /// The gateway is about to be gone.
+    Leaving,
     UpstreamSlow,
     UpstreamClosed,
     UpstreamReset,
@@ -203,6 +205,9 @@ impl<'a> Exchange<'a> {
     fn poll_answer(&mut self, cx: &mut Context<'_>, end: &mut HeadEnd) -> Poll<Result<usize, Failure>> {
         if let Poll::Ready(why) = self.client.registration.poll_ended(cx) {
             return Poll::Ready(Err(Failure::Revoked(why)));
+        }
+        if self.client.registration.is_late() {
+            return Poll::Ready(Err(Failure::Leaving));
         }
         // An interim answer must be gone before more is read, or an app could fill the memory with them.
         match self.client.outbox.poll_flush(cx, &mut self.client.io) {

@@ -8,6 +8,7 @@ use super::cookie::Renewal;
 use super::cut::Cut;
 use super::decide::Plan;
 use super::exchange::{Exchange, Failure, Passage};
+use super::failure::{broke, cut, dial_failed, fail};
 use super::guard::{Guard, Origin};
 use super::headers::{ToClient, ToUpstream};
 use super::multiplexed::{Multiplexed, UpstreamIo};
@@ -18,7 +19,7 @@ use crate::live::token::Token;
 use crate::model::policy::{HostSeen, Policy, Protocol};
 use crate::model::reject::{Class, Reject};
 use crate::model::upstream::{Node, ServicePrincipal};
-use crate::net::dial::{DialError, Speech};
+use crate::net::dial::Speech;
 use crate::net::io::Io;
 use crate::net::tls::HTTP2;
 use crate::secret::Secret;
@@ -26,7 +27,6 @@ use crate::session::carrier::Via;
 use crate::wire::body::Framing;
 use crate::wire::request::Head;
 use crate::wire::response;
-use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,6 +46,10 @@ pub(super) struct Trip {
     drop_authorization: bool,
     /// What the answer does to the session's cookie.
     pub(super) renewal: Option<Renewal>,
+    /// Whether a 404 means that another upstream is to be asked.
+    pub(super) may_be_elsewhere: bool,
+    /// Whether whoever sends the request has its body and can send it again.
+    pub(super) is_held: bool,
 }
 
 enum Credential {
@@ -67,13 +71,25 @@ impl Trip {
             policy: plan.policy,
             guard,
             renewal: None,
+            may_be_elsewhere: false,
+            is_held: false,
         }
     }
 
     /// The way of a v1 request.
     pub(super) fn firefly(node: Arc<Node>, authorization: Secret, prefix: usize, guard: Guard) -> Self {
-        let (credential, policy) = (Credential::Firefly(authorization), Policy::default());
-        Self { node, credential, link: 0, prefix, policy, guard, drop_authorization: true, renewal: None }
+        Self {
+            node,
+            credential: Credential::Firefly(authorization),
+            link: 0,
+            prefix,
+            policy: Policy::default(),
+            guard,
+            drop_authorization: true,
+            renewal: None,
+            may_be_elsewhere: false,
+            is_held: false,
+        }
     }
 
     fn authorization(&self) -> Option<&str> {
@@ -148,6 +164,8 @@ pub(super) enum Forwarded {
     Done { reusable: bool },
     /// It was cut off: the connection must end without another word.
     Cut,
+    /// Nothing of an answer was passed on, and the request may be sent again: to another upstream, or with another token.
+    Again,
     /// The upstream changed the protocol.
     Upgraded { upstream: Io, first: Vec<u8>, websocket: bool, pace: Pace },
 }
@@ -210,7 +228,12 @@ pub(super) async fn forward(
         if let Some(refused) = refused(&answer, &trip) {
             // An app that redirects a change may have made it: only reading is repeated.
             let may_repeat = refused == Refused::Unauthorized || head.is_safe();
-            if !renewed && may_repeat && renew(worker, head, &mut trip).await && may_retry(worker) {
+            let has_body = head.framing != Framing::Empty;
+            let can_repeat = !has_body || trip.is_held && exchange.is_sent();
+            if !renewed && may_repeat && renew(worker, can_repeat, &mut trip).await && may_retry(worker) {
+                if has_body {
+                    return Ok(Forwarded::Again);
+                }
                 renewed = true;
                 fresh = false;
                 continue;
@@ -219,6 +242,9 @@ pub(super) async fn forward(
                 let cause = "the app leads to the workspace's sign-in, which is for people and not for principals";
                 return Err(Reject::new(Class::CredentialRefused, cause));
             }
+        }
+        if trip.may_be_elsewhere && answer.status == 404 && exchange.is_sent() {
+            return Ok(Forwarded::Again);
         }
         account.status = answer.status;
         let rest = &input[length..];
@@ -273,12 +299,7 @@ async fn connect(worker: &Worker, trip: &Trip, fresh: bool, http1: bool) -> Resu
         }
         Err(error) => {
             metrics.upstream_failures.increment(1);
-            let class = match error {
-                DialError::Prohibited { .. } | DialError::Resolve { .. } => Class::BadDestination,
-                DialError::Connect(..) | DialError::Tls(..) | DialError::Protocol(_) => Class::Unreachable,
-                DialError::Timeout(..) => Class::UpstreamTimeout,
-            };
-            Err(Reject::new(class, error.to_string()).at(error.proxy_error(), None))
+            Err(dial_failed(&error))
         }
     }
 }
@@ -355,10 +376,10 @@ fn refused(answer: &response::Head<'_>, trip: &Trip) -> Option<Refused> {
 }
 
 /// Gets another token, if the request can be sent again. Otherwise the next request will have it.
-async fn renew(worker: &Rc<Worker>, head: &Head<'_>, trip: &mut Trip) -> bool {
+async fn renew(worker: &Rc<Worker>, can_repeat: bool, trip: &mut Trip) -> bool {
     let Credential::Principal(principal, token) = &mut trip.credential else { return false };
     let Some(stale) = token.clone() else { return false };
-    if head.framing != Framing::Empty {
+    if !can_repeat {
         let (worker, principal) = (Rc::clone(worker), Arc::clone(principal));
         tokio::task::spawn_local(async move { worker.plane.minter.renew(&principal, &stale).await.map(drop) });
         return false;
@@ -451,72 +472,5 @@ async fn switch(
             account.cut(Cut::of_client(&error, limit));
             Ok(Forwarded::Cut)
         }
-    }
-}
-
-/// The upstream's answer is not what HTTP allows.
-fn broke(cause: impl Into<Cow<'static, str>>) -> Reject {
-    Reject::new(Class::UpstreamBroke, cause).at("http_protocol_error", None)
-}
-
-/// A failure before anything of an answer was sent. `silent` says that the upstream has sent nothing at all.
-fn fail(
-    worker: &Worker,
-    failure: Failure,
-    silent: bool,
-    pace: Pace,
-    account: &mut Account,
-) -> Result<Forwarded, Reject> {
-    let (class, cause) = match failure {
-        Failure::ClientGone => {
-            account.cut(Cut::Client);
-            return Ok(Forwarded::Cut);
-        }
-        Failure::ClientSlow => (Class::ClientTimeout, "the body stopped coming"),
-        Failure::ClientFraming(what) => (Class::Malformed, what),
-        Failure::TooLarge => (Class::BodyTooLarge, "the body is larger than limits.body_bytes"),
-        Failure::SessionEnd => (Class::Session, "the session ended while the answer was waited for"),
-        Failure::Revoked(why) => (Class::Session, why),
-        Failure::NoAnswer => (Class::UpstreamTimeout, "no answer within upstreams.first_byte_timeout"),
-        Failure::UpstreamSlow => (Class::UpstreamTimeout, "the upstream stopped taking the body"),
-        Failure::UpstreamClosed => (Class::UpstreamBroke, "upstream closed before response"),
-        Failure::UpstreamReset => (Class::UpstreamBroke, "upstream reset before response"),
-        Failure::UpstreamFraming(what) => (Class::UpstreamBroke, what),
-        Failure::UpstreamUntouched => (Class::UpstreamBroke, "upstream did not take the request"),
-        Failure::NeedsHttp1 { .. } => {
-            (Class::UpstreamBroke, "upstream wants the request in HTTP/1.1, and its body has gone")
-        }
-    };
-    let cut = match failure {
-        Failure::UpstreamClosed if silent => Cut::UpstreamSilent,
-        Failure::UpstreamSlow => Cut::UpstreamIdle(worker.plane.settings.body_idle_timeout),
-        _ => cut(worker, failure, pace),
-    };
-    if class != Class::Malformed && class != Class::BodyTooLarge {
-        account.cut(cut);
-    }
-    let reject = Reject::new(class, cause);
-    Err(match cut.proxy_error() {
-        // It was not the answer that was waited for.
-        Some(_) if failure == Failure::UpstreamSlow => reject.at("connection_write_timeout", Some(cut.text())),
-        Some(error) => reject.at(error, Some(cut.text())),
-        None => reject,
-    })
-}
-
-/// Who ended the request.
-fn cut(worker: &Worker, failure: Failure, pace: Pace) -> Cut {
-    let settings = &worker.plane.settings;
-    match failure {
-        Failure::ClientGone => Cut::Client,
-        Failure::ClientSlow => Cut::ClientIdle(settings.body_idle_timeout),
-        Failure::ClientFraming(_) | Failure::TooLarge => Cut::ClientFraming,
-        Failure::SessionEnd => Cut::SessionEnd,
-        Failure::Revoked(why) => Cut::Revoked(why),
-        Failure::NoAnswer => Cut::UpstreamIdle(settings.first_byte_timeout),
-        Failure::UpstreamSlow => Cut::UpstreamIdle(pace.idle_timeout),
-        Failure::UpstreamClosed => Cut::UpstreamClosed,
-        Failure::UpstreamReset | Failure::UpstreamUntouched | Failure::NeedsHttp1 { .. } => Cut::UpstreamReset,
-        Failure::UpstreamFraming(_) => Cut::UpstreamFraming,
     }
 }

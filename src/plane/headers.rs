@@ -92,6 +92,8 @@ impl ToUpstream<'_> {
             | Name::XForwardedFor
             | Name::XForwardedProto
             | Name::XRequestId => {}
+            // What was asked for has been given: the body is here already, or there is none.
+            Name::Expect if !self.head.expects_continue => {}
             // The session never goes on, even where the request came by a cookie.
             Name::Authorization if self.drop_authorization || session_in(field.value).is_some() => {}
             Name::Referer if self.drop_referer || leads_to_session(field.value) => {}

@@ -35,6 +35,9 @@ const BACKLOG: i32 = 4096;
 const POLITE_REFUSALS: usize = 64;
 /// Threads for looking up names, which the system's resolver blocks.
 const RESOLVER_THREADS: usize = 32;
+/// How long before the end of a drain those are answered who still wait, a tenth of it at most: a client that hears nothing
+/// sends a statement again, and it would run twice.
+const LAST_WORD: Duration = Duration::from_secs(1);
 /// How long accepting pauses when the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often log batches are handed over and idle upstream connections looked at.
@@ -113,10 +116,16 @@ async fn run(plane: Arc<Plane>, listener: std::net::TcpListener, mut drain: watc
     }
     drop(listener);
     worker.streams.drain();
-    let deadline = Instant::now() + worker.plane.settings.drain_timeout;
+    let limit = worker.plane.settings.drain_timeout;
+    let deadline = Instant::now() + limit;
+    let last_word = async {
+        sleep_until(deadline - LAST_WORD.min(limit / 10)).await;
+        worker.streams.be_late();
+        sleep_until(deadline).await;
+    };
     tokio::select! {
         () = emptied(&worker) => {}
-        () = sleep_until(deadline) => {}
+        () = last_word => {}
     }
     upkeep.abort();
     review.abort();

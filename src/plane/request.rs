@@ -7,11 +7,12 @@ use super::client::Client;
 use super::cookie::{NO_KEY, Renewal};
 use super::cors;
 use super::cut::Cut;
+use super::databricks;
 use super::decide::{Decision, Plan, decide};
 use super::forward::{Forwarded, Pace, Trip, forward};
 use super::own;
 use super::respond::{Answer, refusal};
-use super::route::{Target, behind, locate, loggable};
+use super::route::{Target, behind, kind_of_refused, locate, loggable};
 use super::standing::Standing;
 use super::start::{self, Form};
 use super::worker::Worker;
@@ -63,14 +64,18 @@ pub(super) async fn serve(worker: &Rc<Worker>, client: &mut Client, head: &Head<
             account.kind = target.kind();
             handle(worker, client, head, &target, &mut account).await
         }
-        Err(reject) => Err(reject),
+        Err(reject) => {
+            account.kind = kind_of_refused(head.path());
+            Err(reject)
+        }
     };
     if !matches!(served, Ok(Forwarded::Upgraded { .. })) {
         client.registration.stand_down();
     }
     match served {
         Ok(Forwarded::Done { reusable }) => account.over(if reusable { Next::Another } else { Next::Close }),
-        Ok(Forwarded::Cut) => account.over(Next::Abort),
+        // Who may send a request again sees it to the end.
+        Ok(Forwarded::Cut | Forwarded::Again) => account.over(Next::Abort),
         Ok(Forwarded::Upgraded { upstream, first, websocket, pace }) => {
             Next::Tunnel(Box::new(Upgraded { upstream, first, websocket, pace, account }))
         }
@@ -108,13 +113,17 @@ async fn handle(
                 return Ok(reply(worker, client, head, &answer, account).await);
             }
         }
-        Target::Sql { .. } => {}
+        Target::Api(call) => return databricks::serve(worker, client, head, *call, account).await,
+        Target::Discovery(path) => {
+            let answer = databricks::discovery(worker, head, path)?;
+            return Ok(reply(worker, client, head, &answer, account).await);
+        }
     }
     if let Target::Linked { token, link } = target {
         return linked(worker, client, head, (token, *link), account).await;
     }
     let entry = authenticate(worker, head, target)?;
-    serve_as(worker, client, head, Way { target, link: 0 }, entry, account).await
+    serve_as(worker, client, head, Way::new(target, 0), entry, account).await
 }
 
 /// Serves a request whose address holds the session.
@@ -136,13 +145,26 @@ async fn linked(
     }
     let opened = ring.open(Purpose::Cookieless, token.as_bytes(), worker.plane.clock.now());
     let session = opened.map_err(|error| Reject::new(Class::Session, error.to_string()))?;
-    serve_as(worker, client, head, Way { target: &target, link }, (session, Via::Link), account).await
+    serve_as(worker, client, head, Way::new(&target, link), (session, Via::Link), account).await
 }
 
-/// What is asked for, and how much of the request's target holds the session before that.
-struct Way<'a> {
-    target: &'a Target<'a>,
-    link: usize,
+/// What is asked for, and how.
+#[derive(Clone, Copy)]
+pub(super) struct Way<'a> {
+    pub(super) target: &'a Target<'a>,
+    /// How much of the request's target holds the session before that.
+    pub(super) link: usize,
+    /// Whether a 404 means that another upstream is to be asked.
+    pub(super) may_be_elsewhere: bool,
+    /// Whether the sender has the body and can send it again.
+    pub(super) is_held: bool,
+}
+
+impl<'a> Way<'a> {
+    /// The way of a request that is sent once.
+    pub(super) fn new(target: &'a Target<'a>, link: usize) -> Self {
+        Self { target, link, may_be_elsewhere: false, is_held: false }
+    }
 }
 
 /// Serves a request of somebody who has a session.
@@ -150,10 +172,22 @@ async fn serve_as(
     worker: &Rc<Worker>,
     client: &mut Client,
     head: &Head<'_>,
-    Way { target, link }: Way<'_>,
+    way: Way<'_>,
     (session, via): (Session, Via<'_>),
     account: &mut Account,
 ) -> Result<Forwarded, Reject> {
+    let session = enter(worker, head, session, via, account)?;
+    go_on(worker, client, head, way, &session, via, account).await
+}
+
+/// What is checked of a session that opens, before it is asked what it may use.
+pub(super) fn enter(
+    worker: &Worker,
+    head: &Head<'_>,
+    session: Session,
+    via: Via<'_>,
+    account: &mut Account,
+) -> Result<Rc<Session>, Reject> {
     let session = Rc::clone(account.session.insert(Rc::new(session)));
     let guard = worker.plane.guard_of(session.org());
     match via {
@@ -162,14 +196,29 @@ async fn serve_as(
         Via::Bearer => {}
     }
     check_body(worker, head)?;
-    let plan = plan(worker, target, &session).await?;
+    Ok(session)
+}
+
+/// Decides, and sends the request on.
+pub(super) async fn go_on(
+    worker: &Rc<Worker>,
+    client: &mut Client,
+    head: &Head<'_>,
+    way: Way<'_>,
+    session: &Rc<Session>,
+    via: Via<'_>,
+    account: &mut Account,
+) -> Result<Forwarded, Reject> {
+    let Way { target, link, may_be_elsewhere, is_held } = way;
+    let guard = worker.plane.guard_of(session.org());
+    let plan = plan(worker, target, session).await?;
     // Nothing is awaited between the decision and this: what changes after it is heard of.
-    client.registration.stand_on(Standing::new(target, &plan, &session));
+    client.registration.stand_on(Standing::new(target, &plan, session));
     let prefix = if let Target::AppByPath { prefix, .. } = target { *prefix } else { 0 };
     account.upstream.clone_from(&plan.upstream);
     let mut trip = Trip::planned(plan, prefix, via, guard);
-    trip.link = link;
-    trip.renewal = Renewal::due(worker, head, &session, via);
+    (trip.link, trip.may_be_elsewhere, trip.is_held) = (link, may_be_elsewhere, is_held);
+    trip.renewal = Renewal::due(worker, head, session, via);
     forward(worker, client, head, trip, account).await
 }
 
@@ -191,7 +240,11 @@ async fn start_session(
 }
 
 /// Opens the session of the request.
-fn authenticate<'a>(worker: &Worker, head: &Head<'_>, target: &'a Target<'_>) -> Result<(Session, Via<'a>), Reject> {
+pub(super) fn authenticate<'a>(
+    worker: &Worker,
+    head: &Head<'_>,
+    target: &'a Target<'_>,
+) -> Result<(Session, Via<'a>), Reject> {
     let plane = &worker.plane;
     let names = CookieNames::new(plane.settings.guard.scheme == crate::model::url::Scheme::Https);
     let shared = if let Target::AppByPath { app, .. } = target { Some(*app) } else { None };
@@ -204,7 +257,7 @@ fn authenticate<'a>(worker: &Worker, head: &Head<'_>, target: &'a Target<'_>) ->
 }
 
 /// Decides, and waits for a token where the principal has none yet.
-async fn plan(worker: &Worker, target: &Target<'_>, session: &Session) -> Result<Plan, Reject> {
+pub(super) async fn plan(worker: &Worker, target: &Target<'_>, session: &Session) -> Result<Plan, Reject> {
     let plane = &worker.plane;
     for _ in 0..ROUNDS {
         let not_ready = || Reject::new(Class::NotReady, "the directory has not been loaded yet");
@@ -249,7 +302,7 @@ fn with_slash(head: &Head<'_>) -> String {
 }
 
 /// Sends an answer of the gateway's own.
-async fn reply(
+pub(super) async fn reply(
     worker: &Worker,
     client: &mut Client,
     head: &Head<'_>,
@@ -296,7 +349,7 @@ pub(super) async fn refuse(
     let answer = if is_own { cors::allow(&guard, head, answer) } else { answer };
     match reply(worker, client, head, &answer, account).await {
         Forwarded::Done { reusable } => account.over(if reusable { Next::Another } else { Next::Close }),
-        Forwarded::Cut | Forwarded::Upgraded { .. } => account.over(Next::Abort),
+        Forwarded::Cut | Forwarded::Again | Forwarded::Upgraded { .. } => account.over(Next::Abort),
     }
 }
 

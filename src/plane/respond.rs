@@ -1,6 +1,7 @@
 //! The gateway's own answers: refusals, redirects and small texts.
 
 use super::account::RequestId;
+use super::databricks;
 use super::guard::{self, Guard};
 use crate::metrics::RouteKind;
 use crate::model::reject::{Class, Reject};
@@ -64,12 +65,12 @@ impl Answer {
 }
 
 /// The reason phrase of a status code that the gateway uses for refusals.
-fn phrase(status: u16) -> &'static str {
+pub(super) fn phrase(status: u16) -> &'static str {
     http::StatusCode::from_u16(status).ok().and_then(|code| code.canonical_reason()).unwrap_or("Refused")
 }
 
-/// The answer to a refused request: a page for people, `application/problem+json` (RFC 9457) for programs. On SQL paths the
-/// same document also has the members that Databricks' clients read. Without a head nothing is known of the client.
+/// The answer to a refused request: a page for people, `application/problem+json` (RFC 9457) for programs, and what
+/// Databricks' clients read for calls of a workspace's API. Without a head nothing is known of the client.
 pub(super) fn refusal(
     guard: &Guard,
     reject: &Reject,
@@ -89,6 +90,9 @@ pub(super) fn refusal(
     if class == Class::Method {
         answer = answer.field("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
     }
+    if kind == RouteKind::Sql {
+        return databricks::refusal(answer, reject, id);
+    }
     if let Some(head) = head.filter(|head| wants_page(head)) {
         // The page around a frame can do something about a session, and about nothing else.
         let frontends = &guard.frontends;
@@ -98,12 +102,12 @@ pub(super) fn refusal(
         let page = page(class, id).replace("{script}", &script);
         return answer.field("Content-Security-Policy", &policy).body("text/html; charset=utf-8", page);
     }
-    answer.body("application/problem+json", document(class, kind, id).to_string())
+    answer.body("application/problem+json", document(class, id).to_string())
 }
 
 /// A refusal for a program, with a reason and a sentence of its own.
 pub(super) fn problem(class: Class, reason: &str, detail: &str, id: &RequestId) -> Answer {
-    let mut document = document(class, RouteKind::Own, std::str::from_utf8(id).unwrap_or_default());
+    let mut document = document(class, std::str::from_utf8(id).unwrap_or_default());
     document["reason"] = reason.into();
     document["detail"] = detail.into();
     bare(class.status(), class, id).body("application/problem+json", document.to_string())
@@ -151,33 +155,15 @@ pub(super) fn wants_page(head: &Head<'_>) -> bool {
     head.method == "GET" && memchr::memmem::find(accept, b"text/html").is_some()
 }
 
-fn document(class: Class, kind: RouteKind, id: &str) -> serde_json::Value {
-    let mut problem = serde_json::json!({
+fn document(class: Class, id: &str) -> serde_json::Value {
+    serde_json::json!({
         "type": "about:blank",
         "title": class.title(),
         "status": class.status(),
         "detail": class.detail(),
         "reason": class.label(),
         "request_id": id,
-    });
-    if kind == RouteKind::Sql {
-        problem["error_code"] = databricks_code(class).into();
-        problem["message"] = class.detail().into();
-    }
-    problem
-}
-
-fn databricks_code(class: Class) -> &'static str {
-    match class.status() {
-        401 => "UNAUTHENTICATED",
-        403 => "PERMISSION_DENIED",
-        404 => "RESOURCE_DOES_NOT_EXIST",
-        429 => "REQUEST_LIMIT_EXCEEDED",
-        500 => "INTERNAL_ERROR",
-        503 => "TEMPORARILY_UNAVAILABLE",
-        502 | 504 => "DEADLINE_EXCEEDED",
-        _ => "BAD_REQUEST",
-    }
+    })
 }
 
 fn page(class: Class, id: &str) -> String {

@@ -1,6 +1,7 @@
 //! What a request asks for, told by host and path alone.
 
 use crate::metrics::RouteKind;
+use crate::model::api::{Ambiguous, Call, is_api};
 use crate::model::reject::{Class, Reject};
 use crate::model::url::{is_loopback_name, split_authority};
 use crate::session::seal::PREFIX;
@@ -61,11 +62,10 @@ pub enum Target<'a> {
         /// How much of the target comes before the app's usual address.
         link: usize,
     },
-    /// The SQL API of the organisation's workspace.
-    Sql {
-        /// The warehouse, when the path names one.
-        warehouse: Option<&'a str>,
-    },
+    /// The API of one of the organisation's workspaces, SQL above all.
+    Api(Call<'a>),
+    /// What clients of a workspace ask before they have a credential: the rest of a path that ends in these words.
+    Discovery(&'static str),
     /// FireFly's first form: `/app-proxy/{token}/{provider}/{domain}/{app}`.
     FireflyV1 {
         /// The sealed bearer.
@@ -86,7 +86,7 @@ impl Target<'_> {
             Self::AppByHost { .. } | Self::AppByPath { .. } | Self::AppWithoutSlash | Self::Linked { .. } => {
                 RouteKind::App
             }
-            Self::Sql { .. } => RouteKind::Sql,
+            Self::Api(_) | Self::Discovery(_) => RouteKind::Sql,
             Self::FireflyV1 { .. } => RouteKind::FireflyV1,
         }
     }
@@ -102,7 +102,7 @@ const MAX_APP_ID: usize = crate::model::ids::MAX_ID_LEN;
 /// Says what a request asks for.
 ///
 /// # Errors
-/// Not found for a host or path that is nothing here; malformed for a SQL path that could be read in two ways.
+/// Not found for a host or path that is nothing here; malformed for a path of an API that could be read in two ways.
 pub fn locate<'a>(hosts: &Hosts, head: &Head<'a>) -> Result<Target<'a>, Reject> {
     let path = head.path();
     if let Some((token, _)) = path.strip_prefix(LINK).filter(|_| hosts.cookieless).and_then(|rest| rest.split_once('/'))
@@ -125,7 +125,7 @@ pub fn locate<'a>(hosts: &Hosts, head: &Head<'a>) -> Result<Target<'a>, Reject> 
     if let Some(rest) = path.strip_prefix(APPS) {
         return by_path(hosts, rest);
     }
-    sql(head)
+    api(head)
 }
 
 /// The organisation that the host of a request names, whatever is asked for there.
@@ -212,32 +212,46 @@ fn firefly_v1(rest: &str) -> Result<Target<'_>, Reject> {
     }
 }
 
-/// The paths of Databricks' SQL APIs. They decide what may be called in the organisation's workspace, so a path that the
-/// workspace could read differently is refused.
-fn sql<'a>(head: &Head<'a>) -> Result<Target<'a>, Reject> {
+/// The label for metrics of a request whose target cannot be told.
+#[must_use]
+pub fn kind_of_refused(path: &str) -> RouteKind {
+    if is_api(path) { RouteKind::Sql } else { RouteKind::Unknown }
+}
+
+/// Where clients of Databricks look for what a workspace is and who issues its tokens.
+pub(super) const DISCOVERIES: [&str; 2] =
+    ["/.well-known/databricks-config", "/oidc/.well-known/oauth-authorization-server"];
+
+/// A workspace's API, or what is asked before it. Paths decide what may be called, so one that the workspace could read
+/// differently is refused.
+fn api<'a>(head: &Head<'a>) -> Result<Target<'a>, Reject> {
     let path = head.path();
-    let unknown = || Reject::new(Class::NotFound, "the path is nothing here");
-    let (warehouse, is_sql) = if let Some(rest) = path.strip_prefix("/api/2.0/sql/statements") {
-        (None, rest.is_empty() || rest.starts_with('/'))
-    } else if let Some(rest) = path.strip_prefix("/api/2.0/sql/warehouses/") {
-        if !matches!(head.method, "GET" | "HEAD") {
-            return Err(Reject::new(Class::Forbidden, "warehouses may be looked at, not changed"));
+    if let Some(known) = DISCOVERIES.iter().find(|known| **known == path) {
+        return Ok(Target::Discovery(known));
+    }
+    let call = Call::of(head.method, path);
+    let call = call.map_err(|error: Ambiguous| Reject::new(Class::Malformed, error.to_string()))?;
+    let call = call.ok_or_else(|| Reject::new(Class::NotFound, "the path is nothing here"))?;
+    Ok(Target::Api(Call { workspace: asked_workspace(head)?, ..call }))
+}
+
+/// The fields by which clients of Databricks name a workspace.
+const WORKSPACE_FIELDS: [&[u8]; 2] = [b"x-databricks-org-id", b"x-databricks-workspace-id"];
+
+/// The workspace that a call asks for, by `?o=` or by a field. To name two is to be read in two ways.
+fn asked_workspace<'a>(head: &Head<'a>) -> Result<Option<&'a str>, Reject> {
+    let wrong = || Reject::new(Class::Malformed, "the request names more than one workspace, or none by that name");
+    let is_named = |name: &[u8]| WORKSPACE_FIELDS.iter().any(|known| known.eq_ignore_ascii_case(name));
+    let fields = head.fields.iter().filter(|field| is_named(field.name)).map(|field| std::str::from_utf8(field.value));
+    let queried = head.query().split('&').filter_map(|pair| pair.strip_prefix("o=")).map(Ok);
+    let mut asked = None;
+    for name in queried.chain(fields) {
+        let name = name.map_err(|_| wrong())?;
+        if *asked.get_or_insert(name) != name {
+            return Err(wrong());
         }
-        (Some(rest), true)
-    } else {
-        let rest = path.strip_prefix("/sql/1.0/warehouses/").or_else(|| path.strip_prefix("/sql/1.0/endpoints/"));
-        (rest, rest.is_some())
-    };
-    if !is_sql {
-        return Err(unknown());
     }
-    if path.contains(['%', '\\', ';']) || path.split('/').skip(1).any(|segment| matches!(segment, "" | "." | "..")) {
-        return Err(Reject::new(Class::Malformed, "a SQL path with empty, dot or encoded segments"));
-    }
-    match warehouse {
-        Some(id) if id.contains('/') => Err(unknown()),
-        warehouse => Ok(Target::Sql { warehouse }),
-    }
+    Ok(asked)
 }
 
 #[cfg(test)]

@@ -5,7 +5,8 @@ use super::decide::{Plan, grant};
 use super::route::Target;
 use crate::directory::News;
 use crate::model::access::{Bar, Subject};
-use crate::model::ids::{PrincipalId, UpstreamId};
+use crate::model::api::Call;
+use crate::model::ids::{PrincipalId, UpstreamId, WorkspaceId};
 use crate::model::reject::Reject;
 use crate::model::snapshot::Snapshot;
 use crate::model::upstream::Node;
@@ -34,16 +35,23 @@ pub(super) enum Ground {
 
 enum On {
     App(UpstreamId),
-    Warehouse(UpstreamId),
-    Workspace,
+    Api {
+        workspace: WorkspaceId,
+        warehouse: Option<UpstreamId>,
+        /// Method and path, where a rule of the organisation allows the call.
+        by_rule: Option<(Box<str>, Box<str>)>,
+    },
 }
 
 impl Standing {
     /// What a decided request stands on.
     pub(super) fn new(target: &Target<'_>, plan: &Plan, session: &Rc<Session>) -> Self {
         let on = match (target, &plan.upstream) {
-            (_, None) => On::Workspace,
-            (Target::Sql { .. }, Some(warehouse)) => On::Warehouse(warehouse.clone()),
+            (Target::Api(_), _) | (_, None) => On::Api {
+                workspace: plan.workspace.clone(),
+                warehouse: plan.upstream.clone(),
+                by_rule: rule_over(target),
+            },
             (_, Some(app)) => On::App(app.clone()),
         };
         let (principal, node) = (plan.principal.id.clone(), Arc::clone(&plan.node));
@@ -67,8 +75,12 @@ impl Standing {
     pub(super) fn check(&self, snapshot: &Snapshot) -> Result<Ground, &'static str> {
         let target = match &self.on {
             On::App(id) => Target::AppByPath { app: id.as_str(), prefix: 0 },
-            On::Warehouse(id) => Target::Sql { warehouse: Some(id.as_str()) },
-            On::Workspace => Target::Sql { warehouse: None },
+            On::Api { workspace, warehouse, by_rule } => {
+                let usual = Call::usual(workspace.as_str(), warehouse.as_ref().map(UpstreamId::as_str));
+                let (method, path) =
+                    by_rule.as_ref().map_or((usual.method, usual.path), |(method, path)| (method, path));
+                Target::Api(Call { method, path, is_usual: by_rule.is_none(), ..usual })
+            }
         };
         match grant(snapshot, &target, &self.session) {
             Ok(granted) if granted.principal.id == self.principal => {
@@ -78,5 +90,13 @@ impl Standing {
             Err(Reject { cause: Cow::Borrowed(cause), .. }) => Err(cause),
             Err(_) => Err("access was taken away"),
         }
+    }
+}
+
+/// Method and path of a call that only a rule allows.
+fn rule_over(target: &Target<'_>) -> Option<(Box<str>, Box<str>)> {
+    match target {
+        Target::Api(call) if !call.is_usual => Some((call.method.into(), call.path.into())),
+        _ => None,
     }
 }

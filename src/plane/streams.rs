@@ -15,6 +15,8 @@ use tokio::time::Instant;
 pub(super) struct Streams {
     slots: RefCell<Slab<Slot>>,
     draining: Cell<bool>,
+    /// Whether the drain is nearly over.
+    late: Cell<bool>,
 }
 
 #[derive(Default)]
@@ -46,6 +48,12 @@ impl Streams {
     /// Tells every connection, now and in future, that the worker drains.
     pub(super) fn drain(&self) {
         self.draining.set(true);
+        self.slots.borrow_mut().iter_mut().for_each(|(_, slot)| slot.wake());
+    }
+
+    /// Tells every request whose answer has not begun that it will not wait for it.
+    pub(super) fn be_late(&self) {
+        self.late.set(true);
         self.slots.borrow_mut().iter_mut().for_each(|(_, slot)| slot.wake());
     }
 
@@ -117,6 +125,11 @@ impl Registration {
     /// When the connection is to leave its node. Who has polled for the end hears of a change.
     pub(super) fn leave_at(&self) -> Option<Instant> {
         self.slot(|slot| slot.leave_at)
+    }
+
+    /// Whether there is time left for nothing but a word to the client. Who has asked whether it is ended hears of it.
+    pub(super) fn is_late(&self) -> bool {
+        self.streams.late.get()
     }
 
     /// Says what the connection stands on from now on.

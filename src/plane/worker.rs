@@ -3,6 +3,7 @@
 
 use super::Plane;
 use super::budget::Budget;
+use super::databricks::Places;
 use super::http2::Complaints;
 use super::pool::Pool;
 use super::streams::Streams;
@@ -26,6 +27,8 @@ pub(super) struct Worker {
     pub(super) retries: Budget,
     pub(super) streams: Rc<Streams>,
     pub(super) complaints: Complaints,
+    /// Where statements were found.
+    pub(super) places: Places,
     pub(super) scratch: RefCell<Box<[u8]>>,
     random: Cell<u64>,
     log: RefCell<Vec<u8>>,
@@ -46,6 +49,7 @@ impl Worker {
             plane,
             streams: Rc::default(),
             complaints: Complaints::default(),
+            places: Places::default(),
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
             random: Cell::new(getrandom::u64()?),
             log: RefCell::default(),

@@ -4,6 +4,7 @@ mod admin;
 mod browser;
 mod cli;
 mod credential;
+mod databricks;
 mod deploy;
 mod directory;
 mod docker;

@@ -3,7 +3,20 @@
 use crate::config::reader::{Item, Section};
 use crate::config::{Http2Limits, Limits};
 
+/// Databricks takes 16 MiB of text in a statement; JSON and parameters come on top.
+const STATEMENT_BYTES: usize = 17 << 20;
+
 pub(super) fn limits(section: &Section<'_>) -> Limits {
+    let statement_bytes = section.or("statement_bytes", STATEMENT_BYTES, |item| item.integer(4_096..=1 << 30));
+    let held_bytes = section.or("held_bytes", 256 << 20, |item| {
+        let held = item.integer(1 << 20..=1 << 40);
+        if held.is_some_and(|held: usize| held < statement_bytes) {
+            item.wrong(
+                "is less than limits.statement_bytes, so that not even one statement of that size could be held",
+            );
+        }
+        held
+    });
     Limits {
         max_connections: section.or("max_connections", 0, |item| item.integer(0..=10_000_000)),
         http2: http2(section),
@@ -14,6 +27,8 @@ pub(super) fn limits(section: &Section<'_>) -> Limits {
         body_idle_timeout: section.seconds("body_idle_timeout", 60),
         tls_handshake_timeout: section.seconds("tls_handshake_timeout", 10),
         body_bytes: section.or("body_bytes", 0, |item| item.integer(0..=i128::from(i64::MAX))),
+        statement_bytes,
+        held_bytes,
     }
 }
 
@@ -41,5 +56,23 @@ fn http2(section: &Section<'_>) -> Http2Limits {
         resets: section.or("http2_resets", 500, |item| item.integer(1..=1_000_000)),
         early_resets: section.or("http2_early_resets", 20, |item| item.integer(1..=10_000)),
         faults: section.or("http2_faults", 1_024, |item| item.integer(1..=100_000)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Config, Env};
+    use std::path::Path;
+
+    #[test]
+    fn one_statement_fits_into_what_is_held() {
+        let env = Env::from([("K".to_owned(), "00".to_owned())]);
+        let parse = |limits: &str| {
+            let text = format!("session.keys = [{{ id = 'k1', env = 'K' }}]\n[limits]\n{limits}");
+            Config::parse(&text, Path::new("test"), &env).map(|config| config.limits).map_err(|error| error.to_string())
+        };
+        let fits = parse("statement_bytes = 2000000\nheld_bytes = 2000000").unwrap();
+        assert_eq!((fits.statement_bytes, fits.held_bytes), (2_000_000, 2_000_000));
+        assert!(parse("held_bytes = 2000000").unwrap_err().contains("limits.held_bytes: is less than"));
     }
 }

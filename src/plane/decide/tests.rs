@@ -1,5 +1,6 @@
 use super::*;
-use crate::model::ids::{ClusterId, OrgId, PrincipalId, WorkspaceId};
+use crate::model::api::{Action, Pattern, RuleRow};
+use crate::model::ids::{ClusterId, OrgId, PrincipalId, RuleId, WorkspaceId};
 use crate::model::tables::{
     ClusterRole, ClusterRow, ClusterState, OrgRow, PrincipalKind, PrincipalRow, Segment, Tables, UpstreamRow,
     WorkspaceRow,
@@ -90,10 +91,74 @@ fn access_follows_organisation_then_app() {
     assert_eq!(ask(&by_path("editor"), &session("gone", None)), Err(Class::Session));
     let foreign = Target::AppByHost { org: Cow::Borrowed("other"), app: Cow::Borrowed("editor") };
     assert_eq!(ask(&foreign, &all), Err(Class::NotFound));
-    assert_eq!(ask(&Target::Sql { warehouse: Some("wh") }, &all), Ok(()));
-    assert_eq!(ask(&Target::Sql { warehouse: None }, &all), Ok(()));
-    assert_eq!(ask(&Target::Sql { warehouse: Some("theirs") }, &all), Err(Class::NotFound));
-    assert_eq!(ask(&Target::Sql { warehouse: Some("wh") }, &bound), Err(Class::Forbidden));
+}
+
+fn api(call: &'static str) -> Target<'static> {
+    let (method, path) = call.split_once(' ').unwrap();
+    Target::Api(Call::of(method, path).unwrap().unwrap())
+}
+
+#[test]
+fn calls_are_those_of_everybody_and_those_that_a_rule_allows() {
+    let mut acme = org("acme", vec![], bearer());
+    acme.rules = vec![RuleRow {
+        id: RuleId::parse("r").unwrap(),
+        members: vec!["u".into()],
+        users: vec![],
+        allow: vec![Pattern::parse("GET /api/2.0/sql/history/queries").unwrap()],
+        warehouses: vec![Action::Start],
+    }];
+    let world = Snapshot::build(tables(vec![acme, org("other", vec![], bearer())]), None);
+    let ask = |call, session: &Session| class(decide(&world, &api(call), session, 1, 0));
+    let (all, bound) = (session("acme", None), session("acme", Some("editor")));
+    for (call, expected) in [
+        ("POST /sql/1.0/warehouses/wh", Ok(())),
+        ("POST /sql/1.0/warehouses/theirs", Err(Class::NotFound)),
+        ("GET /api/2.0/sql/warehouses/theirs", Err(Class::NotFound)),
+        ("GET /api/2.0/sql/statements/1", Ok(())),
+        ("GET /api/2.0/sql/history/queries", Ok(())),
+        ("POST /api/2.0/sql/warehouses/wh/start", Ok(())),
+        ("POST /api/2.0/sql/warehouses/theirs/start", Err(Class::NotFound)),
+        ("POST /api/2.0/sql/warehouses/wh/stop", Err(Class::Forbidden)),
+        ("POST /api/2.0/sql/warehouses/theirs/stop", Err(Class::NotFound)),
+        ("GET /api/2.0/clusters/list", Err(Class::Forbidden)),
+    ] {
+        assert_eq!(ask(call, &all), expected, "{call}");
+        let for_an_app = if expected == Err(Class::NotFound) { expected } else { Err(Class::Forbidden) };
+        assert_eq!(ask(call, &bound), for_an_app, "{call}");
+    }
+    let other = session("other", None);
+    assert_eq!(ask("GET /api/2.0/sql/history/queries", &other), Err(Class::Forbidden));
+}
+
+#[test]
+fn a_call_goes_to_the_workspace_of_its_warehouse_or_to_the_one_it_asks_for() {
+    let mut acme = org("acme", vec![], bearer());
+    let second = WorkspaceId::parse("second").unwrap();
+    acme.workspaces.push(WorkspaceRow { id: second.clone(), url: url("https://second.example") });
+    acme.principals.push(PrincipalRow {
+        id: PrincipalId::parse("spn2").unwrap(),
+        workspace: second.clone(),
+        ..acme.principals[0].clone()
+    });
+    acme.warehouses.push(UpstreamRow { workspace: second, ..upstream("wh2", vec![]) });
+    let world = Snapshot::build(tables(vec![acme]), None);
+    let all = session("acme", None);
+    let ask = |call, workspace| {
+        let Target::Api(call) = api(call) else { panic!("an api") };
+        match decide(&world, &Target::Api(Call { workspace, ..call }), &all, 1, 0) {
+            Ok(Decision::Go(plan)) => Ok(plan.workspace.to_string()),
+            Ok(Decision::NeedsToken(principal)) => panic!("{principal:?}"),
+            Err(reject) => Err(reject.class),
+        }
+    };
+    let (main, second) = (Ok("main".to_owned()), Ok("second".to_owned()));
+    assert_eq!(ask("GET /api/2.0/sql/warehouses", None), main);
+    assert_eq!(ask("GET /api/2.0/sql/warehouses", Some("second")), second);
+    assert_eq!(ask("GET /api/2.0/sql/warehouses", Some("third")), Err(Class::NotFound));
+    assert_eq!(ask("POST /sql/1.0/warehouses/wh2", None), second);
+    assert_eq!(ask("POST /sql/1.0/warehouses/wh2", Some("second")), second);
+    assert_eq!(ask("POST /sql/1.0/warehouses/wh2", Some("main")), Err(Class::NotFound));
 }
 
 #[test]

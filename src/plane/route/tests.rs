@@ -74,38 +74,39 @@ fn fireflys_urls_are_told_by_the_length_of_their_token() {
 }
 
 #[test]
-fn sql_paths_have_one_reading() {
-    for path in ["/api/2.0/sql/statements", "/api/2.0/sql/statements/", "/api/2.0/sql/statements/01ef/result/chunks/0"]
-    {
-        let found = at("gate.example.com", path);
-        let expected = if path.ends_with('/') { Err(Class::Malformed) } else { Ok("Sql { warehouse: None }".into()) };
-        assert_eq!(found, expected, "{path}");
-    }
-    assert_eq!(at("gate.example.com", "/sql/1.0/warehouses/a1"), Ok(r#"Sql { warehouse: Some("a1") }"#.into()));
-    for path in [
-        "/api/2.0/sql/statements/../../../2.0/secrets/list",
-        "/api/2.0/sql/statements/%2e%2e/x",
-        "/api/2.0/sql/statements//x",
-        "/api/2.0/sql/statements/.",
-        "/api/2.0/sql/statements/a;b",
-        "/api/2.0/sql/statements/..%2fx",
-    ] {
+fn calls_of_an_api_have_one_reading() {
+    let statement = at("gate.example.com", "/api/2.0/sql/statements/01ef/result/chunks/0?row_offset=3").unwrap();
+    assert!(statement.starts_with("Api(") && statement.contains(r#"statement: Some("01ef")"#), "{statement}");
+    let thrift = ask(&hosts(), "POST", "gate.example.com", "/sql/1.0/warehouses/a1").unwrap();
+    assert!(thrift.contains(r#"warehouse: Some("a1")"#), "{thrift}");
+    for path in ["/api/2.0/sql/statements/../../../2.0/secrets/list", "/sql/1.0/warehouses/a%2f", "/api//2.0/x"] {
         assert_eq!(at("gate.example.com", path), Err(Class::Malformed), "{path}");
     }
-    for path in
-        ["/api/2.0/secrets/list", "/api/2.0/sql/statementsx", "/api/2.0/sql/warehouses", "/sql/1.0/warehouses/a/b"]
-    {
+    for path in ["/API/2.0/sql/statements", "//api/2.0/sql/statements", "/sq/1.0/warehouses/a"] {
         assert_eq!(at("gate.example.com", path), Err(Class::NotFound), "{path}");
     }
+    assert!(at("editor--acme.apps.example.com", "/api/2.0/secrets/list").unwrap().starts_with("AppByHost"));
+    assert!(at("gate.example.com", "/.well-known/databricks-config").unwrap().starts_with("Discovery"));
 }
 
 #[test]
-fn warehouses_are_looked_at_and_not_changed() {
-    for method in ["DELETE", "POST", "PUT", "PATCH"] {
-        let changed = ask(&hosts(), method, "gate.example.com", "/api/2.0/sql/warehouses/a1");
-        assert_eq!(changed, Err(Class::Forbidden), "{method}");
-    }
-    assert_eq!(at("gate.example.com", "/api/2.0/sql/warehouses/a1"), Ok(r#"Sql { warehouse: Some("a1") }"#.into()));
+fn a_call_asks_for_one_workspace() {
+    let asked = |query: &str, fields: &str| {
+        let text = format!("GET /api/2.0/sql/warehouses{query} HTTP/1.1\r\nHost: gate.example.com\r\n{fields}\r\n");
+        let mut positions = Vec::new();
+        let head = Head::parse(text.as_bytes(), &mut positions, Limits { bytes: 9999, fields: 9 }).unwrap();
+        match locate(&hosts(), &head).map_err(|reject| reject.class)? {
+            Target::Api(call) => Ok(call.workspace.map(str::to_owned)),
+            other => panic!("{other:?}"),
+        }
+    };
+    let one = Ok(Some("w1".to_owned()));
+    assert_eq!(asked("", ""), Ok(None));
+    assert_eq!(asked("?a=b&o=w1", ""), one);
+    assert_eq!(asked("", "X-Databricks-Org-Id: w1\r\n"), one);
+    assert_eq!(asked("?o=w1", "x-databricks-workspace-id: w1\r\nx-databricks-org-id: w1\r\n"), one);
+    assert_eq!(asked("?o=w1&o=w2", ""), Err(Class::Malformed));
+    assert_eq!(asked("?o=w1", "x-databricks-org-id: w2\r\n"), Err(Class::Malformed));
 }
 
 #[test]

@@ -155,6 +155,18 @@ async fn what_does_not_end_is_cut_at_the_limit() -> Result<()> {
 }
 
 #[tokio::test]
+async fn who_waits_for_an_answer_at_the_limit_is_told_so() -> Result<()> {
+    let mut site = Site::with(&[("server.drain_timeout", "500ms")]).await?;
+    let (mut client, mut app) = site.join().await?;
+    let leaving = site.gateway.leave()?;
+    let answer = client.answer().await?;
+    ensure!(answer.status() == 504 && answer.complete && !answer.has("Retry-After"), "{answer:?}");
+    client.expect_end().await?;
+    leaving.ended().await?;
+    app.rest().await.map(drop)
+}
+
+#[tokio::test]
 async fn what_is_cut_at_the_limit_looks_broken_to_a_client_that_counts_on_the_close() -> Result<()> {
     let mut site = Site::with(&[("server.drain_timeout", "500ms")]).await?;
     let mut client = site.gateway.connect().await?;

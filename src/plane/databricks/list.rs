@@ -1,0 +1,115 @@
+//! The list of warehouses. The workspace's own would show those of others, so it is asked for by a call of the gateway's own,
+//! read whole, and told again with nothing in it but what the organisation has.
+
+use crate::model::api::Call;
+use crate::model::ids::WorkspaceId;
+use crate::model::reject::{Class, Reject};
+use crate::model::snapshot::Org;
+use crate::net::http::{CallError, Limits, call as ask};
+use crate::plane::account::Account;
+use crate::plane::client::Client;
+use crate::plane::decide::Plan;
+use crate::plane::failure::dial_failed;
+use crate::plane::forward::Forwarded;
+use crate::plane::request::{plan, reply};
+use crate::plane::respond::{Answer, phrase};
+use crate::plane::route::Target;
+use crate::plane::worker::Worker;
+use crate::session::Session;
+use crate::wire::request::Head;
+use bytes::Bytes;
+use http::{Request, Response, header};
+use http_body_util::Full;
+use serde_json::{Map, Value};
+use std::rc::Rc;
+
+/// The longest list that is read: some thousands of warehouses.
+const MAX_LIST: usize = 8 * 1024 * 1024;
+
+/// Answers a call for the list.
+pub(super) async fn answer(
+    worker: &Rc<Worker>,
+    client: &mut Client,
+    head: &Head<'_>,
+    call: Call<'_>,
+    session: &Rc<Session>,
+    account: &mut Account,
+) -> Result<Forwarded, Reject> {
+    let mut plan = plan(worker, &Target::Api(call), session).await?;
+    let mut response = whole(worker, head, &call, &plan, account).await?;
+    if response.status() == 401 && renew(worker, &mut plan).await {
+        response = whole(worker, head, &call, &plan, account).await?;
+    }
+    let snapshot = worker.plane.directory.snapshot();
+    let org = snapshot.as_ref().and_then(|snapshot| snapshot.org(session.org()));
+    let org = org.ok_or_else(|| Reject::new(Class::Session, "the session's organisation is not in the directory"))?;
+    let status = response.status().as_u16();
+    let body = if status == 200 { own(response.body(), org, &plan.workspace)? } else { response.body().to_vec() };
+    let mut answer = Answer::new(status, phrase(status)).field("Cache-Control", "no-store");
+    let retry_after = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+    if let Some(seconds) = retry_after.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit())) {
+        answer = answer.field("Retry-After", seconds);
+    }
+    Ok(reply(worker, client, head, &answer.body("application/json", body), account).await)
+}
+
+/// Asks the workspace for the list.
+async fn whole(
+    worker: &Worker,
+    head: &Head<'_>,
+    call: &Call<'_>,
+    plan: &Plan,
+    account: &Account,
+) -> Result<Response<Bytes>, Reject> {
+    let mut request = Request::get(head.target).header(header::ACCEPT, "application/json");
+    if let Some(token) = &plan.token {
+        request = request.header(header::AUTHORIZATION, token.authorization.expose());
+    }
+    if let Some(agent) = head.fields.iter().find(|field| field.name.eq_ignore_ascii_case(b"user-agent")) {
+        request = request.header(header::USER_AGENT, agent.value);
+    }
+    if let Some(workspace) = call.workspace {
+        request = request.header("x-databricks-org-id", workspace);
+    }
+    let request = request.header("x-request-id", &account.request_id[..]).body(Full::default());
+    let request = request.map_err(|error| Reject::new(Class::Malformed, error.to_string()))?;
+    let limits = Limits { time: worker.plane.settings.first_byte_timeout, answer: MAX_LIST };
+    let answered = ask(&worker.plane.dialer, &plan.node.url, request, limits).await;
+    answered.map_err(|error| match error {
+        CallError::Dial(error) => dial_failed(&error),
+        CallError::Timeout(..) => Reject::new(Class::UpstreamTimeout, error.to_string()),
+        CallError::Broken(..) | CallError::TooLong(..) => Reject::new(Class::UpstreamBroke, error.to_string()),
+    })
+}
+
+/// Gets another token, where the workspace does not take the one there is.
+async fn renew(worker: &Worker, plan: &mut Plan) -> bool {
+    let Some(stale) = plan.token.clone() else { return false };
+    match worker.plane.minter.renew(&plan.principal, &stale).await {
+        Ok(Some(fresh)) => {
+            plan.token = Some(fresh);
+            true
+        }
+        Ok(None) | Err(_) => false,
+    }
+}
+
+/// The list without everything that is not the organisation's in this workspace.
+fn own(list: &[u8], org: &Org, workspace: &WorkspaceId) -> Result<Vec<u8>, Reject> {
+    let broke = || Reject::new(Class::UpstreamBroke, "the workspace's list of warehouses is not one");
+    let mut list: Map<String, Value> = serde_json::from_slice(list).map_err(|_| broke())?;
+    let is_own = |warehouse: &Value| {
+        let known = warehouse.get("id").and_then(Value::as_str).and_then(|id| org.warehouse(id));
+        known.is_some_and(|known| known.workspace.id == *workspace)
+    };
+    let mut told = Map::new();
+    match list.remove("warehouses") {
+        None => {}
+        Some(Value::Array(all)) => {
+            told.insert("warehouses".to_owned(), all.into_iter().filter(is_own).collect());
+        }
+        Some(_) => return Err(broke()),
+    }
+    told.extend(list.remove_entry("next_page_token"));
+    Ok(Value::Object(told).to_string().into_bytes())
+}

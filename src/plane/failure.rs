@@ -1,0 +1,91 @@
+//! What a failure on the way to an upstream and back means: to the client, as long as nothing of an answer was sent, and to
+//! the account.
+
+use super::account::Account;
+use super::cut::Cut;
+use super::exchange::Failure;
+use super::forward::{Forwarded, Pace};
+use super::worker::Worker;
+use crate::model::reject::{Class, Reject};
+use crate::net::dial::DialError;
+use std::borrow::Cow;
+
+/// No connection to the upstream came about.
+pub(super) fn dial_failed(error: &DialError) -> Reject {
+    let class = match error {
+        DialError::Prohibited { .. } | DialError::Resolve { .. } => Class::BadDestination,
+        DialError::Connect(..) | DialError::Tls(..) | DialError::Protocol(_) => Class::Unreachable,
+        DialError::Timeout(..) => Class::UpstreamTimeout,
+    };
+    Reject::new(class, error.to_string()).at(error.proxy_error(), None)
+}
+
+/// The upstream's answer is not what HTTP allows.
+pub(super) fn broke(cause: impl Into<Cow<'static, str>>) -> Reject {
+    Reject::new(Class::UpstreamBroke, cause).at("http_protocol_error", None)
+}
+
+/// A failure before anything of an answer was sent. `silent` says that the upstream has sent nothing at all.
+pub(super) fn fail(
+    worker: &Worker,
+    failure: Failure,
+    silent: bool,
+    pace: Pace,
+    account: &mut Account,
+) -> Result<Forwarded, Reject> {
+    let (class, cause) = match failure {
+        Failure::ClientGone => {
+            account.cut(Cut::Client);
+            return Ok(Forwarded::Cut);
+        }
+        Failure::ClientSlow => (Class::ClientTimeout, "the body stopped coming"),
+        Failure::ClientFraming(what) => (Class::Malformed, what),
+        Failure::TooLarge => (Class::BodyTooLarge, "the body is larger than limits.body_bytes"),
+        Failure::SessionEnd => (Class::Session, "the session ended while the answer was waited for"),
+        Failure::Revoked(why) => (Class::Session, why),
+        Failure::NoAnswer => (Class::UpstreamTimeout, "no answer within upstreams.first_byte_timeout"),
+        Failure::UpstreamSlow => (Class::UpstreamTimeout, "the upstream stopped taking the body"),
+        // Not 503, which would promise that nothing was sent.
+        Failure::Leaving => (Class::UpstreamTimeout, "no answer within server.drain_timeout, and the gateway leaves"),
+        Failure::UpstreamClosed => (Class::UpstreamBroke, "upstream closed before response"),
+        Failure::UpstreamReset => (Class::UpstreamBroke, "upstream reset before response"),
+        Failure::UpstreamFraming(what) => (Class::UpstreamBroke, what),
+        Failure::UpstreamUntouched => (Class::UpstreamBroke, "upstream did not take the request"),
+        Failure::NeedsHttp1 { .. } => {
+            (Class::UpstreamBroke, "upstream wants the request in HTTP/1.1, and its body has gone")
+        }
+    };
+    let cut = match failure {
+        Failure::UpstreamClosed if silent => Cut::UpstreamSilent,
+        Failure::UpstreamSlow => Cut::UpstreamIdle(worker.plane.settings.body_idle_timeout),
+        _ => cut(worker, failure, pace),
+    };
+    if class != Class::Malformed && class != Class::BodyTooLarge {
+        account.cut(cut);
+    }
+    let reject = Reject::new(class, cause);
+    Err(match cut.proxy_error() {
+        // It was not the answer that was waited for.
+        Some(_) if failure == Failure::UpstreamSlow => reject.at("connection_write_timeout", Some(cut.text())),
+        Some(error) => reject.at(error, Some(cut.text())),
+        None => reject,
+    })
+}
+
+/// Who ended the request.
+pub(super) fn cut(worker: &Worker, failure: Failure, pace: Pace) -> Cut {
+    let settings = &worker.plane.settings;
+    match failure {
+        Failure::ClientGone => Cut::Client,
+        Failure::ClientSlow => Cut::ClientIdle(settings.body_idle_timeout),
+        Failure::ClientFraming(_) | Failure::TooLarge => Cut::ClientFraming,
+        Failure::SessionEnd => Cut::SessionEnd,
+        Failure::Revoked(why) => Cut::Revoked(why),
+        Failure::Leaving => Cut::Drain,
+        Failure::NoAnswer => Cut::UpstreamIdle(settings.first_byte_timeout),
+        Failure::UpstreamSlow => Cut::UpstreamIdle(pace.idle_timeout),
+        Failure::UpstreamClosed => Cut::UpstreamClosed,
+        Failure::UpstreamReset | Failure::UpstreamUntouched | Failure::NeedsHttp1 { .. } => Cut::UpstreamReset,
+        Failure::UpstreamFraming(_) => Cut::UpstreamFraming,
+    }
+}
