@@ -78,7 +78,12 @@ fn admit(worker: &Worker, call: &Call<'_>, session: &Session) -> Result<(), Reje
 const OTHER_METHOD: [&[u8]; 3] = [b"x-http-method-override", b"x-http-method", b"x-method-override"];
 
 fn refuse_other_method(head: &Head<'_>) -> Result<(), Reject> {
-    let names_another = |name: &[u8]| OTHER_METHOD.iter().any(|known| known.eq_ignore_ascii_case(name));
+    // Some read underscores as hyphens.
+    let is_same = |one: &u8, other: &u8| one.eq_ignore_ascii_case(other) || (*one == b'_' && *other == b'-');
+    let is_named = |name: &[u8], known: &[u8]| {
+        name.len() == known.len() && name.iter().zip(known).all(|(one, other)| is_same(one, other))
+    };
+    let names_another = |name: &[u8]| OTHER_METHOD.iter().any(|known| is_named(name, known));
     if head.fields.iter().any(|field| names_another(field.name)) {
         return Err(Reject::new(Class::Malformed, "a field names another method"));
     }
