@@ -6,12 +6,13 @@ mod tickets;
 use crate::admin::Admin;
 use crate::clock::Clock;
 use crate::config::{Config, DirectorySource, Env, FireflyTables};
-use crate::credential::{Minter, Settings as MinterSettings};
+use crate::credential::assertions::{AssertionKeyError, Assertions};
+use crate::credential::{Means, Minter, Settings as MinterSettings};
 use crate::directory::Directory;
 use crate::directory::once::Once;
 use crate::directory::postgres::Writer;
 use crate::directory::revoke::Revoker;
-use crate::directory::sync::{self, Source};
+use crate::directory::sync::{self, Asker, Source};
 use crate::log::Sink;
 use crate::metrics::Metrics;
 use crate::net::dial::Dialer;
@@ -22,6 +23,7 @@ use crate::session::firefly::Opener;
 use crate::session::jwt::Verifier;
 use crate::session::keys::{self, KeyLoadCause, KeyLoadError, Keys};
 use certificates::Outbound;
+use futures_util::FutureExt;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -31,7 +33,7 @@ use std::time::Duration;
 use std::{fmt, io};
 use tickets::TicketKeys;
 use tokio::runtime::{Handle, Runtime};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
 /// Why a gateway cannot start.
@@ -40,6 +42,9 @@ pub enum StartError {
     /// Keys that cannot be had.
     #[error("{}", lines(.0))]
     Keys(Vec<KeyLoadError>),
+    /// Keys that sign what the gateway says of principals, and cannot be had.
+    #[error("{}", lines(.0))]
+    Assertions(Vec<AssertionKeyError>),
     /// FireFly's key cannot be had.
     #[error("firefly.encryption_key: {0}")]
     FireflyKey(KeyLoadCause),
@@ -71,7 +76,15 @@ impl StartError {
     /// Whether the configuration is to be changed, and not the world.
     #[must_use]
     pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::Keys(_) | Self::FireflyKey(_) | Self::TicketKey(_) | Self::Tls(_) | Self::Directory(_))
+        match self {
+            Self::Keys(_)
+            | Self::Assertions(_)
+            | Self::FireflyKey(_)
+            | Self::TicketKey(_)
+            | Self::Tls(_)
+            | Self::Directory(_) => true,
+            Self::Listen { .. } | Self::System(_) => false,
+        }
     }
 }
 
@@ -94,7 +107,7 @@ pub struct Gateway {
     control: Runtime,
     workers: Vec<JoinHandle<io::Result<()>>>,
     drain: watch::Sender<bool>,
-    reload: Arc<Notify>,
+    asker: Asker,
     drain_delay: Duration,
     address: SocketAddr,
     admin: SocketAddr,
@@ -137,17 +150,21 @@ impl<S: Source> Start<S> {
         let address = listeners[0].local_addr()?;
         let outbound = Outbound::load(&config.upstreams)?;
         let (tls, tickets) = server_tls(&config, &env)?;
-        let plane = build(&config, &env, &directory, &metrics, keys, log, &clock, control.handle(), &outbound, tls)?;
+        let (asker, wishes) = sync::asker();
+        let dialer = dialer(&config, &outbound);
+        let issuers = dialer.with_tls(Arc::clone(&outbound.issuers));
+        let minter = minter(&config, &env, issuers, &metrics, &clock, asker.clone(), control.handle())?;
+        let ways_out = WaysOut { dialer, minter, outbound: &outbound };
+        let plane = build(&config, &env, &directory, &metrics, keys, log, &clock, control.handle(), ways_out, tls)?;
         let plane = Arc::new(plane);
         let (drain, draining) = watch::channel(false);
-        let reload = Arc::new(Notify::new());
         let admin = control.block_on(start_admin(&config, &plane))?;
-        control.spawn(sync::follow(source, directory, metrics, Arc::clone(&reload)));
-        control.spawn(upkeep(Arc::clone(&plane), outbound, tickets, Arc::clone(&reload)));
+        control.spawn(sync::follow(source, directory, metrics, wishes));
+        control.spawn(upkeep(Arc::clone(&plane), outbound, tickets, asker.clone()));
         let spawn = |(number, socket)| listener::spawn(Arc::clone(&plane), socket, draining.clone(), number);
         let workers = listeners.into_iter().enumerate().map(spawn).collect::<io::Result<Vec<_>>>()?;
         let drain_delay = config.server.drain_delay;
-        Ok(Gateway { plane, control, workers, drain, reload, drain_delay, address, admin })
+        Ok(Gateway { plane, control, workers, drain, asker, drain_delay, address, admin })
     }
 }
 
@@ -161,6 +178,13 @@ fn bind(config: &Config) -> Result<Vec<TcpListener>, StartError> {
     listener::bind(address, workers).map_err(|cause| StartError::Listen { address, key: "server.listen", cause })
 }
 
+/// What reaches others.
+struct WaysOut<'a> {
+    dialer: Dialer,
+    minter: Minter,
+    outbound: &'a Outbound,
+}
+
 #[allow(clippy::too_many_arguments, reason = "the composition root puts the parts together")]
 fn build(
     config: &Config,
@@ -171,18 +195,9 @@ fn build(
     log: Sink,
     clock: &Clock,
     control: &Handle,
-    outbound: &Outbound,
+    WaysOut { dialer, minter, outbound }: WaysOut<'_>,
     tls: Option<ServerTls>,
 ) -> Result<Plane, StartError> {
-    let upstreams = &config.upstreams;
-    let dialer = Dialer::new(Arc::clone(&outbound.upstreams), upstreams.allowed.private, upstreams.connect_timeout);
-    if upstreams.allowed.private {
-        tracing::warn!("upstreams.allow_private_addresses is on: meant for local work and private networks only");
-    }
-    let minting =
-        MinterSettings { timeout: config.credentials.mint_timeout, refresh_idle: config.credentials.refresh_idle };
-    let issuers = dialer.with_tls(Arc::clone(&outbound.issuers));
-    let minter = Minter::new(issuers, clock.clone(), Arc::clone(metrics), minting, control.clone());
     let writer = writer(config, env);
     Ok(Plane {
         settings: Settings::new(config, max_connections(config.limits.max_connections)),
@@ -210,6 +225,38 @@ fn server_tls(config: &Config, env: &Env) -> Result<(Option<ServerTls>, Option<T
     let keys = TicketKeys::load(&tls.ticket_keys, env)?;
     let shared = keys.as_ref().map(TicketKeys::tickets);
     Ok((Some(certificates::server_tls(tls, config.server.http2, shared)?), keys))
+}
+
+/// What dials upstreams.
+fn dialer(config: &Config, outbound: &Outbound) -> Dialer {
+    let upstreams = &config.upstreams;
+    if upstreams.allowed.private {
+        tracing::warn!("upstreams.allow_private_addresses is on: meant for local work and private networks only");
+    }
+    Dialer::new(Arc::clone(&outbound.upstreams), upstreams.allowed.private, upstreams.connect_timeout)
+}
+
+/// What gets tokens of principals.
+fn minter(
+    config: &Config,
+    env: &Env,
+    dialer: Dialer,
+    metrics: &Arc<Metrics>,
+    clock: &Clock,
+    asker: Asker,
+    control: &Handle,
+) -> Result<Minter, StartError> {
+    let credentials = &config.credentials;
+    let issuer = config.server.public_url.to_string();
+    let assertions = Assertions::load(&credentials.assertion_keys, issuer, env).map_err(StartError::Assertions)?;
+    let reread = move |org| {
+        let asker = asker.clone();
+        async move { asker.org(org).await }.boxed()
+    };
+    let (clock, metrics) = (clock.clone(), Arc::clone(metrics));
+    let means = Means { dialer, clock, metrics, assertions, reread: Box::new(reread) };
+    let settings = MinterSettings { timeout: credentials.mint_timeout, refresh_idle: credentials.refresh_idle };
+    Ok(Minter::new(means, settings, control.clone()))
 }
 
 /// What starts sessions, if front ends may. The keys' address is the operator's own word, so it may be private.
@@ -282,11 +329,11 @@ async fn start_admin(config: &Config, plane: &Arc<Plane>) -> Result<SocketAddr, 
 /// How often key and certificate files are read again and histograms emptied into their buckets.
 const UPKEEP: Duration = Duration::from_secs(2);
 
-async fn upkeep(plane: Arc<Plane>, outbound: Outbound, mut tickets: Option<TicketKeys>, reload: Arc<Notify>) {
+async fn upkeep(plane: Arc<Plane>, outbound: Outbound, mut tickets: Option<TicketKeys>, asker: Asker) {
     let exporter = plane.metrics.exporter();
     let mut ticks = interval(UPKEEP);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut complained = false;
+    let (mut complained, mut assertions) = (false, false);
     loop {
         ticks.tick().await;
         exporter.run_upkeep();
@@ -300,7 +347,7 @@ async fn upkeep(plane: Arc<Plane>, outbound: Outbound, mut tickets: Option<Ticke
                 if changed {
                     tracing::info!("session keys changed");
                     // Secrets that did not open may open now, and the other way round.
-                    reload.notify_one();
+                    asker.all();
                 }
             }
             Err(errors) if !complained => {
@@ -308,6 +355,25 @@ async fn upkeep(plane: Arc<Plane>, outbound: Outbound, mut tickets: Option<Ticke
                 tracing::error!(error = %lines(&errors), "session keys cannot be read; the ones before stay in use");
             }
             Err(_) => {}
+        }
+        assertions = look_after_assertions(&plane, assertions);
+    }
+}
+
+/// Reads the keys of assertions again; whether they cannot be read, which is said once.
+fn look_after_assertions(plane: &Plane, complained: bool) -> bool {
+    match plane.minter.assertions().reload() {
+        Ok(changed) => {
+            if changed {
+                tracing::info!("assertion keys changed");
+            }
+            false
+        }
+        Err(errors) => {
+            if !complained {
+                tracing::error!(error = %lines(&errors), "assertion keys cannot be read; the ones before stay in use");
+            }
+            true
         }
     }
 }
@@ -339,7 +405,7 @@ impl Gateway {
 
     /// Reads the directory and the keys again now.
     pub fn reload(&self) {
-        self.reload.notify_one();
+        self.asker.all();
         if let Err(errors) = self.plane.keys.reload() {
             tracing::error!(error = %lines(&errors), "session keys cannot be read; the ones before stay in use");
         }

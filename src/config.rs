@@ -316,6 +316,8 @@ pub struct Limits {
     pub statement_bytes: usize,
     /// Size of all bodies that are held at once, in bytes.
     pub held_bytes: usize,
+    /// Size of a request body that is held back until it can be signed, in bytes.
+    pub signed_body_bytes: usize,
 }
 
 /// What a client may use up on one connection of HTTP/2.
@@ -346,6 +348,17 @@ pub struct Credentials {
     pub mint_timeout: Duration,
     /// How long an unused principal's token is still renewed ahead of time.
     pub refresh_idle: Duration,
+    /// With unique ids: the first signs what the gateway says of principals, the public halves of all are published.
+    pub assertion_keys: Vec<AssertionKey>,
+}
+
+/// A key that signs, by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AssertionKey {
+    /// Stands in every JWT that is signed with the key.
+    pub id: String,
+    /// Where the key is.
+    pub source: KeySource,
 }
 
 /// The form of log lines.

@@ -1,17 +1,25 @@
 //! Tokens of service principals: one call to the issuer at a time for each principal however many requests wait, refreshed
 //! ahead of time, failures remembered for a while.
 
+pub mod assertions;
+mod clients;
+mod endpoint;
+mod jwts;
 mod keeper;
-pub mod oauth;
+mod mint;
+pub mod sigv4;
 
 use crate::clock::Clock;
 use crate::live::token::Token;
 use crate::metrics::Metrics;
+use crate::model::ids::OrgId;
+use crate::model::principal::PrincipalKind;
 use crate::model::reject::{Class, Reject};
-use crate::model::tables::PrincipalKind;
 use crate::model::upstream::ServicePrincipal;
 use crate::model::url::BaseUrl;
 use crate::net::dial::Dialer;
+use assertions::Assertions;
+use futures_util::future::BoxFuture;
 use keeper::{Keeper, Link, State};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -83,10 +91,29 @@ pub struct Minter {
     runtime: Handle,
 }
 
+/// Has the directory read an organisation again, and is over when that is done or cannot be.
+pub type Reread = Box<dyn Fn(OrgId) -> BoxFuture<'static, ()> + Send + Sync>;
+
+/// What a [`Minter`] needs of others.
+pub struct Means {
+    /// Dials issuers.
+    pub dialer: Dialer,
+    /// Wall clock.
+    pub clock: Clock,
+    /// Where calls are counted.
+    pub metrics: Arc<Metrics>,
+    /// The gateway's own keys.
+    pub assertions: Assertions,
+    /// Asked before a principal is given up: its secret may have been changed.
+    pub reread: Reread,
+}
+
 struct Shared {
     dialer: Dialer,
     clock: Clock,
     metrics: Arc<Metrics>,
+    assertions: Assertions,
+    reread: Reread,
     settings: Settings,
     permits: Semaphore,
     /// Turns at each issuer; those nobody holds are forgotten.
@@ -98,11 +125,18 @@ struct Shared {
 impl Minter {
     /// A minter whose keepers run on `runtime`.
     #[must_use]
-    pub fn new(dialer: Dialer, clock: Clock, metrics: Arc<Metrics>, settings: Settings, runtime: Handle) -> Self {
+    pub fn new(means: Means, settings: Settings, runtime: Handle) -> Self {
+        let Means { dialer, clock, metrics, assertions, reread } = means;
         let permits = Semaphore::new(MAX_MINTS);
         let (issuers, keepers) = (Mutex::default(), Mutex::default());
-        let shared = Shared { dialer, clock, metrics, settings, permits, issuers, keepers };
+        let shared = Shared { dialer, clock, metrics, assertions, reread, settings, permits, issuers, keepers };
         Self { shared: Arc::new(shared), runtime }
+    }
+
+    /// The gateway's own keys.
+    #[must_use]
+    pub fn assertions(&self) -> &Assertions {
+        &self.shared.assertions
     }
 
     /// The principal's token; waits for the issuer only when there is none, and no longer than two calls may take.
@@ -115,7 +149,7 @@ impl Minter {
         }
         let limit = self.shared.settings.timeout * 2;
         timeout(limit, self.wait_for_token(principal)).await.unwrap_or_else(|_| {
-            let cause = format!("no turn at {} within {limit:?}", principal.issuer);
+            let cause = format!("no turn at the issuer within {limit:?}");
             Err(MintError::Unavailable { cause, retry_after: None })
         })
     }

@@ -6,7 +6,9 @@ pub mod file;
 pub mod firefly;
 pub mod once;
 pub mod postgres;
+mod principal;
 pub mod revoke;
+mod stamp;
 pub mod sync;
 
 use crate::clock::UnixSeconds;

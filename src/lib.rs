@@ -28,5 +28,6 @@ pub mod net;
 pub mod plane;
 pub mod secret;
 pub mod session;
+pub mod signing;
 pub mod vault;
 pub mod wire;

@@ -5,6 +5,7 @@ pub mod api;
 pub mod frontends;
 pub mod ids;
 pub mod policy;
+pub mod principal;
 pub mod reject;
 pub mod sharded;
 pub mod snapshot;

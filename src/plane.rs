@@ -33,6 +33,7 @@ pub mod start;
 mod streams;
 mod timer;
 mod trailers;
+mod trip;
 mod tunnel;
 mod worker;
 
@@ -86,6 +87,8 @@ pub struct Settings {
     pub statement_bytes: usize,
     /// Most bytes of all bodies that are held at once.
     pub held_bytes: usize,
+    /// Size of a request body that is held back until it can be signed.
+    pub signed_body_bytes: usize,
     /// How long a head may take.
     pub header_timeout: Duration,
     /// How long a connection may wait for its next request.
@@ -162,6 +165,7 @@ impl Settings {
             body_bytes: limits.body_bytes,
             statement_bytes: limits.statement_bytes,
             held_bytes: limits.held_bytes,
+            signed_body_bytes: limits.signed_body_bytes,
             header_timeout: limits.header_timeout,
             keep_alive_timeout: limits.keep_alive_timeout,
             body_idle_timeout: limits.body_idle_timeout,

@@ -3,6 +3,7 @@
 use super::{ConfigArg, Found, Wrong, print};
 use crate::app::certificates::files;
 use crate::config::{self, Config, DirectorySource, Env, Mistake, Mistakes, Postgres};
+use crate::credential::assertions::Assertions;
 use crate::directory::file;
 use crate::directory::postgres::{self, url};
 use crate::net::certificates::Certificate;
@@ -100,6 +101,13 @@ fn outside(config: &Config, path: &Path, env: &Env, is_good: impl Fn(&str) -> bo
     {
         for error in errors {
             add("session.keys", error.to_string());
+        }
+    }
+    if is_good("credentials")
+        && let Err(errors) = Assertions::load(&config.credentials.assertion_keys, String::new(), env)
+    {
+        for error in errors {
+            add("credentials.assertion_keys", error.to_string());
         }
     }
     if is_good("firefly")

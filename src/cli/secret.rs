@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 /// Seal secrets for the directory.
 #[derive(Debug, Subcommand)]
 pub(super) enum SecretCommand {
-    /// Read a client secret or token from standard input and print it sealed, for one principal of the directory
+    /// Read a client secret, token, password or private key from standard input and print it sealed, for one principal of the directory
     Seal(Seal),
 }
 
@@ -60,7 +60,9 @@ fn standard_input() -> Result<Secret> {
     input.read_to_end(&mut bytes).context("cannot read standard input")?;
     let text = std::str::from_utf8(&bytes).map_err(|_| Wrong("the secret is not text".to_owned()))?;
     let text = text.trim_end_matches(['\r', '\n']);
-    if text.chars().any(char::is_control) {
+    // Keys in PEM have lines; a token or a password with some is a mistake.
+    let is_pem = text.starts_with("-----BEGIN ");
+    if !is_pem && text.chars().any(char::is_control) {
         return Err(Wrong("the secret holds a line break or another control character".to_owned()).into());
     }
     Ok(Secret::new(text.to_owned()))

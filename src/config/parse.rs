@@ -1,16 +1,18 @@
 //! From the tree of a configuration file to the checked [`Config`]: one function per section, then what concerns several.
 
 mod certificates;
+mod credentials;
 mod limits;
+mod log;
 mod postgres;
 mod upstreams;
 
 use super::mistake::Report;
 use super::reader::{Item, Section};
 use super::{
-    Admin, Certificate, Config, Credentials, DirectorySource, Embedding, Env, FireflyTables, FireflyV1, IpNet,
-    JWT_ALGORITHMS, Jwt, KeyRef, KeySource, Log, LogFormat, MAX_KEY_ID_LEN, MAX_SESSION_LIFE, Mistakes, Postgres,
-    Routing, Server, Session, env, firefly, tree,
+    Admin, Certificate, Config, DirectorySource, Embedding, Env, FireflyTables, FireflyV1, IpNet, JWT_ALGORITHMS, Jwt,
+    KeyRef, KeySource, MAX_KEY_ID_LEN, MAX_SESSION_LIFE, Mistakes, Postgres, Routing, Server, Session, env, firefly,
+    tree,
 };
 use crate::model::ids::is_valid_id;
 use crate::model::url::{AllowedHosts, BaseUrl, Endpoint, is_host};
@@ -118,8 +120,10 @@ pub(super) mod keys {
         "body_bytes",
         "statement_bytes",
         "held_bytes",
+        "signed_body_bytes",
     ];
-    pub(crate) const CREDENTIALS: &[&str] = &["mint_timeout", "refresh_idle"];
+    pub(crate) const CREDENTIALS: &[&str] = &["mint_timeout", "refresh_idle", "assertion_keys"];
+    pub(crate) const ASSERTION_KEY: &[&str] = &["id", "file", "env"];
     pub(crate) const LOG: &[&str] = &["format", "level", "access"];
     pub(crate) const FIREFLY: &[&str] = &["apex_domain", "v1", "encryption_key", "domain_suffix"];
     /// The two places of a key.
@@ -163,8 +167,8 @@ fn all(root: &Section<'_>, env: &Env) -> Config {
         routing: routing(&root.section("routing", keys::ROUTING)),
         upstreams,
         limits: limits::limits(&root.section("limits", keys::LIMITS)),
-        credentials: credentials(&root.section("credentials", keys::CREDENTIALS)),
-        log: log(&root.section("log", keys::LOG)),
+        credentials: credentials::credentials(&root.section("credentials", keys::CREDENTIALS), env),
+        log: log::log(&root.section("log", keys::LOG)),
         firefly_v1: firefly_v1(&firefly, env),
     }
 }
@@ -304,7 +308,13 @@ fn idle_timeout(item: &Item<'_>) -> Option<Duration> {
 }
 
 fn key_ref(section: &Section<'_>, ids: &mut BTreeSet<String>, env: &Env) -> Option<KeyRef> {
-    let source = key_source(section, env);
+    let (source, id) = (key_source(section, env), key_id(section, ids)?);
+    let derived = section.or("derived", false, Item::boolean);
+    Some(KeyRef { id, source: source?, derived })
+}
+
+/// The id of a key among others.
+fn key_id(section: &Section<'_>, ids: &mut BTreeSet<String>) -> Option<String> {
     let item = section.require("id", "write id = \"k1\", a short name that is new for every new key")?;
     let id = item.text()?;
     if !is_valid_id(id) || id.len() > MAX_KEY_ID_LEN {
@@ -314,8 +324,7 @@ fn key_ref(section: &Section<'_>, ids: &mut BTreeSet<String>, env: &Env) -> Opti
     if !ids.insert(id.to_owned()) {
         item.wrong(format!("another key has the id {id:?} already; give every key its own"));
     }
-    let derived = section.or("derived", false, Item::boolean);
-    Some(KeyRef { id: id.to_owned(), source: source?, derived })
+    Some(id.to_owned())
 }
 
 /// The place of a key: a file or a variable, and not both.
@@ -401,36 +410,6 @@ fn routing(section: &Section<'_>) -> Routing {
         if is_any { None } else { host(item) }
     });
     Routing { base_domain: section.or("base_domain", None, domain), public_hosts, any_host }
-}
-
-fn credentials(section: &Section<'_>) -> Credentials {
-    Credentials {
-        mint_timeout: section.seconds("mint_timeout", 15),
-        refresh_idle: section.seconds("refresh_idle", 12 * 60 * 60),
-    }
-}
-
-fn log(section: &Section<'_>) -> Log {
-    Log {
-        format: section
-            .or("format", LogFormat::Json, |item| item.one_of(&[("text", LogFormat::Text), ("json", LogFormat::Json)])),
-        level: section.or("level", "info".to_owned(), |item| item.parsed(log_level)),
-        access: section.or("access", true, Item::boolean),
-    }
-}
-
-/// One level for all, or levels for parts: `info`, `info,embedgate=debug`.
-fn log_level(text: &str) -> Result<String, String> {
-    let is_level = |level: &str| ["off", "error", "warn", "info", "debug", "trace"].contains(&level);
-    let is_target = |target: &str| target.split("::").all(is_valid_id);
-    let understood = text.split(',').all(|part| match part.split_once('=') {
-        Some((target, level)) => is_target(target) && is_level(level),
-        None => is_level(part),
-    });
-    if understood {
-        return Ok(text.to_owned());
-    }
-    Err(format!("{text:?} is no level; write off, error, warn, info, debug or trace, or \"info,embedgate=debug\""))
 }
 
 fn firefly_v1(section: &Section<'_>, env: &Env) -> Option<FireflyV1> {

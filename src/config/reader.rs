@@ -8,7 +8,7 @@ mod tests;
 
 use super::duration;
 use super::mistake::{Place, Report};
-use super::tree::{Node, Table, Value};
+use super::tree::{Entry, Node, Table, Value};
 use crate::model::ids::is_valid_id;
 use std::fmt::{Display, Write};
 use std::ops::RangeInclusive;
@@ -189,6 +189,20 @@ impl<'t> Item<'t> {
         let section = Section { table: Some(table), place: self.place(), key: self.key.clone(), report: self.report };
         section.report_unknown(table, known);
         Some(section)
+    }
+
+    /// The keys and values of a table in which any key may stand.
+    #[must_use]
+    pub fn entries(&self) -> Vec<(&'t str, Self)> {
+        let Some(table) = self.as_table() else {
+            self.wrong_kind("a table");
+            return Vec::new();
+        };
+        let item = |(key, entry): (&'t String, &'t Entry)| {
+            let item = Self { node: &entry.node, key: dotted(&self.key, key), report: self.report };
+            (key.as_str(), item)
+        };
+        table.iter().map(item).collect()
     }
 
     /// The tables of an array of tables.

@@ -1,11 +1,9 @@
 //! The task that keeps one principal's token fresh for as long as it is used.
 
-use super::{MintError, Shared, oauth};
-use crate::live::token::TokenCell;
-use crate::model::ids::{OrgId, PrincipalId};
-use crate::model::tables::PrincipalKind;
+use super::mint::Whose;
+use super::{MintError, Shared};
+use crate::live::token::{Token, TokenCell, margin};
 use crate::model::upstream::ServicePrincipal;
-use crate::model::url::BaseUrl;
 use crate::secret::Secret;
 use futures_util::FutureExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -74,10 +72,7 @@ impl Link {
 pub(super) struct Keeper {
     shared: Arc<Shared>,
     key: u64,
-    org: OrgId,
-    id: PrincipalId,
-    kind: PrincipalKind,
-    issuer: BaseUrl,
+    whose: Whose,
     cell: Weak<TokenCell>,
     state: watch::Sender<State>,
     wish: Arc<Notify>,
@@ -97,6 +92,8 @@ const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 const LAST_BACKOFF: Duration = Duration::from_secs(60);
 /// After a failure, a keeper nobody asks anything ends.
 const FORGET_FAILURE: Duration = Duration::from_secs(600);
+/// How long a refused principal may take to be read again.
+const REREAD: Duration = Duration::from_secs(2);
 /// Tokens with a long life are refreshed this long before their end.
 const MAX_LEAD: Duration = Duration::from_secs(20 * 60);
 
@@ -107,10 +104,7 @@ impl Keeper {
         let keeper = Self {
             shared,
             key,
-            org: principal.org.clone(),
-            id: principal.id.clone(),
-            kind: principal.kind.clone(),
-            issuer: principal.issuer.clone(),
+            whose: Whose::of(principal),
             cell: Arc::downgrade(&principal.token),
             state,
             wish: Arc::clone(&wish),
@@ -136,35 +130,26 @@ impl Keeper {
 
     /// One call to the issuer: how long the new token may be used.
     async fn mint(&self) -> Result<Duration, MintError> {
-        let PrincipalKind::Databricks { client_id, client_secret } = &self.kind else {
-            return Err(MintError::Refused("this kind of principal has no issuer".into()));
-        };
         if !self.is_usable() {
             self.state.send_replace(State::Minting);
         }
-        // The semaphores are never closed.
-        let turns = self.shared.turns(&self.issuer);
-        let _turn = turns.acquire().await;
-        let _permit = self.shared.permits.acquire().await;
-        let limit = self.shared.settings.timeout;
-        let call = oauth::client_credentials(&self.shared.dialer, &self.issuer, client_id, client_secret, limit);
-        let minted = call.await?;
-        let now = self.shared.clock.now();
-        let life = minted.expires_in.as_secs();
+        let minted = self.whose.mint(&self.shared).await?;
+        let life = minted.life;
         if let Some(cell) = self.cell.upgrade() {
-            let authorization = Secret::new(format!("Bearer {}", minted.access_token.expose()));
-            cell.put(authorization, now, now + life);
+            let bearer = Secret::new(format!("Bearer {}", minted.access_token.expose()));
+            let token = Token::authorization(&bearer, &self.whose.extras.headers);
+            cell.put(token.living(life, self.shared.clock.now()));
         }
         self.shared.metrics.mints.increment(1);
-        tracing::debug!(org = %self.org, principal = %self.id, life_seconds = life, "token issued");
-        Ok(Duration::from_secs(life - crate::live::token::margin(life)))
+        tracing::debug!(org = %self.whose.org, principal = %self.whose.id, life_seconds = life, "token issued");
+        Ok(Duration::from_secs(life - margin(life)))
     }
 
     /// Waits with a good token until it is time for the next.
     async fn rest(&mut self, life: Duration) -> Woken {
         self.failures = 0;
         self.settle(State::Ready);
-        let lead = (life / 2).min(MAX_LEAD);
+        let lead = life.mul_f64(self.whose.lead()).min(MAX_LEAD);
         // Spread, so that principals first used together are not refreshed together.
         let pause = life.saturating_sub(lead.mul_f64(1.0 - 0.1 * random_unit()));
         let until = Instant::now() + pause;
@@ -185,7 +170,11 @@ impl Keeper {
     /// Waits after a failure. While an older token is still good it is refreshed again by itself, else only when asked.
     async fn back_off(&mut self, error: MintError) -> Woken {
         self.count(&error);
-        tracing::warn!(org = %self.org, principal = %self.id, %error, attempt = self.failures, "no token for principal");
+        if self.failures == 1 && matches!(error, MintError::Refused(_)) {
+            // Its secret may have been changed a moment ago. Then whoever waits finds another principal in its place.
+            let _ = timeout(REREAD, (self.shared.reread)(self.whose.org.clone())).await;
+        }
+        tracing::warn!(org = %self.whose.org, principal = %self.whose.id, %error, attempt = self.failures, "no token for principal");
         let pause = self.pause_after(&error);
         let usable = self.is_usable();
         self.settle(State::Failed(error));

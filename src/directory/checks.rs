@@ -1,4 +1,14 @@
-//! What secrets must look like, wherever they are kept.
+//! What secrets and hosts must look like, wherever they are kept.
+
+use crate::model::url::{AllowedHosts, BaseUrl, Forbidden};
+
+/// Why the policy does not allow a host, with what to do; none if it does.
+pub(super) fn forbidden(policy: &AllowedHosts, url: &BaseUrl) -> Option<String> {
+    match policy.permits(url).err()? {
+        error @ Forbidden::Domain(_) => Some(format!("{error}; add it there, or write another URL")),
+        error => Some(format!("{error} and is for local work only")),
+    }
+}
 
 /// A client secret: it is percent-encoded on its way, but control characters mean that the wrong thing was copied.
 pub(super) fn no_controls(text: &str) -> Result<(), &'static str> {

@@ -2,18 +2,20 @@
 
 mod access;
 mod api;
-mod principal;
+mod principals;
 #[cfg(test)]
 mod tests;
 
 use crate::config::mistake::{Place, Report};
 use crate::config::reader::{Item, Section};
 use crate::config::{Env, Mistakes, tree};
+use crate::directory::checks::forbidden;
+use crate::directory::principal::{Context, SecretFiles};
 use crate::model::frontends::Frontends;
 use crate::model::ids::{ClusterId, InvalidId, OrgId, UpstreamId, WorkspaceId};
 use crate::model::policy::{HostSeen, Policy, Protocol};
 use crate::model::tables::{ClusterRole, ClusterRow, ClusterState, OrgRow, Segment, Tables, UpstreamRow, WorkspaceRow};
-use crate::model::url::{AllowedHosts, BaseUrl, Forbidden};
+use crate::model::url::{AllowedHosts, BaseUrl};
 use crate::vault::Vault;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -38,25 +40,25 @@ const APP: &[&str] = &[
 const WAREHOUSE: &[&str] = &["id", "workspace", "cluster"];
 const CLUSTER: &[&str] = &["id", "state", "role", "nodes"];
 
-/// What the checks need besides the file.
-#[derive(Clone, Copy)]
-struct Context<'a> {
-    /// The hosts that may stand in URLs.
-    policy: &'a AllowedHosts,
-    /// The variables that hold secrets.
-    env: &'a Env,
-    /// Opens sealed ones.
-    vault: &'a Vault,
-}
-
 /// Reads and checks a directory file, and the files and variables in which it says secrets are kept. A file without any
 /// organisation is fine.
 ///
 /// # Errors
 /// Everything that is wrong, not only the first thing. No secret is ever part of it.
 pub fn load(path: &Path, policy: &AllowedHosts, env: &Env, vault: &Vault) -> Result<Tables, Mistakes> {
+    load_noting(path, policy, env, vault, &SecretFiles::default())
+}
+
+/// The same; notes the files in which secrets are, whether they can be read or not.
+pub(super) fn load_noting(
+    path: &Path,
+    policy: &AllowedHosts,
+    env: &Env,
+    vault: &Vault,
+    files: &SecretFiles,
+) -> Result<Tables, Mistakes> {
     let text = std::fs::read_to_string(path).map_err(|error| Mistakes::unreadable(path, &error))?;
-    parse(&text, path, policy, env, vault)
+    parse_in(&text, path, Context { policy, env, vault, files })
 }
 
 /// Checks a text as if it stood in the file `path`, which need not exist.
@@ -64,9 +66,12 @@ pub fn load(path: &Path, policy: &AllowedHosts, env: &Env, vault: &Vault) -> Res
 /// # Errors
 /// As [`load`].
 pub fn parse(text: &str, path: &Path, policy: &AllowedHosts, env: &Env, vault: &Vault) -> Result<Tables, Mistakes> {
+    parse_in(text, path, Context { policy, env, vault, files: &SecretFiles::default() })
+}
+
+fn parse_in(text: &str, path: &Path, context: Context<'_>) -> Result<Tables, Mistakes> {
     let mut report = Report::new(path);
     let tree = tree::parse_file(text, &mut report);
-    let context = Context { policy, env, vault };
     let mut ids = Ids::new("organisation", "the directory");
     let root = Section::root(&tree, &report, ROOT);
     let orgs = root.sections("org", ORG);
@@ -85,7 +90,7 @@ fn org(section: &Section<'_>, ids: &mut Ids, context: Context<'_>) -> Option<Org
     let members = access::members(section);
     let frontends = frontends(section);
     let workspaces = Workspaces::read(section, context);
-    let principals = principal::read(section, id.as_ref(), &workspaces, context);
+    let principals = principals::read(section, id.as_ref(), &workspaces, context);
     let apps = upstreams(section, "app", APP, &workspaces, context);
     let warehouses = upstreams(section, "warehouse", WAREHOUSE, &workspaces, context);
     let rules = api::rules(section);
@@ -230,10 +235,8 @@ fn cluster(section: &Section<'_>, ids: &mut Ids, context: Context<'_>) -> Option
 /// A URL whose host the policy allows. A forbidden one is reported and still given back, for further checks.
 fn url(item: &Item<'_>, context: Context<'_>) -> Option<BaseUrl> {
     let url = item.parsed(BaseUrl::parse)?;
-    match context.policy.permits(&url) {
-        Ok(()) => {}
-        Err(error @ Forbidden::Domain(_)) => item.wrong(format!("{error}; add it there, or write another URL")),
-        Err(error) => item.wrong(format!("{error} and is for local work only")),
+    if let Some(error) = forbidden(context.policy, &url) {
+        item.wrong(error);
     }
     Some(url)
 }

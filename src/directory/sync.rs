@@ -1,7 +1,13 @@
 //! Keeps the snapshot current: wait for a change, load what changed, build, publish, again. A load that fails leaves what
 //! is there.
 
+mod asker;
+
+pub use asker::{Asker, Wishes, asker};
+
 use super::file;
+use super::principal::SecretFiles;
+use super::stamp::Stamp;
 use super::{Directory, News};
 use crate::clock::UnixSeconds;
 use crate::config::{Env, Mistakes};
@@ -12,13 +18,12 @@ use crate::model::snapshot::Snapshot;
 use crate::model::tables::{OrgRow, Tables};
 use crate::model::url::AllowedHosts;
 use crate::vault::Vault;
+use asker::Asked;
 use std::collections::HashMap;
 use std::fmt::Display;
-use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
-use tokio::sync::Notify;
+use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 /// What may have changed. A hint: what did, if anything, shows the next load.
@@ -120,6 +125,9 @@ pub trait Source: Send + 'static {
 /// How often a file is looked at. Mounted secrets and config maps change by renaming, which no watch of a file sees.
 const POLL: Duration = Duration::from_millis(500);
 
+/// So many files with secrets are looked at each time: with one for each of thousands of organisations it is no small work.
+const SECRETS_PER_LOOK: usize = 1000;
+
 /// After so many looks everything is read again, for what the file only names.
 const RESYNC_LOOKS: u32 = 120;
 
@@ -132,38 +140,34 @@ pub struct FileSource {
     seen: Option<Stamp>,
     loaded: Option<Tables>,
     looks: u32,
-}
-
-/// What tells that a file is another than before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    modified: Option<SystemTime>,
-    length: u64,
-    #[cfg(unix)]
-    inode: u64,
+    /// The files that hold secrets, as they were before they were read.
+    secrets: Vec<(PathBuf, Option<Stamp>)>,
+    /// Which of them is looked at next.
+    turn: usize,
 }
 
 impl FileSource {
     /// A source that reads `path`.
     #[must_use]
     pub fn new(path: PathBuf, policy: AllowedHosts, env: Env, vault: Arc<Vault>) -> Self {
-        Self { path, policy, env, vault, seen: None, loaded: None, looks: 0 }
+        Self { path, policy, env, vault, seen: None, loaded: None, looks: 0, secrets: Vec::new(), turn: 0 }
     }
 
-    /// Whether the same file gives other rows: secrets have files of their own.
+    /// Whether one of the files that hold secrets is another than before. Some are looked at each time, in turn.
+    fn has_another_secret(&mut self) -> bool {
+        let count = self.secrets.len().min(SECRETS_PER_LOOK);
+        let found = (0..count).any(|step| {
+            let (path, seen) = &self.secrets[(self.turn + step) % self.secrets.len()];
+            Stamp::of(path) != *seen
+        });
+        self.turn = self.turn.wrapping_add(count);
+        found
+    }
+
+    /// Whether the same file gives other rows, for what no stamp tells.
     fn reads_otherwise(&self) -> bool {
         file::load(&self.path, &self.policy, &self.env, &self.vault)
             .is_ok_and(|tables| Some(&tables) != self.loaded.as_ref())
-    }
-
-    fn stamp(&self) -> Option<Stamp> {
-        let data = fs::metadata(&self.path).ok()?;
-        Some(Stamp {
-            modified: data.modified().ok(),
-            length: data.len(),
-            #[cfg(unix)]
-            inode: std::os::unix::fs::MetadataExt::ino(&data),
-        })
     }
 }
 
@@ -172,8 +176,12 @@ impl Source for FileSource {
 
     async fn load(&mut self) -> Result<Tables, Mistakes> {
         // The stamp first: a change during the read shows as another change.
-        self.seen = self.stamp();
-        let tables = file::load(&self.path, &self.policy, &self.env, &self.vault)?;
+        self.seen = Stamp::of(&self.path);
+        let secrets = SecretFiles::default();
+        let tables = file::load_noting(&self.path, &self.policy, &self.env, &self.vault, &secrets);
+        // Those of a file that was refused, too: a secret that is put where it was missing mends it.
+        self.secrets = secrets.into_inner();
+        let tables = tables?;
         self.loaded = Some(tables.clone());
         Ok(tables)
     }
@@ -182,14 +190,15 @@ impl Source for FileSource {
         loop {
             sleep(POLL).await;
             self.looks = self.looks.wrapping_add(1);
-            if self.stamp() != self.seen || (self.looks.is_multiple_of(RESYNC_LOOKS) && self.reads_otherwise()) {
+            let resyncs = self.looks.is_multiple_of(RESYNC_LOOKS);
+            if Stamp::of(&self.path) != self.seen || self.has_another_secret() || (resyncs && self.reads_otherwise()) {
                 return Change::All;
             }
         }
     }
 
     fn is_current(&self) -> bool {
-        self.seen.is_some() && self.stamp() == self.seen
+        self.seen.is_some() && Stamp::of(&self.path) == self.seen
     }
 }
 
@@ -234,16 +243,28 @@ const LAST_RETRY: Duration = Duration::from_secs(5);
 /// So many organisations that have changed are read at once, at most.
 const MAX_AT_ONCE: usize = 500;
 
-/// Follows the source for ever. `reload` asks for a load now.
-pub async fn follow<S: Source>(source: S, directory: Arc<Directory>, metrics: Arc<Metrics>, reload: Arc<Notify>) {
+/// Follows the source, and what is asked, for ever.
+pub async fn follow<S: Source>(source: S, directory: Arc<Directory>, metrics: Arc<Metrics>, mut wishes: Wishes) {
     let mut follower = Follower { source, directory, metrics, failures: 0, retry: None, next: None };
     loop {
-        if let Some(change) = follower.next(&reload).await {
-            follower.apply(change).await;
-        } else {
-            follower.tick();
+        match follower.next(&mut wishes).await {
+            Next::Change(change) => follower.apply(change).await,
+            Next::Asked(Asked(id, _done)) => {
+                // What is read whole is published whole: the rest of it would not show as a change again.
+                let change = if S::REMOTE { Change::Org { id, version: 0 } } else { Change::All };
+                follower.apply(change).await;
+            }
+            Next::Tick => follower.tick(),
         }
     }
+}
+
+/// What comes next.
+enum Next {
+    Change(Change),
+    Asked(Asked),
+    /// It is time to look after the directory's age.
+    Tick,
 }
 
 struct Follower<S> {
@@ -267,10 +288,9 @@ enum Failure<E> {
 }
 
 impl<S: Source> Follower<S> {
-    /// The next change; none when it is time to look after the directory's age.
-    async fn next(&mut self, reload: &Notify) -> Option<Change> {
+    async fn next(&mut self, wishes: &mut Wishes) -> Next {
         if let Some(change) = self.next.take() {
-            return Some(change);
+            return Next::Change(change);
         }
         let pause = if self.directory.snapshot().is_some() { CONFIRM } else { LOOK };
         let retry = self.retry;
@@ -281,10 +301,11 @@ impl<S: Source> Follower<S> {
             }
         };
         tokio::select! {
-            change = self.source.changed() => Some(change),
-            () = reload.notified() => Some(Change::All),
-            () = again => Some(Change::All),
-            () = sleep(pause) => None,
+            change = self.source.changed() => Next::Change(change),
+            () = wishes.all.notified() => Next::Change(Change::All),
+            Some(asked) = wishes.orgs.recv() => Next::Asked(asked),
+            () = again => Next::Change(Change::All),
+            () = sleep(pause) => Next::Tick,
         }
     }
 

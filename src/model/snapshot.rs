@@ -6,15 +6,13 @@ use super::access::{Access, Bar, Holder, NoAccess};
 use super::api::{Call, Permission, Rule};
 use super::frontends::{Census, Frontends};
 use super::ids::{ClusterId, OrgId, PrincipalId, UpstreamId, WorkspaceId};
+use super::principal::PrincipalRow;
 use super::sharded::Sharded;
-use super::tables::{
-    ClusterRole, ClusterRow, ClusterState, OrgRow, PrincipalKind, PrincipalRow, Segment, Tables, UpstreamRow,
-};
+use super::tables::{ClusterRole, ClusterRow, ClusterState, OrgRow, Segment, Tables, UpstreamRow};
 use super::upstream::{Cluster, Node, Principals, ServicePrincipal, Upstream, Workspace};
 use super::url::BaseUrl;
 use crate::clock::UnixSeconds;
 use crate::live::node::NodeLive;
-use crate::secret::Secret;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -274,15 +272,17 @@ impl Builder {
 
     fn principal(&self, row: &PrincipalRow, issuer: &BaseUrl) -> ServicePrincipal {
         // Another secret or another issuer is another identity: its old token must not be used for it.
-        let unchanged = |old: &&Arc<ServicePrincipal>| old.kind == row.kind && old.issuer == *issuer;
+        let unchanged =
+            |old: &&Arc<ServicePrincipal>| old.kind == row.kind && old.extras == row.extras && old.issuer == *issuer;
         let token = self.tokens.get(&row.id).filter(unchanged).map_or_else(Arc::default, |p| Arc::clone(&p.token));
-        if let PrincipalKind::Bearer { token: bearer } = &row.kind {
-            token.put(Secret::new(format!("Bearer {}", bearer.expose())), 0, u64::MAX);
+        if let Some(fixed) = row.kind.fixed_token(&row.extras) {
+            token.put(fixed);
         }
         ServicePrincipal {
             org: self.org.clone(),
             id: row.id.clone(),
             kind: row.kind.clone(),
+            extras: row.extras.clone(),
             issuer: issuer.clone(),
             token,
         }

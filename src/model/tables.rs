@@ -4,11 +4,11 @@
 
 use super::access::Bar;
 use super::api::RuleRow;
-use super::ids::{ClusterId, OrgId, PrincipalId, UpstreamId, WorkspaceId};
+use super::ids::{ClusterId, OrgId, UpstreamId, WorkspaceId};
 use super::policy::Policy;
+use super::principal::PrincipalRow;
 use super::url::BaseUrl;
 use crate::clock::UnixSeconds;
-use crate::secret::Secret;
 
 /// All organisations that a source knows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -65,43 +65,6 @@ pub struct WorkspaceRow {
     pub id: WorkspaceId,
     /// Where its API and its token endpoint are.
     pub url: BaseUrl,
-}
-
-/// An identity used upstream.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PrincipalRow {
-    /// Unique within the organisation.
-    pub id: PrincipalId,
-    /// How it proves itself.
-    pub kind: PrincipalKind,
-    /// The workspace whose upstreams it is used for.
-    pub workspace: WorkspaceId,
-    /// The account that issues its tokens, where it is another than the workspace.
-    pub issuer: Option<BaseUrl>,
-    /// E-mail addresses, lower case, it is reserved for; empty means every user of the organisation.
-    pub users: Vec<String>,
-}
-
-/// How a principal proves itself to the upstream.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PrincipalKind {
-    /// OAuth client credentials at `{workspace}/oidc/v1/token`, HTTP Basic, scope `all-apis`.
-    Databricks {
-        /// OAuth client id.
-        client_id: String,
-        /// OAuth client secret.
-        client_secret: Secret,
-    },
-    /// A fixed bearer token.
-    Bearer {
-        /// The token, without the word Bearer.
-        token: Secret,
-    },
-    /// Nothing is sent.
-    None,
-    /// In a way that cannot be read, such as by a secret sealed with a key that is gone. Whoever it is for is refused and
-    /// never falls to another principal.
-    Unusable,
 }
 
 /// An app or a warehouse: something requests are sent to.

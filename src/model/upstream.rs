@@ -2,7 +2,8 @@
 
 use super::ids::{ClusterId, OrgId, PrincipalId, UpstreamId, WorkspaceId};
 use super::policy::Policy;
-use super::tables::{ClusterRole, ClusterState, PrincipalKind};
+use super::principal::{Extras, PrincipalKind};
+use super::tables::{ClusterRole, ClusterState};
 use super::url::BaseUrl;
 use crate::live::node::NodeLive;
 use crate::live::token::TokenCell;
@@ -40,18 +41,12 @@ pub struct ServicePrincipal {
     pub id: PrincipalId,
     /// How it proves itself.
     pub kind: PrincipalKind,
+    /// What goes with any kind.
+    pub extras: Extras,
     /// The workspace that issues its tokens.
     pub issuer: BaseUrl,
-    /// Its current token; outlives the snapshot as long as kind and issuer stay the same.
+    /// Its current token; outlives the snapshot as long as all of the above stays the same.
     pub token: Arc<TokenCell>,
-}
-
-impl ServicePrincipal {
-    /// Whether nothing is sent upstream for it.
-    #[must_use]
-    pub fn is_anonymous(&self) -> bool {
-        self.kind == PrincipalKind::None
-    }
 }
 
 /// The principals of one workspace: who is used for whom.

@@ -108,6 +108,15 @@ impl BaseUrl {
         Self { scheme, host, port, authority }
     }
 
+    /// A page of this host, by its path and query.
+    ///
+    /// # Errors
+    /// [`InvalidUrl::Target`].
+    pub fn at(&self, target: &str) -> Result<Endpoint, InvalidUrl> {
+        let target = target.parse().map_err(|_| InvalidUrl::Target)?;
+        Ok(Endpoint { base: self.clone(), target })
+    }
+
     /// The scheme.
     #[must_use]
     pub fn scheme(&self) -> Scheme {

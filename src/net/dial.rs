@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsStream;
+use tokio_rustls::{TlsConnector, TlsStream};
 
 /// Why no connection came about.
 #[derive(Debug, thiserror::Error)]
@@ -116,6 +116,12 @@ impl Dialer {
         Self { tls, ..self.clone() }
     }
 
+    /// The TLS that connections are made with.
+    #[must_use]
+    pub fn tls(&self) -> &ClientTls {
+        &self.tls
+    }
+
     /// How long a connection may take to come about.
     #[must_use]
     pub fn timeout(&self) -> Duration {
@@ -127,21 +133,29 @@ impl Dialer {
     /// # Errors
     /// [`DialError`]; nothing has been sent that could matter.
     pub async fn dial(&self, url: &BaseUrl, speech: Speech) -> Result<Io, DialError> {
-        match tokio::time::timeout(self.timeout, self.connect(url, speech)).await {
+        self.dial_with(url, speech, self.tls.connector()).await
+    }
+
+    /// The same with handshakes of somebody's own.
+    ///
+    /// # Errors
+    /// As [`Self::dial`].
+    pub async fn dial_with(&self, url: &BaseUrl, speech: Speech, tls: TlsConnector) -> Result<Io, DialError> {
+        match tokio::time::timeout(self.timeout, self.connect(url, speech, tls)).await {
             Ok(result) => result,
             Err(_) => Err(DialError::Timeout(url.to_string(), self.timeout)),
         }
     }
 
-    async fn connect(&self, url: &BaseUrl, speech: Speech) -> Result<Io, DialError> {
+    async fn connect(&self, url: &BaseUrl, speech: Speech, tls: TlsConnector) -> Result<Io, DialError> {
         let tcp = self.tcp(url).await?;
         stream::tune(&tcp);
         if url.scheme() == Scheme::Http {
             return Ok(Io::Plain(tcp));
         }
         let failed = |cause| DialError::Tls(url.to_string(), cause);
-        let (connector, name) = (self.tls.connector(), server_name(url).map_err(failed)?);
-        let tls = connector.with_alpn(speech.offer()).connect(name, tcp).await.map_err(failed)?;
+        let name = server_name(url).map_err(failed)?;
+        let tls = tls.with_alpn(speech.offer()).connect(name, tcp).await.map_err(failed)?;
         let io = Io::Tls(Box::new(TlsStream::Client(tls)));
         if speech == Speech::Http2 && !io.has_agreed_on(HTTP2) {
             return Err(DialError::Protocol(url.to_string()));

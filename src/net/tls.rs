@@ -9,8 +9,8 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::{Acceptor, ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
-use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -78,7 +78,32 @@ pub fn client_config(ca_file: Option<&Path>) -> Result<Arc<ClientTls>, TlsError>
     ClientTls::load(Arc::new(Roots::load(ca_file)?), None).map(Arc::new)
 }
 
-fn connector(roots: Arc<RootCertStore>, own: Option<Arc<CertifiedKey>>) -> Result<TlsConnector, TlsError> {
+/// Why a certificate and its key cannot be shown to upstreams.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientPairError {
+    /// There is no certificate.
+    #[error("client_cert holds no certificate in PEM form")]
+    NoCertificate,
+    /// There is no key.
+    #[error("holds no private key in PEM form without a passphrase")]
+    NoKey,
+    /// They do not fit.
+    #[error("does not fit client_cert: {0}")]
+    Unfit(rustls::Error),
+}
+
+/// A certificate with its key, both in PEM, for a client to show.
+///
+/// # Errors
+/// [`ClientPairError`]; never with anything of the key.
+pub fn client_pair(chain: &str, key: &str) -> Result<Arc<CertifiedKey>, ClientPairError> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain.as_bytes()).collect();
+    let chain = chain.ok().filter(|chain| !chain.is_empty()).ok_or(ClientPairError::NoCertificate)?;
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| ClientPairError::NoKey)?;
+    CertifiedKey::from_der(chain, key, &provider()).map(Arc::new).map_err(ClientPairError::Unfit)
+}
+
+fn connector(roots: Arc<RootCertStore>, own: Option<Arc<CertifiedKey>>) -> Result<TlsConnector, rustls::Error> {
     let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
     let builder = builder.with_root_certificates(roots);
     let config = match own {
@@ -112,6 +137,22 @@ impl ClientTls {
         TlsConnector::clone(&self.connector.load())
     }
 
+    /// What is trusted now.
+    #[must_use]
+    pub fn roots(&self) -> Arc<RootCertStore> {
+        self.roots.current()
+    }
+
+    /// What handshakes are made with in which another certificate is shown than the gateway's own. Certificate and key are
+    /// in PEM. No session of anybody else's is resumed.
+    ///
+    /// # Errors
+    /// [`ClientPairError`] when they do not fit.
+    pub fn showing(&self, chain: &str, key: &str) -> Result<TlsConnector, ClientPairError> {
+        let pair = client_pair(chain, key)?;
+        connector(self.roots.current(), Some(pair)).map_err(ClientPairError::Unfit)
+    }
+
     /// Reads the files again if they changed. On an error the certificate before stays. `roots_changed` says that the roots
     /// are other ones since the last time.
     pub fn reload(&self, roots_changed: bool) -> Reloaded {
@@ -121,7 +162,7 @@ impl ClientTls {
             // a root that is gone.
             match connector(self.roots.current(), self.own.first()) {
                 Ok(connector) => self.connector.store(Arc::new(connector)),
-                Err(error) => reloaded.refused.push(error),
+                Err(error) => reloaded.refused.push(error.into()),
             }
         }
         reloaded

@@ -21,7 +21,7 @@ pub struct Plan {
     pub node: Arc<Node>,
     /// As whom.
     pub principal: Arc<ServicePrincipal>,
-    /// Its credential; none for an anonymous principal.
+    /// Its header fields; none for a principal that has none.
     pub token: Option<Arc<Token>>,
     /// The app or warehouse, for the log; none for the workspace itself.
     pub upstream: Option<UpstreamId>,
@@ -53,7 +53,7 @@ pub fn decide(
 ) -> Result<Decision, Reject> {
     let Granted { workspace, upstream, principal } = grant(snapshot, target, session)?;
     let token = principal.token.get(now);
-    if token.is_none() && !principal.is_anonymous() {
+    if token.is_none() && !principal.kind.is_anonymous() {
         return Ok(Decision::NeedsToken(Arc::clone(principal)));
     }
     let node = match upstream {

@@ -4,13 +4,14 @@
 use super::account::Account;
 use super::base_tag::Insertion;
 use super::client::Client;
-use super::forward::Pace;
 use super::headers::ToClient;
 use super::multiplexed::{Trouble, UpstreamIo};
 use super::outbox::Outbox;
 use super::outside::Outside;
 use super::trailers;
+use super::trip::Pace;
 use super::worker::{HEAD_READ, Worker};
+use crate::live::token::Token;
 use crate::net::io::ReadInto as _;
 use crate::wire::body::{self, CHUNK_HEAD, Decoder, Framing, LAST_CHUNK, Piece};
 use crate::wire::fields::Fields;
@@ -18,6 +19,7 @@ use crate::wire::request::{Head, HeadEnd};
 use crate::wire::response;
 use std::future::poll_fn;
 use std::io;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
@@ -87,6 +89,8 @@ pub(super) struct Exchange<'a> {
     pub(super) pace: Pace,
     /// What goes into the answer's body.
     pub(super) insertion: Option<Insertion>,
+    /// The credential, if it has names that no trailer may have.
+    pub(super) token: Option<Arc<Token>>,
 }
 
 /// The request's body.
@@ -146,6 +150,7 @@ impl<'a> Exchange<'a> {
             session_end,
             pace,
             insertion: None,
+            token: None,
         }
     }
 
@@ -311,7 +316,8 @@ impl<'a> Exchange<'a> {
                 Piece::End(n) => {
                     if self.upload.chunked {
                         // Announced or not: to forward them is allowed either way (RFC 9110 6.5.2).
-                        trailers::end(self.upload.decoder.trailers(), self.fields, self.outbox.buffer());
+                        let (trailers, token) = (self.upload.decoder.trailers(), self.token.as_deref());
+                        trailers::end(trailers, self.fields, token, self.outbox.buffer());
                     }
                     self.upload.state = Sending::Done;
                     return Ok(used + n);
@@ -471,7 +477,7 @@ impl<'a> Exchange<'a> {
         if download.chunked && !download.done {
             let out = self.client.outbox.buffer();
             match download.trailers {
-                Some(head) => trailers::end(download.decoder.trailers(), head, out),
+                Some(head) => trailers::end(download.decoder.trailers(), head, None, out),
                 None => out.extend_from_slice(LAST_CHUNK),
             }
         }

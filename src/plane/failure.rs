@@ -4,7 +4,8 @@
 use super::account::Account;
 use super::cut::Cut;
 use super::exchange::Failure;
-use super::forward::{Forwarded, Pace};
+use super::forward::Forwarded;
+use super::trip::Pace;
 use super::worker::Worker;
 use crate::model::reject::{Class, Reject};
 use crate::net::dial::DialError;

@@ -4,159 +4,28 @@
 use super::account::Account;
 use super::base_tag;
 use super::client::Client;
-use super::cookie::Renewal;
 use super::cut::Cut;
-use super::decide::Plan;
 use super::exchange::{Exchange, Failure, Passage};
 use super::failure::{broke, cut, dial_failed, fail};
-use super::guard::{Guard, Origin};
-use super::headers::{ToClient, ToUpstream};
+use super::guard::Origin;
+use super::headers::{Signer, ToClient, ToUpstream};
 use super::multiplexed::{Multiplexed, UpstreamIo};
 use super::outside::Outside;
 use super::respond::wants_page;
-use super::worker::Worker;
+use super::trip::{Credential, Pace, Trip};
+use super::worker::{Held, Worker};
 use crate::live::token::Token;
-use crate::model::policy::{HostSeen, Policy, Protocol};
+use crate::model::principal::SigV4;
 use crate::model::reject::{Class, Reject};
-use crate::model::upstream::{Node, ServicePrincipal};
 use crate::net::dial::Speech;
 use crate::net::io::Io;
 use crate::net::tls::HTTP2;
-use crate::secret::Secret;
-use crate::session::carrier::Via;
 use crate::wire::body::Framing;
 use crate::wire::request::Head;
 use crate::wire::response;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::time::Instant;
-
-/// Where a request goes and with what.
-pub(super) struct Trip {
-    node: Arc<Node>,
-    credential: Credential,
-    /// How much of the target holds the session.
-    pub(super) link: usize,
-    /// How much of what follows leads to the app.
-    prefix: usize,
-    policy: Policy,
-    /// Whose pages may show the answer and have asked for it.
-    guard: Guard,
-    drop_authorization: bool,
-    /// What the answer does to the session's cookie.
-    pub(super) renewal: Option<Renewal>,
-    /// Whether a 404 means that another upstream is to be asked.
-    pub(super) may_be_elsewhere: bool,
-    /// Whether whoever sends the request has its body and can send it again.
-    pub(super) is_held: bool,
-}
-
-enum Credential {
-    /// A principal's, with its token unless it is anonymous.
-    Principal(Arc<ServicePrincipal>, Option<Arc<Token>>),
-    /// What a v1 URL held. Such connections are not pooled: nothing says whose they are.
-    Firefly(Secret),
-}
-
-impl Trip {
-    /// The way of a decided request.
-    pub(super) fn planned(plan: Plan, prefix: usize, via: Via<'_>, guard: Guard) -> Self {
-        Self {
-            node: plan.node,
-            drop_authorization: via == Via::Bearer || plan.token.is_some(),
-            credential: Credential::Principal(plan.principal, plan.token),
-            link: 0,
-            prefix,
-            policy: plan.policy,
-            guard,
-            renewal: None,
-            may_be_elsewhere: false,
-            is_held: false,
-        }
-    }
-
-    /// The way of a v1 request.
-    pub(super) fn firefly(node: Arc<Node>, authorization: Secret, prefix: usize, guard: Guard) -> Self {
-        Self {
-            node,
-            credential: Credential::Firefly(authorization),
-            link: 0,
-            prefix,
-            policy: Policy::default(),
-            guard,
-            drop_authorization: true,
-            renewal: None,
-            may_be_elsewhere: false,
-            is_held: false,
-        }
-    }
-
-    fn authorization(&self) -> Option<&str> {
-        match &self.credential {
-            Credential::Principal(_, token) => token.as_ref().map(|token| token.authorization.expose()),
-            Credential::Firefly(authorization) => Some(authorization.expose()),
-        }
-    }
-
-    /// Where the app is, from outside.
-    fn outside<'a>(&'a self, head: &Head<'a>) -> Outside<'a> {
-        Outside {
-            node: Some(&self.node.url),
-            host: if self.policy.host == HostSeen::Outside { head.authority } else { "" },
-            link: &head.target[..self.link],
-            prefix: &head.target[self.link..][..self.prefix],
-            is_told: !self.policy.strip_prefix,
-            is_framed: self.guard.cookies_in_frames(head.authority),
-        }
-    }
-
-    /// Whether pages of the app get a base: it wants so, and is not at the root of its host.
-    fn changes_pages(&self) -> bool {
-        self.policy.base_tag && self.link + self.prefix > 0
-    }
-
-    /// Where the app begins, from outside.
-    fn base(&self, head: &Head<'_>) -> String {
-        format!("{}/", &head.target[..self.link + self.prefix])
-    }
-
-    /// How long the app may be silent.
-    fn pace(&self, worker: &Worker) -> Pace {
-        let settings = &worker.plane.settings;
-        Pace {
-            idle_timeout: self.policy.idle_timeout.unwrap_or(settings.idle_timeout),
-            ping_interval: self.policy.ping_interval.unwrap_or(settings.ping_interval),
-        }
-    }
-
-    /// What may be spoken with the node.
-    fn speech(&self, worker: &Worker) -> Speech {
-        match self.policy.protocol {
-            Protocol::Http2 => Speech::Http2,
-            Protocol::Auto if self.is_pooled() && worker.pool.may_offer_http2(&self.node) => Speech::Either,
-            Protocol::Auto | Protocol::Http1 => Speech::Http1,
-        }
-    }
-
-    fn is_pooled(&self) -> bool {
-        matches!(self.credential, Credential::Principal(..))
-    }
-
-    /// The session's cookie for this answer, when it is to be renewed.
-    fn cookie(&self, worker: &Worker, account: &Account, answer: &response::Head<'_>) -> Option<String> {
-        self.renewal.as_ref()?.cookie(worker, account.session.as_ref()?, answer)
-    }
-}
-
-/// How long an upstream may be silent.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Pace {
-    /// An answer or a tunnel, before it is cut.
-    pub(super) idle_timeout: Duration,
-    /// A WebSocket, before its client is pinged; zero for never.
-    pub(super) ping_interval: Duration,
-}
 
 /// How a request ended.
 pub(super) enum Forwarded {
@@ -183,6 +52,9 @@ pub(super) async fn forward(
 ) -> Result<Forwarded, Reject> {
     account.lease = Some(trip.node.live.lease());
     worker.retries.earn();
+    let body = hold_body(worker, client, head, &trip).await?;
+    // What has been held back goes out with the head, as often as that does.
+    let head = &Head { framing: if body.is_some() { Framing::Empty } else { head.framing }, ..*head };
     let upgrade = head.upgrade.filter(|protocol| worker.plane.settings.passes_upgrade(protocol));
     let (mut fresh, mut renewed, mut http1) = (false, false, upgrade.is_some());
     loop {
@@ -191,7 +63,8 @@ pub(super) async fn forward(
             worker.plane.metrics.upstream_http2_streams.increment(1);
         }
         let mut exchange = Exchange::new(worker, client, io, head, account.session_end(), trip.pace(worker));
-        write_head(worker, head, &trip, upgrade, account, &mut exchange);
+        exchange.token = trip.naming_token();
+        write_head(worker, head, body.as_ref().map(|body| &*body.bytes), &trip, upgrade, account, &mut exchange);
         account.forwarded = Some(Instant::now());
         let length = match exchange.answer().await {
             Ok(length) => length,
@@ -209,7 +82,7 @@ pub(super) async fn forward(
             }
             Err(Failure::NeedsHttp1 { always }) if !http1 && exchange.is_whole() => {
                 if always {
-                    worker.pool.wants_http1(&trip.node);
+                    worker.pool.wants_http1(trip.to());
                 }
                 http1 = true;
                 continue;
@@ -272,6 +145,37 @@ pub(super) async fn forward(
     }
 }
 
+/// A whole body, with the room that it takes up.
+struct HeldBody {
+    bytes: Vec<u8>,
+    _room: Held,
+}
+
+/// The body of a request, if it has to be signed as a whole.
+async fn hold_body(
+    worker: &Worker,
+    client: &mut Client,
+    head: &Head<'_>,
+    trip: &Trip,
+) -> Result<Option<HeldBody>, Reject> {
+    if head.framing == Framing::Empty || !trip.signer().is_some_and(SigV4::needs_body) {
+        return Ok(None);
+    }
+    let settings = &worker.plane.settings;
+    let (limit, within) = (settings.signed_body_bytes, settings.body_idle_timeout);
+    let too_large = |reject: Reject| match reject.class {
+        Class::BodyTooLarge => Reject::new(
+            reject.class,
+            "the body is larger than limits.signed_body_bytes, and the principal signs bodies; raise it, or set payload = \"unsigned\" where the service takes that",
+        ),
+        _ => reject,
+    };
+    let full = || Reject::new(Class::Overloaded, "too many bodies are held back until they can be signed");
+    let room = worker.hold().ok_or_else(full)?;
+    let bytes = client.read_body(worker, head, limit, within).await.map_err(too_large)?;
+    Ok(Some(HeldBody { bytes, _room: room }))
+}
+
 /// Whether a request that could be sent again may be, as things are with this worker.
 fn may_retry(worker: &Worker) -> bool {
     let metrics = &worker.plane.metrics;
@@ -284,13 +188,18 @@ fn may_retry(worker: &Worker) -> bool {
 async fn connect(worker: &Worker, trip: &Trip, fresh: bool, http1: bool) -> Result<(UpstreamIo, bool), Reject> {
     if !fresh
         && trip.is_pooled()
-        && let Some(io) = worker.pool.take(&trip.node).await
+        && let Some(io) = worker.pool.take(trip.to()).await
     {
         return Ok((io, true));
     }
     let metrics = &worker.plane.metrics;
     let speech = if http1 { Speech::Http1 } else { trip.speech(worker) };
-    match worker.plane.dialer.dial(&trip.node.url, speech).await {
+    let (dialer, url) = (&worker.plane.dialer, &trip.node.url);
+    let dialled = match trip.handshake(worker)? {
+        Some(own) => dialer.dial_with(url, speech, own).await,
+        None => dialer.dial(url, speech).await,
+    };
+    match dialled {
         Ok(io) => {
             metrics.upstream_connections.increment(1);
             let is_http2 = io.has_agreed_on(HTTP2) || (speech == Speech::Http2 && !io.is_tls());
@@ -311,13 +220,14 @@ async fn share(worker: &Worker, trip: &Trip, io: Io) -> Result<UpstreamIo, Rejec
     let connection = Multiplexed::open(worker, io, limit).await.map_err(|error| broken(format!("HTTP/2: {error}")))?;
     let stream = connection.stream(trip.node.url.scheme().as_str());
     let stream = stream.ok_or_else(|| broken("HTTP/2: the upstream takes no streams".to_owned()))?;
-    worker.pool.share(&trip.node, connection);
+    worker.pool.share(trip.to(), connection);
     Ok(stream)
 }
 
 fn write_head(
     worker: &Worker,
     head: &Head<'_>,
+    body: Option<&[u8]>,
     trip: &Trip,
     upgrade: Option<&str>,
     account: &Account,
@@ -332,7 +242,9 @@ fn write_head(
         prefix: trip.link + if trip.policy.strip_prefix { trip.prefix } else { 0 },
         host: trip.policy.host,
         uncompressed: trip.changes_pages() && head.method == "GET" && wants_page(head),
-        authorization: trip.authorization(),
+        held: body,
+        signer: trip.signer().map(|keys| Signer { keys, now: worker.plane.clock.now() }),
+        token: trip.token(),
         drop_authorization: trip.drop_authorization,
         drop_referer: firefly || trip.link > 0,
         origin: if firefly { Origin::Own } else { trip.guard.origin(head) },
@@ -358,7 +270,7 @@ enum Refused {
 /// Whether the upstream did not take the credential.
 fn refused(answer: &response::Head<'_>, trip: &Trip) -> Option<Refused> {
     let Credential::Principal(principal, Some(_)) = &trip.credential else { return None };
-    if !matches!(principal.kind, crate::model::tables::PrincipalKind::Databricks { .. }) {
+    if !principal.kind.is_minted() {
         return None;
     }
     let location = answer.fields.first(crate::wire::fields::Name::Location).unwrap_or_default();
@@ -419,7 +331,8 @@ async fn deliver(
     let insertion = exchange.insertion.as_ref();
     let (framing, changed) = (insertion.map_or(framing, |one| one.framing(framing)), insertion.is_some());
     let out = exchange.client.outbox.buffer();
-    let (ours, cookie) = (trip.authorization().is_some(), trip.cookie(worker, account, answer));
+    let ours = trip.token().is_some_and(Token::replaces_authorization);
+    let cookie = trip.cookie(worker, account, answer);
     let frames = trip.guard.frontends.ancestors();
     let outside = trip.outside(head);
     // Trailers may be about the body as the app sent it.
@@ -431,7 +344,7 @@ async fn deliver(
     match delivered {
         Ok(clean) => {
             if clean && may_reuse && answer.keep_alive && trip.is_pooled() {
-                worker.pool.put(&trip.node, upstream);
+                worker.pool.put(trip.to(), upstream);
             }
             Forwarded::Done { reusable: keep }
         }

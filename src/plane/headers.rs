@@ -6,8 +6,12 @@ use super::cookie::is_private;
 use super::guard::Origin;
 use super::outside::Outside;
 use super::trailers;
+use crate::clock::UnixSeconds;
+use crate::credential::sigv4::Body;
+use crate::live::token::Token;
 use crate::model::ids::MAX_ID_LEN;
 use crate::model::policy::HostSeen;
+use crate::model::principal::SigV4;
 use crate::model::upstream::Node;
 use crate::model::url::Scheme;
 use crate::session::Session;
@@ -18,6 +22,26 @@ use crate::wire::fields::{Field, Fields, Name, list};
 use crate::wire::{request, response};
 use std::io::Write;
 use std::net::IpAddr;
+
+/// What signs a head when nothing changes in it any more.
+#[derive(Clone, Copy)]
+pub(super) struct Signer<'a> {
+    pub(super) keys: &'a SigV4,
+    pub(super) now: UnixSeconds,
+}
+
+impl Signer<'_> {
+    /// Adds a signature to the head that begins at `start`.
+    fn sign(self, framing: Framing, held: Option<&[u8]>, start: usize, out: &mut Vec<u8>) {
+        let body = match held {
+            Some(body) => Body::Whole(body),
+            None if framing == Framing::Empty => Body::Whole(b""),
+            None => Body::Unsigned,
+        };
+        let lines = self.keys.sign(&out[start..], body, self.now);
+        out.extend_from_slice(lines.as_bytes());
+    }
+}
 
 /// What a request's head becomes on the way to the upstream.
 #[allow(clippy::struct_excessive_bools, reason = "each is a rule of its own")]
@@ -30,8 +54,12 @@ pub(super) struct ToUpstream<'a> {
     pub(super) host: HostSeen,
     /// Whether the answer is to come without compression.
     pub(super) uncompressed: bool,
-    /// The value for `Authorization`; none leaves the client's own alone.
-    pub(super) authorization: Option<&'a str>,
+    /// The whole body, where it has been held back; it goes out with the head.
+    pub(super) held: Option<&'a [u8]>,
+    /// What signs the head when all of it is written.
+    pub(super) signer: Option<Signer<'a>>,
+    /// The credential; none leaves the client's own fields alone.
+    pub(super) token: Option<&'a Token>,
     /// Whether the client's own `Authorization` is not for the upstream: it carried the session, or a credential of
     /// ours takes its place.
     pub(super) drop_authorization: bool,
@@ -51,6 +79,7 @@ pub(super) struct ToUpstream<'a> {
 impl ToUpstream<'_> {
     /// Writes the head.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
+        let start = out.len();
         out.extend_from_slice(self.head.method.as_bytes());
         let target = &self.head.target[self.prefix..];
         out.extend_from_slice(if target.starts_with('/') { b" " } else { b" /" });
@@ -67,7 +96,11 @@ impl ToUpstream<'_> {
             line(out, b"Accept-Encoding", b"identity");
         }
         self.connection(out);
+        if let Some(signer) = &self.signer {
+            signer.sign(self.head.framing, self.held, start, out);
+        }
         out.extend_from_slice(b"\r\n");
+        out.extend_from_slice(self.held.unwrap_or_default());
     }
 
     /// The host that the client asks for, where the upstream sees it.
@@ -92,6 +125,8 @@ impl ToUpstream<'_> {
             | Name::XForwardedFor
             | Name::XForwardedProto
             | Name::XRequestId => {}
+            // Whoever held the body back has given the go-ahead.
+            Name::Expect if self.held.is_some() => {}
             // What was asked for has been given: the body is here already, or there is none.
             Name::Expect if !self.head.expects_continue => {}
             // The session never goes on, even where the request came by a cookie.
@@ -102,7 +137,7 @@ impl ToUpstream<'_> {
             }
             Name::Cookie => cookies(field, out),
             Name::AcceptEncoding if self.uncompressed => {}
-            _ if named.contains(field.name) => {}
+            _ if named.contains(field.name) || self.token.is_some_and(|token| token.is_own(field.name)) => {}
             _ => line(out, field.name, field.value),
         }
     }
@@ -128,20 +163,21 @@ impl ToUpstream<'_> {
     }
 
     fn framing(&self, out: &mut Vec<u8>) {
-        match self.head.framing {
+        let framing = self.held.map_or(self.head.framing, |body| Framing::Length(body.len() as u64));
+        match framing {
             Framing::Length(length) => content_length(length, out),
             Framing::Empty if self.head.fields.first(Name::ContentLength).is_some() => content_length(0, out),
             Framing::Chunked => {
                 line(out, b"Transfer-Encoding", b"chunked");
-                trailers::announce(self.head.fields, out);
+                trailers::announce(self.head.fields, self.token, out);
             }
             Framing::Empty | Framing::UntilClose => {}
         }
     }
 
     fn identity(&self, out: &mut Vec<u8>) {
-        if let Some(authorization) = self.authorization {
-            line(out, b"Authorization", authorization.as_bytes());
+        if let Some(token) = self.token {
+            out.extend_from_slice(token.lines());
         }
         self.forwarded(out);
         if let Some(session) = self.session {
@@ -313,7 +349,7 @@ impl ToClient<'_> {
             Framing::Chunked => {
                 line(out, b"Transfer-Encoding", b"chunked");
                 if self.trailers {
-                    trailers::announce(self.head.fields, out);
+                    trailers::announce(self.head.fields, None, out);
                 }
             }
             Framing::Empty => self.told_length(out),

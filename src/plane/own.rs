@@ -21,6 +21,7 @@ use crate::wire::request::Head;
 pub(super) async fn answer(worker: &Worker, head: &Head<'_>, path: &str) -> Result<(Answer, Option<Session>), Reject> {
     match (path, head.method) {
         ("healthz", "GET" | "HEAD") => Ok((healthz(worker), None)),
+        ("jwks.json", "GET" | "HEAD") => Ok((assertion_keys(worker)?, None)),
         ("session", "GET" | "HEAD") => start_session(worker, head).map(|(answer, session)| (answer, Some(session))),
         ("session", "DELETE") => end_session(worker, head).await,
         _ => Err(Reject::new(Class::NotFound, "no such endpoint of the gateway")),
@@ -33,6 +34,15 @@ fn healthz(worker: &Worker) -> Answer {
     } else {
         Answer::new(200, "OK").field("Cache-Control", "no-store").body("text/plain", "ok\n")
     }
+}
+
+/// The public keys with which issuers check what the gateway says of principals. They may keep them for a while: a new
+/// key is to be listed for that long before it signs.
+fn assertion_keys(worker: &Worker) -> Result<Answer, Reject> {
+    let keys = worker.plane.minter.assertions().published();
+    let keys = keys.ok_or_else(|| Reject::new(Class::NotFound, "credentials.assertion_keys is not configured"))?;
+    let answer = Answer::new(200, "OK").field("Cache-Control", "public, max-age=300");
+    Ok(answer.body("application/json", keys.as_bytes()))
 }
 
 /// `GET /.embedgate/session?token=T&next=/path`: checks T, sets the cookie of this host and goes to `next`, so that the

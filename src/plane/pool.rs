@@ -1,5 +1,6 @@
-//! Upstream connections of one worker that may take another request, by node. A node belongs to one organisation, so no
-//! connection ever serves two; the credential is set per request and never kept here.
+//! Upstream connections of one worker that may take another request, by node, and by who has proved himself with a
+//! certificate. A node belongs to one organisation, so no connection ever serves two; any other credential is set per
+//! request and never kept here.
 
 use super::multiplexed::{Multiplexed, UpstreamIo};
 use crate::model::upstream::Node;
@@ -10,6 +11,22 @@ use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
 use tokio::time::Instant;
+
+/// Where a connection leads, and as whom.
+#[derive(Clone, Copy)]
+pub(super) struct To<'a> {
+    pub(super) node: &'a Node,
+    /// The number of the principal whose certificate was shown; 0 where it was nobody's but the gateway's.
+    pub(super) identity: u64,
+}
+
+impl To<'_> {
+    fn key(self) -> Key {
+        (self.node.live.uid(), self.identity)
+    }
+}
+
+type Key = (u64, u64);
 
 struct Idle {
     io: Io,
@@ -35,7 +52,7 @@ impl Kept {
 
 /// The pool of one worker.
 pub(super) struct Pool {
-    nodes: RefCell<HashMap<u64, Kept, foldhash::fast::RandomState>>,
+    nodes: RefCell<HashMap<Key, Kept, foldhash::fast::RandomState>>,
     /// Connections of all nodes together.
     count: Cell<usize>,
     max_idle: usize,
@@ -56,12 +73,13 @@ impl Pool {
 
     /// A connection to a node: a stream of one that is shared, or the one that was used last and is still good: warm caches
     /// first, and the others may time out.
-    pub(super) async fn take(&self, node: &Node) -> Option<UpstreamIo> {
+    pub(super) async fn take(&self, to: To<'_>) -> Option<UpstreamIo> {
         loop {
             let idle = {
                 let mut nodes = self.nodes.borrow_mut();
-                let kept = nodes.get_mut(&node.live.uid())?;
-                if let Some(stream) = kept.shared.iter().find_map(|shared| shared.stream(node.url.scheme().as_str())) {
+                let kept = nodes.get_mut(&to.key())?;
+                if let Some(stream) = kept.shared.iter().find_map(|shared| shared.stream(to.node.url.scheme().as_str()))
+                {
                     return Some(stream);
                 }
                 kept.idle.pop()?
@@ -76,24 +94,24 @@ impl Pool {
     }
 
     /// Takes back a connection on which an exchange ended cleanly. A stream has nothing left to take.
-    pub(super) fn put(&self, node: &Node, io: UpstreamIo) {
+    pub(super) fn put(&self, to: To<'_>, io: UpstreamIo) {
         if let UpstreamIo::Socket(io) = io {
             let idle = Idle { io, since: Instant::now() };
-            self.keep(node, |kept| kept.idle.len() < self.max_idle, |kept| kept.idle.push(idle));
+            self.keep(to, |kept| kept.idle.len() < self.max_idle, |kept| kept.idle.push(idle));
         }
     }
 
     /// Lets others use a connection of HTTP/2 too.
-    pub(super) fn share(&self, node: &Node, connection: Multiplexed) {
-        self.keep(node, |kept| kept.shared.len() < self.max_idle, |kept| kept.shared.push(connection));
+    pub(super) fn share(&self, to: To<'_>, connection: Multiplexed) {
+        self.keep(to, |kept| kept.shared.len() < self.max_idle, |kept| kept.shared.push(connection));
     }
 
-    fn keep(&self, node: &Node, has_room: impl FnOnce(&Kept) -> bool, keep: impl FnOnce(&mut Kept)) {
+    fn keep(&self, to: To<'_>, has_room: impl FnOnce(&Kept) -> bool, keep: impl FnOnce(&mut Kept)) {
         if self.count.get() >= MAX_KEPT {
             return;
         }
         let mut nodes = self.nodes.borrow_mut();
-        let kept = nodes.entry(node.live.uid()).or_default();
+        let kept = nodes.entry(to.key()).or_default();
         if has_room(kept) {
             self.count.set(self.count.get() + 1);
             keep(kept);
@@ -101,10 +119,10 @@ impl Pool {
     }
 
     /// Notes that a node wants HTTP/1.1.
-    pub(super) fn wants_http1(&self, node: &Node) {
+    pub(super) fn wants_http1(&self, to: To<'_>) {
         let mut nodes = self.nodes.borrow_mut();
         if nodes.len() < MAX_KEPT {
-            let kept = nodes.entry(node.live.uid()).or_default();
+            let kept = nodes.entry(to.key()).or_default();
             self.count.set(self.count.get() - kept.shared.len());
             // Their streams go on.
             kept.shared.clear();
@@ -113,8 +131,8 @@ impl Pool {
     }
 
     /// Whether a node may be offered HTTP/2.
-    pub(super) fn may_offer_http2(&self, node: &Node) -> bool {
-        self.nodes.borrow().get(&node.live.uid()).is_none_or(|kept| kept.http1_since.is_none())
+    pub(super) fn may_offer_http2(&self, to: To<'_>) -> bool {
+        self.nodes.borrow().get(&to.key()).is_none_or(|kept| kept.http1_since.is_none())
     }
 
     /// Closes what has been idle for too long.

@@ -9,13 +9,15 @@ use super::cors;
 use super::cut::Cut;
 use super::databricks;
 use super::decide::{Decision, Plan, decide};
-use super::forward::{Forwarded, Pace, Trip, forward};
+use super::forward::{Forwarded, forward};
 use super::own;
 use super::respond::{Answer, refusal};
 use super::route::{Target, behind, kind_of_refused, locate, loggable};
 use super::standing::Standing;
 use super::start::{self, Form};
+use super::trip::{Pace, Trip};
 use super::worker::Worker;
+use crate::credential::MintError;
 use crate::live::node::NodeLive;
 use crate::metrics::RouteKind;
 use crate::model::reject::{Class, Reject};
@@ -259,13 +261,19 @@ pub(super) fn authenticate<'a>(
 /// Decides, and waits for a token where the principal has none yet.
 pub(super) async fn plan(worker: &Worker, target: &Target<'_>, session: &Session) -> Result<Plan, Reject> {
     let plane = &worker.plane;
+    let mut failed: Option<(u64, MintError)> = None;
     for _ in 0..ROUNDS {
         let not_ready = || Reject::new(Class::NotReady, "the directory has not been loaded yet");
         let snapshot = plane.directory.snapshot().ok_or_else(not_ready)?;
         match decide(&snapshot, target, session, plane.clock.now(), worker.random())? {
             Decision::Go(plan) => return Ok(plan),
             Decision::NeedsToken(principal) => {
-                plane.minter.token(&principal).await?;
+                let uid = principal.token.uid();
+                // With a secret that was changed meanwhile it would be another.
+                if let Some((_, error)) = failed.take().filter(|(same, _)| *same == uid) {
+                    return Err(error.into());
+                }
+                failed = plane.minter.token(&principal).await.err().map(|error| (uid, error));
             }
         }
     }
@@ -283,7 +291,7 @@ fn firefly_trip(worker: &Worker, token: &str, host: &str, prefix: usize) -> Resu
     let url = BaseUrl::parse(&url).map_err(|error| not_found(error.to_string()))?;
     settings.allowed.permits(&url).map_err(|error| not_found(error.to_string()))?;
     let node = Arc::new(Node { url, live: NodeLive::new() });
-    Ok(Trip::firefly(node, opened, prefix, settings.guard.clone()))
+    Ok(Trip::firefly(node, &opened, prefix, settings.guard.clone()))
 }
 
 fn check_body(worker: &Worker, head: &Head<'_>) -> Result<(), Reject> {

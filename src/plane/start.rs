@@ -3,6 +3,7 @@
 
 mod refusal;
 
+use super::Plane;
 use super::account::Account;
 use super::client::Client;
 use super::cookie::{seal, session_cookie};
@@ -14,6 +15,7 @@ use super::route::LINK;
 use super::site::is_framed_elsewhere;
 use super::worker::Worker;
 use crate::clock::UnixSeconds;
+use crate::credential::MintError;
 use crate::directory::once::{Once, UseError};
 use crate::model::ids::is_valid_id;
 use crate::model::snapshot::{Org, Snapshot};
@@ -145,7 +147,7 @@ async fn start(
     let plane = &worker.plane;
     let starter = plane.starter.as_ref().ok_or(Refusal::NotReady)?;
     check_head(&about.guard, head, form)?;
-    let body = client.read_body(worker, head, MAX_BODY).await.map_err(Refusal::Body)?;
+    let body = client.read_body(worker, head, MAX_BODY, plane.settings.header_timeout).await.map_err(Refusal::Body)?;
     *read = true;
     let order = order(&body, form, about)?;
     let ttl = life(worker, starter, &order)?;
@@ -162,9 +164,8 @@ async fn start(
     };
     let here = Place::of(&plane.settings.hosts, head, &session).map_err(|_| Refusal::WrongHost)?;
     about.place = here.start();
-    if let Some(principal) = principal.filter(|principal| !principal.is_anonymous()) {
-        // So that a secret that is not accepted shows here, to the front end, and not in the frame.
-        plane.minter.token(&principal).await.map_err(|error| Refusal::NoToken(error.into()))?;
+    if let Some(principal) = principal {
+        have_token(plane, &order, &session, &principal).await.map_err(|error| Refusal::NoToken(error.into()))?;
     }
     use_up(starter, &claims).await?;
     if order.cookieless {
@@ -276,6 +277,30 @@ fn grant(
     }
     let principal = app.workspace.principals.of(session.email()).ok_or(Refusal::NoPrincipal)?;
     Ok((session, Some(Arc::clone(principal))))
+}
+
+/// Sees to it that the principal has a token, so that a secret that is not accepted shows here, to the front end, and not
+/// in the frame. With a secret that was changed meanwhile there is another in its place, which is tried as well.
+async fn have_token(
+    plane: &Plane,
+    order: &Order,
+    session: &Session,
+    principal: &ServicePrincipal,
+) -> Result<(), MintError> {
+    let needs_one = |principal: &ServicePrincipal| !principal.kind.is_anonymous();
+    if !needs_one(principal) {
+        return Ok(());
+    }
+    let Err(error) = plane.minter.token(principal).await else { return Ok(()) };
+    let now = plane.directory.snapshot().and_then(|snapshot| {
+        let app = snapshot.org(&order.org)?.app(order.app.as_deref()?)?;
+        app.workspace.principals.of(session.email()).cloned()
+    });
+    match now.filter(|now| now.token.uid() != principal.token.uid()) {
+        Some(now) if needs_one(&now) => plane.minter.token(&now).await.map(drop),
+        Some(_) => Ok(()),
+        None => Err(error),
+    }
 }
 
 /// Where there are several organisations, one that neither names its members nor is named by JWTs is open to the users of

@@ -2,6 +2,7 @@
 //! before one stays behind.
 
 use super::headers::{Named, line};
+use crate::live::token::Token;
 use crate::wire::body::LAST_CHUNK;
 use crate::wire::fields::{Fields, Name, list};
 
@@ -31,26 +32,27 @@ const TOO_LATE: &[&[u8]] = &[
 const TOO_LATE_PREFIXES: &[&[u8]] =
     &[b"accept-", b"access-control-", b"cross-origin-", b"if-", b"proxy-", b"sec-", b"x-http-method"];
 
-/// Ends a chunked body, with those of its trailers that may go on. `head` holds the fields that came before the body.
-pub(super) fn end(trailers: Fields<'_>, head: Fields<'_>, out: &mut Vec<u8>) {
+/// Ends a chunked body, with those of its trailers that may go on. `head` holds the fields that came before the body,
+/// and `token` the credential that went with them.
+pub(super) fn end(trailers: Fields<'_>, head: Fields<'_>, token: Option<&Token>, out: &mut Vec<u8>) {
     let (last, end) = LAST_CHUNK.split_at(LAST_CHUNK.len() - 2);
     out.extend_from_slice(last);
     let named = Named::of(head);
-    for field in trailers.iter().filter(|field| may_follow(field.name) && !named.contains(field.name)) {
+    for field in trailers.iter().filter(|field| may_follow(field.name, token) && !named.contains(field.name)) {
         line(out, field.name, field.value);
     }
     out.extend_from_slice(end);
 }
 
 /// Announces the trailers that may go on, where some were announced (RFC 9110 6.6.2).
-pub(super) fn announce(head: Fields<'_>, out: &mut Vec<u8>) {
+pub(super) fn announce(head: Fields<'_>, token: Option<&Token>, out: &mut Vec<u8>) {
     let named = Named::of(head);
     if named.contains(b"trailer") {
         return;
     }
     let mut before: &[u8] = b"Trailer: ";
     let announced = head.all(Name::Trailer).flat_map(list);
-    for name in announced.filter(|name| may_follow(name) && !named.contains(name)) {
+    for name in announced.filter(|name| may_follow(name, token) && !named.contains(name)) {
         out.extend_from_slice(before);
         out.extend_from_slice(name);
         before = b", ";
@@ -62,13 +64,14 @@ pub(super) fn announce(head: Fields<'_>, out: &mut Vec<u8>) {
 
 /// Whether a field may stand behind a body. What the gateway judges or sets in a head never may: it was judged and set
 /// before the trailers came.
-fn may_follow(name: &[u8]) -> bool {
+fn may_follow(name: &[u8], token: Option<&Token>) -> bool {
     // Some servers read an underscore as the hyphen that it is not.
     let is = |byte: &u8, known: &u8| byte.eq_ignore_ascii_case(known) || (*byte == b'_' && *known == b'-');
     let begins = |known: &&[u8]| name.len() >= known.len() && name.iter().zip(*known).all(|(a, b)| is(a, b));
     matches!(Name::of(name), Name::Other | Name::Validator)
         && !TOO_LATE.iter().any(|known| known.len() == name.len() && begins(known))
         && !TOO_LATE_PREFIXES.iter().any(begins)
+        && !token.is_some_and(|token| token.is_own(name))
 }
 
 #[cfg(test)]
@@ -120,12 +123,19 @@ mod tests {
             "Vary",
             "Date",
         ] {
-            assert!(!may_follow(name.as_bytes()), "{name}");
+            assert!(!may_follow(name.as_bytes(), None), "{name}");
         }
         for name in
             ["Digest", "Content-Digest", "ETag", "Server-Timing", "grpc-status", "grpc-message", "X-Sum", "dates"]
         {
-            assert!(may_follow(name.as_bytes()), "{name}");
+            assert!(may_follow(name.as_bytes(), None), "{name}");
         }
+    }
+
+    #[test]
+    fn what_the_credential_says_cannot_be_said_again_behind_the_body() {
+        let token = Token::new(None, &[("X-Trino-User".to_owned(), "svc".to_owned())]);
+        assert!(may_follow(b"x-checksum", Some(&token)) && may_follow(b"x-trino-user", None));
+        assert!(!may_follow(b"x-trino-user", Some(&token)) && !may_follow(b"X_Trino_User", Some(&token)));
     }
 }

@@ -1,6 +1,12 @@
 //! Tokens of service principals: who waits for them, who shares them, and what happens when they cannot be had or are
 //! not taken.
 
+mod conformance;
+mod fixed;
+mod kinds;
+mod rotation;
+mod signed;
+
 use crate::harness::ask::{Answer, request};
 use crate::harness::installation::{Installation, KEY, LOCAL, Serving, session};
 use crate::harness::issuer::{App, Issuer, Mood, Refusal};

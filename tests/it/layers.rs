@@ -16,9 +16,10 @@ struct Layer {
 }
 
 /// From the bottom to the top: each may use only what stands before it, so nothing can go in a circle.
-const LAYERS: [Layer; 18] = [
+const LAYERS: [Layer; 19] = [
     Layer { name: "clock", may_use: &[], why: "a leaf" },
     Layer { name: "secret", may_use: &[], why: "a leaf" },
+    Layer { name: "signing", may_use: &["secret"], why: "what is checked as a key is what signs" },
     Layer {
         name: "live",
         may_use: &["clock", "secret"],
@@ -26,8 +27,8 @@ const LAYERS: [Layer; 18] = [
     },
     Layer {
         name: "model",
-        may_use: &["clock", "live", "secret"],
-        why: "rows hold secrets, and what is indexed keeps its counters and tokens",
+        may_use: &["clock", "live", "secret", "signing"],
+        why: "rows hold secrets and keys, and what is indexed keeps its counters and tokens",
     },
     Layer {
         name: "vault",
@@ -62,13 +63,13 @@ const LAYERS: [Layer; 18] = [
     },
     Layer {
         name: "directory",
-        may_use: &["clock", "config", "metrics", "model", "net::tls", "secret", "vault"],
-        why: "the file is read as the configuration is; it knows no session and no credential",
+        may_use: &["clock", "config", "metrics", "model", "net::tls", "secret", "signing", "vault", "wire::fields"],
+        why: "the file is read as the configuration is, and its keys and field names are checked; it knows no session and no credential",
     },
     Layer {
         name: "credential",
-        may_use: &["clock", "live", "metrics", "model", "net", "secret"],
-        why: "it fills the cells of principals; it knows no session and no directory",
+        may_use: &["clock", "config", "live", "metrics", "model", "net", "secret", "signing"],
+        why: "it fills the cells of principals, some with what keys sign; it knows no session and no directory",
     },
     Layer {
         name: "plane",
@@ -116,6 +117,7 @@ const LAYERS: [Layer; 18] = [
             "app",
             "clock",
             "config",
+            "credential",
             "demo",
             "directory",
             "live",

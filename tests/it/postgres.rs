@@ -262,6 +262,10 @@ async fn commands_tell_wrong_use_from_failure() -> Result<()> {
     code(&["secret", "seal", "--org", "a b", "--principal", "p"], "hush", 2, "--org: an id is")?;
     code(&["secret", "seal", "--org", "a", "--principal", "p"], "\n", 2, "a secret has 1 to")?;
     code(&["secret", "seal", "--org", "a", "--principal", "p"], "hush\nhush", 2, "line break")?;
+    // A key in PEM has lines.
+    let pem = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+    let sealed = setup.run(&["secret", "seal", "--org", "a", "--principal", "p"], pem)?;
+    ensure!(sealed.stdout.starts_with("~s1.k1."), "{sealed:?}");
     setup.configure("url = 'postgres://u:hush@db.example.com/d?sslmode=prefer'")?;
     code(&["serve"], "", 2, "directory.postgres.url: sslmode=prefer may fall back to plain text")?;
     code(&["check"], "", 2, "1 mistake in")?;
@@ -281,6 +285,20 @@ async fn wrong_states_cannot_be_stored() -> Result<()> {
     let principal =
         "insert into embedgate.principal (org, id, workspace, kind, client_id, client_secret, token, users) values";
     let sealed = format!("'~s1.k1.{}'", "A".repeat(60));
+    let settled = |kind: &str, settings: &str, columns: &str, values: &str| {
+        format!(
+            "insert into embedgate.principal (org, id, workspace, kind, settings, users, {columns})
+             values ('acme', 'x', 'main', '{kind}', '{settings}', '{{b@c}}', {values})"
+        )
+    };
+    // What these lack or have too much of is all that is wrong with them.
+    let good = settled(
+        "oauth2",
+        r#"{"token_url":"https://a.example/t"}"#,
+        "client_id, client_secret",
+        &format!("'c', {sealed}"),
+    );
+    client.batch_execute(&format!("begin; {good}; rollback")).await?;
     for statement in [
         "insert into embedgate.organisation (id, name) values ('a b', 'x')".to_owned(),
         "insert into embedgate.organisation (id, name) values ('acme', 'x')".to_owned(),
@@ -304,6 +322,26 @@ async fn wrong_states_cannot_be_stored() -> Result<()> {
         format!("{principal} ('acme', 'x', 'main', 'none', null, null, null, '{{A@b}}')"),
         format!("{principal} ('acme', 'x', 'main', 'none', null, null, null, '{{}}')"),
         format!("{principal} ('acme', 'x', 'main', 'none', null, null, null, '{{a@b}}'), ('acme', 'y', 'main', 'none', null, null, null, '{{a@b}}')"),
+        settled("oauth2", r#"{"scope":"a"}"#, "client_id, client_secret", &format!("'c', {sealed}")),
+        settled("oauth2", r#"{"token_url":"https://a.example/t"}"#, "client_id", "'c'"),
+        settled("oauth2", r#"{"token_url":"https://u:p@a.example/t"}"#, "client_id, client_secret", &format!("'c', {sealed}")),
+        settled("oauth2", r#"{"token_url":"https://a.example/t","auth":"none"}"#, "client_id, client_secret", &format!("'c', {sealed}")),
+        settled("oauth2", r#"{"token_url":"https://a.example/t","params":{"a":7}}"#, "client_id, client_secret", &format!("'c', {sealed}")),
+        settled("databricks", r#"{"accounts_url":"https://a.example"}"#, "client_id, client_secret", &format!("'c', {sealed}")),
+        settled("databricks", r#"{"account_id":"../a"}"#, "client_id, client_secret", &format!("'c', {sealed}")),
+        settled("databricks", "{}", "client_id, client_secret", &format!("'c:d', {sealed}")),
+        settled("entra", r#"{"tenant":"a/b","scope":"s"}"#, "client_id, client_secret", &format!("'c', {sealed}")),
+        settled("self-signed-jwt", r#"{"issuer":"i","lifetime":"2d"}"#, "private_key", &sealed),
+        settled("self-signed-jwt", r#"{"issuer":"i","colour":"red"}"#, "private_key", &sealed),
+        settled("jwt-bearer", r#"{"issuer":"i"}"#, "private_key", &sealed),
+        settled("basic", r#"{"user":"a:b"}"#, "password", &sealed),
+        settled("basic", r#"{"user":"a"}"#, "password", "'hush'"),
+        settled("basic", r#"{"user":"a","password":"hush"}"#, "password", &sealed),
+        settled("header", r#"{"name":"a"}"#, "token", &sealed),
+        settled("none", "[]", "client_id", "null"),
+        settled("none", r#"{"headers":{"a":""}}"#, "client_id", "null"),
+        settled("none", r#"{"client_cert":"-----BEGIN CERTIFICATE-----"}"#, "client_id", "null"),
+        settled("mtls", "{}", "client_key", &sealed),
         "insert into embedgate.cluster (org, kind, upstream, id, state) values ('acme', 'app', 'editor', 'c', 'running')".to_owned(),
         "insert into embedgate.cluster (org, kind, upstream, id, state) values ('acme', 'app', 'none', 'c', 'running')".to_owned(),
         "insert into embedgate.cluster (org, kind, upstream, id, state) values ('acme', 'app', 'editor', 'c', 'up')".to_owned(),

@@ -29,6 +29,7 @@ pub(super) fn limits(section: &Section<'_>) -> Limits {
         body_bytes: section.or("body_bytes", 0, |item| item.integer(0..=i128::from(i64::MAX))),
         statement_bytes,
         held_bytes,
+        signed_body_bytes: section.or("signed_body_bytes", 1_048_576, |item| item.integer(0..=1_073_741_824)),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::Ids;
 use super::access::user;
-use super::principal::email;
+use super::principals::email;
 use crate::config::reader::{Item, Section};
 use crate::model::api::{Action, Pattern, RuleRow};
 use crate::model::ids::RuleId;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::ids::PrincipalId;
-use crate::model::tables::{PrincipalKind, PrincipalRow};
+use crate::model::principal::{Extras, PrincipalKind, PrincipalRow};
 use crate::secret::Secret;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -85,9 +85,13 @@ fn the_example_loads() {
     let kind = PrincipalKind::Databricks {
         client_id: "11111111-2222-3333-4444-555555555555".to_owned(),
         client_secret: Secret::new("hush-example".to_owned()),
+        account: None,
     };
     let id = PrincipalId::parse("acme-spn").unwrap();
-    assert_eq!(org.principals, [PrincipalRow { id, kind, workspace: workspace(), issuer: None, users: Vec::new() }]);
+    assert_eq!(
+        org.principals,
+        [PrincipalRow { id, kind, extras: Extras::default(), workspace: workspace(), issuer: None, users: Vec::new() }]
+    );
     assert_eq!(org.apps, [upstream("editor", url("https://code-editor-377.aws.databricksapps.com"))]);
     assert_eq!(org.warehouses, [upstream("a1b2c3d4", url("https://dbc-1.cloud.databricks.com"))]);
 }
@@ -304,7 +308,7 @@ fn kinds_have_exactly_their_keys() {
             "[[org.principal]]\nid = 'd'\nkind = 'databricks'\ntoken = { env = 'SECRET' }\n\
              [[org.principal]]\nid = 'b'\nkind = 'bearer'\nclient_id = 'x'\nclient_secret = 'hush'\nusers = ['a@b']\n\
              [[org.principal]]\nid = 'n'\nkind = 'none'\ntoken = 'hush'\nusers = ['c@d']\n\
-             [[org.principal]]\nid = 'k'\nkind = 'entra'\n\
+             [[org.principal]]\nid = 'k'\nkind = 'kerberos'\n\
              [[org.principal]]\nid = 'm'\n\
              [[org.principal]]\nid = 'c'\nkind = 'databricks'\nclient_id = 'a:b'\nclient_secret = { env = 'SECRET' }\nusers = ['e@f']\n"
         ),
@@ -317,8 +321,8 @@ fn kinds_have_exactly_their_keys() {
             "14 org[acme].principal[b].client_secret: a principal of kind \"bearer\" does not have this key; remove it",
             "19 org[acme].principal[n].token: a principal of kind \"none\" does not have this key; remove it",
             "21 org[acme].principal[k]: principal \"d\" of this workspace is for the whole organisation already; write users = [\"...\"] for one of them",
-            "23 org[acme].principal[k].kind: \"entra\" is not known here; known here: databricks, bearer, none",
-            "24 org[acme].principal[m].kind: is missing; write databricks, bearer or none",
+            "23 org[acme].principal[k].kind: \"kerberos\" is not known here; known here: databricks, oauth2, entra, jwt-bearer, self-signed-jwt, token-exchange, basic, bearer, header, sigv4, mtls, none",
+            "24 org[acme].principal[m].kind: is missing; write one of databricks, oauth2, entra, jwt-bearer, self-signed-jwt, token-exchange, basic, bearer, header, sigv4, mtls, none",
             "24 org[acme].principal[m]: principal \"d\" of this workspace is for the whole organisation already; write users = [\"...\"] for one of them",
             "29 org[acme].principal[c].client_id: a client id has no spaces, colons or letters beyond ASCII",
         ]

@@ -3,11 +3,13 @@
 use super::rows::subject_columns;
 use super::{Error, migrate};
 use crate::config::duration;
+use crate::directory::principal::{Parts, SEALED};
 use crate::model::access::Bar;
 use crate::model::api::Pattern;
 use crate::model::policy::Policy;
-use crate::model::tables::{ClusterRole, ClusterState, PrincipalKind, PrincipalRow, Segment, Tables, UpstreamRow};
+use crate::model::tables::{ClusterRole, ClusterState, Segment, Tables, UpstreamRow};
 use crate::vault::Vault;
+use serde_json::Value;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, GenericClient};
 
@@ -48,7 +50,7 @@ impl Columns {
         Self { sql, texts: vec![Vec::new(); texts], positions: Vec::new() }
     }
 
-    fn push<const N: usize>(&mut self, texts: [Option<&str>; N], position: usize) {
+    fn push<'a>(&mut self, texts: impl IntoIterator<Item = Option<&'a str>>, position: usize) {
         for (column, text) in self.texts.iter_mut().zip(texts) {
             column.push(text.map(str::to_owned));
         }
@@ -90,10 +92,14 @@ const REVOCATIONS: &str = "insert into embedgate.revocation (kind, id, not_befor
 const WORKSPACES: &str = "insert into embedgate.workspace (position, org, id, url)
     select * from unnest($1::int4[], $2::text[], $3::text[], $4::text[])";
 const PRINCIPALS: &str = "insert into embedgate.principal
-    (org, id, workspace, kind, client_id, client_secret, token, users)
-    select org, id, workspace, kind, client_id, client_secret, token, string_to_array(users, E'\\n')
-    from unnest($1::int4[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[])
-    as r (position, org, id, workspace, kind, client_id, client_secret, token, users)";
+    (org, id, workspace, kind, client_id, settings, users, client_secret, token, password, value, private_key,
+     secret_access_key, session_token, client_key)
+    select org, id, workspace, kind, client_id, settings::jsonb, string_to_array(users, E'\\n'), client_secret, token,
+      password, value, private_key, secret_access_key, session_token, client_key
+    from unnest($1::int4[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
+      $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[])
+    as r (position, org, id, workspace, kind, client_id, settings, users, client_secret, token, password, value,
+      private_key, secret_access_key, session_token, client_key)";
 const APPS: &str = "insert into embedgate.app
     (org, id, workspace, url, status, host, strip_prefix, base_tag, ping_interval, idle_timeout, protocol)
     select org, id, workspace, url, status, host, strip_prefix::boolean, base_tag::boolean, ping_interval, idle_timeout, protocol
@@ -171,7 +177,7 @@ async fn bars(tables: &Tables, client: &impl GenericClient) -> Result<usize, Err
     let (mut bans, mut revocations) = (Columns::new(BANS, 1), Columns::new(REVOCATIONS, 3));
     for (bar, since) in &tables.bars {
         match bar {
-            Bar::Banned(user) => bans.push([Some(user)], 0),
+            Bar::Banned(user) => bans.push([Some(&**user)], 0),
             Bar::Revoked(subject) => {
                 let (kind, id) = subject_columns(subject);
                 revocations.push([Some(kind), Some(&id), Some(&since.to_string())], 0);
@@ -215,38 +221,29 @@ fn rules(tables: &Tables) -> Columns {
 }
 
 fn principals(tables: &Tables, vault: &Vault) -> Result<Columns, Error> {
-    let mut columns = Columns::new(PRINCIPALS, 8);
+    let mut columns = Columns::new(PRINCIPALS, 15);
     for org in &tables.orgs {
         for (position, row) in org.principals.iter().enumerate() {
-            let (kind, client_id, secret, token) = kind(org.id.as_str(), row, vault)?;
-            let users = row.users.join("\n");
-            let own = [Some(org.id.as_str()), Some(row.id.as_str()), Some(row.workspace.as_str()), Some(kind)];
-            let [org, id, workspace, kind] = own;
-            let secrets = [client_id, secret.as_deref(), token.as_deref()];
-            columns.push([org, id, workspace, kind, secrets[0], secrets[1], secrets[2], Some(&users)], position);
+            let parts = Parts::of(row);
+            let sealed = seal(org.id.as_str(), row.id.as_str(), &parts, vault)?;
+            let (settings, users) = (Value::Object(parts.settings).to_string(), row.users.join("\n"));
+            let place = [org.id.as_str(), row.id.as_str(), row.workspace.as_str(), parts.kind].map(Some);
+            let others = [parts.client_id, Some(&*settings), Some(&*users)];
+            columns.push(place.into_iter().chain(others).chain(sealed.iter().map(Option::as_deref)), position);
         }
     }
     Ok(columns)
 }
 
-type Kind<'a> = (&'static str, Option<&'a str>, Option<String>, Option<String>);
-
-/// Kind, client id, sealed client secret and sealed token.
-fn kind<'a>(org: &str, row: &'a PrincipalRow, vault: &Vault) -> Result<Kind<'a>, Error> {
-    let id = row.id.as_str();
-    let seal = |secret| {
+/// The secrets of a principal sealed, in the order of their columns.
+fn seal(org: &str, id: &str, parts: &Parts<'_>, vault: &Vault) -> Result<[Option<String>; SEALED.len()], Error> {
+    let mut all = SEALED.map(|_| None);
+    for (column, name) in all.iter_mut().zip(SEALED) {
+        let Some((_, secret)) = parts.secrets.iter().find(|(of, _)| *of == name) else { continue };
         let failed = |cause| Error::Seal { row: format!("principal {id:?} of organisation {org:?}"), cause };
-        vault.seal(org, id, secret).map(Some).map_err(failed)
-    };
-    Ok(match &row.kind {
-        PrincipalKind::Databricks { client_id, client_secret } => {
-            ("databricks", Some(client_id), seal(client_secret)?, None)
-        }
-        PrincipalKind::Bearer { token } => ("bearer", None, None, seal(token)?),
-        PrincipalKind::None => ("none", None, None, None),
-        // No file holds one; the database refuses it.
-        PrincipalKind::Unusable => ("unusable", None, None, None),
-    })
+        *column = Some(vault.seal(org, id, secret).map_err(failed)?);
+    }
+    Ok(all)
 }
 
 /// An app. `place` is its organisation, id, workspace and address.

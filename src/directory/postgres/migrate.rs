@@ -15,12 +15,17 @@ pub struct Migration {
 }
 
 /// All steps in their order. One that was released never changes.
-pub const MIGRATIONS: [Migration; 7] = [
+pub const MIGRATIONS: [Migration; 8] = [
     Migration { version: 1, name: "directory", sql: include_str!("../../../migrations/0001_directory.sql") },
     Migration { version: 2, name: "notices", sql: include_str!("../../../migrations/0002_notices.sql") },
     Migration { version: 3, name: "access", sql: include_str!("../../../migrations/0003_access.sql") },
     Migration { version: 4, name: "app policies", sql: include_str!("../../../migrations/0004_app_policies.sql") },
     Migration { version: 5, name: "app protocol", sql: include_str!("../../../migrations/0005_app_protocol.sql") },
+    Migration {
+        version: 6,
+        name: "principal kinds",
+        sql: include_str!("../../../migrations/0006_principal_kinds.sql"),
+    },
     Migration { version: 7, name: "api rules", sql: include_str!("../../../migrations/0007_api_rules.sql") },
     Migration { version: 8, name: "front ends", sql: include_str!("../../../migrations/0008_frontends.sql") },
 ];
@@ -119,8 +124,8 @@ pub async fn status(client: &impl GenericClient) -> Result<Status, Error> {
     let rows = client.query_typed("select count(*) from embedgate.organisation", &[]).await?;
     let organisations = rows.first().map(|row| row.try_get(0)).transpose()?.unwrap_or(0);
     let by_key = "select split_part(sealed, '.', 2), count(*)
-        from embedgate.principal cross join lateral (values (client_secret::text), (token::text)) as s (sealed)
-        where sealed is not null group by 1 order by 1";
+        from embedgate.principal p cross join lateral jsonb_each_text(to_jsonb(p)) as s (name, sealed)
+        where sealed like '~s1.%' group by 1 order by 1";
     let rows = client.query_typed(by_key, &[]).await?;
     let sealed = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
     Ok(Status { version, organisations, sealed: sealed.collect::<Result<_, tokio_postgres::Error>>()? })

@@ -2,15 +2,14 @@
 
 use super::{Error, migrate};
 use crate::clock::UnixSeconds;
-use crate::config::duration;
-use crate::directory::checks::{header_safe, no_controls};
+use crate::config::{Env, duration};
+use crate::directory::principal::{self, SEALED, SecretFiles, of_row};
 use crate::model::access::{Bar, Subject, session_id, session_text};
 use crate::model::api::{Action, Pattern, RuleRow};
 use crate::model::ids::{ClusterId, OrgId, PrincipalId, RuleId, UpstreamId, WorkspaceId};
 use crate::model::policy::{HostSeen, Policy, Protocol};
-use crate::model::tables::{
-    ClusterRole, ClusterRow, ClusterState, OrgRow, PrincipalKind, PrincipalRow, Segment, UpstreamRow, WorkspaceRow,
-};
+use crate::model::principal::{Extras, PrincipalKind, PrincipalRow};
+use crate::model::tables::{ClusterRole, ClusterRow, ClusterState, OrgRow, Segment, UpstreamRow, WorkspaceRow};
 use crate::model::url::{AllowedHosts, BaseUrl};
 use crate::vault::Vault;
 use futures_util::TryStreamExt;
@@ -60,9 +59,11 @@ const MEMBERS: &str = "select m.org::text, m.end_user::text
     where o.members_only and ($1 is null or m.org = any ($1))";
 const WORKSPACES: &str = "select org::text, id::text, url::text from embedgate.workspace
     where $1 is null or org = any ($1) order by org, position, id";
-const PRINCIPALS: &str =
-    "select org::text, id::text, workspace::text, kind, client_id, client_secret::text, token::text,
-    users from embedgate.principal where $1 is null or org = any ($1) order by org, id";
+const PRINCIPALS: &str = "select org::text, id::text, workspace::text, users,
+    (settings || jsonb_strip_nulls(jsonb_build_object('kind', kind, 'client_id', client_id)))::text,
+    client_secret::text, token::text, password::text, value::text, private_key::text, secret_access_key::text,
+    session_token::text, client_key::text
+    from embedgate.principal where $1 is null or org = any ($1) order by org, id";
 const APPS: &str = "select org::text, id::text, workspace::text, url::text, status = 'failed',
     host, strip_prefix, base_tag, ping_interval::text, idle_timeout::text, protocol from embedgate.app
     where $1 is null or org = any ($1) order by org, id";
@@ -279,40 +280,25 @@ impl Reader<'_> {
     fn principal(&mut self, row: &Row) -> Taken {
         let (org, id, workspace): (&str, &str, &str) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
         let Some(at) = self.at(org) else { return Ok(()) };
-        let kind = match self.kind(org, id, row)? {
-            Ok(kind) => kind,
-            Err(cause) => {
-                self.fault(org, format!("principal {id:?}"), cause);
-                PrincipalKind::Unusable
-            }
-        };
-        if let (Ok(id), Ok(workspace)) = (PrincipalId::parse(id), WorkspaceId::parse(workspace)) {
-            let principal = PrincipalRow { id, kind, workspace, issuer: None, users: row.try_get(7)? };
-            self.drafts[at].row.principals.push(principal);
-        } else {
+        let (Ok(own), Ok(workspace)) = (PrincipalId::parse(id), WorkspaceId::parse(workspace)) else {
             self.drafts[at].broken = true;
             self.fault(org, format!("principal {id:?}, and with it the organisation"), "an id is not one");
-        }
-        Ok(())
-    }
-
-    fn kind(&self, org: &str, id: &str, row: &Row) -> Result<Result<PrincipalKind, String>, tokio_postgres::Error> {
-        let (kind, client_id): (&str, Option<String>) = (row.try_get(3)?, row.try_get(4)?);
-        let (secret, token): (Option<&str>, Option<&str>) = (row.try_get(5)?, row.try_get(6)?);
-        let open = |name: &str, sealed: &str, check: fn(&str) -> Result<(), &'static str>| {
-            let secret = self.context.vault.open(org, id, sealed).map_err(|error| format!("its {name} {error}"))?;
-            check(secret.expose()).map_err(|error| format!("its {name} {error}"))?;
-            Ok(secret)
+            return Ok(());
         };
-        Ok(match (kind, client_id, secret, token) {
-            ("databricks", Some(client_id), Some(sealed), None) => open("client_secret", sealed, no_controls)
-                .map(|client_secret| PrincipalKind::Databricks { client_id, client_secret }),
-            ("bearer", None, None, Some(sealed)) => {
-                open("token", sealed, header_safe).map(|token| PrincipalKind::Bearer { token })
-            }
-            ("none", None, None, None) => Ok(PrincipalKind::None),
-            _ => Err(format!("its kind {kind:?} is not known, or not with these columns")),
-        })
+        let mut sealed = SEALED.map(|name| (name, None));
+        for (column, (_, text)) in (5..).zip(&mut sealed) {
+            *text = row.try_get(column)?;
+        }
+        let Context { policy, vault } = self.context;
+        let context = principal::Context { policy, env: &Env::new(), vault, files: &SecretFiles::default() };
+        let read = of_row((&self.drafts[at].row.id, &own), row.try_get(4)?, &sealed, context);
+        let (kind, extras) = read.unwrap_or_else(|cause| {
+            self.fault(org, format!("principal {id:?}"), cause);
+            (PrincipalKind::Unusable, Extras::default())
+        });
+        let principal = PrincipalRow { id: own, kind, extras, workspace, issuer: None, users: row.try_get(3)? };
+        self.drafts[at].row.principals.push(principal);
+        Ok(())
     }
 
     fn app(&mut self, row: &Row) -> Taken {

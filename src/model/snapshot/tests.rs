@@ -1,6 +1,9 @@
 use super::*;
+use crate::live::token::Token;
 use crate::model::policy::Policy;
+use crate::model::principal::{Extras, PrincipalKind};
 use crate::model::tables::WorkspaceRow;
+use crate::secret::Secret;
 
 fn url(text: &str) -> BaseUrl {
     BaseUrl::parse(text).unwrap()
@@ -11,7 +14,12 @@ fn row(secret: &str, app: &str) -> OrgRow {
     let principal = |id: &str, users: &[&str]| PrincipalRow {
         issuer: None,
         id: PrincipalId::parse(id).unwrap(),
-        kind: PrincipalKind::Databricks { client_id: id.into(), client_secret: Secret::new(secret.into()) },
+        kind: PrincipalKind::Databricks {
+            client_id: id.into(),
+            client_secret: Secret::new(secret.into()),
+            account: None,
+        },
+        extras: Extras::default(),
         workspace: workspace.clone(),
         users: users.iter().map(ToString::to_string).collect(),
     };
@@ -56,7 +64,7 @@ fn counters_and_tokens_live_on_while_their_owner_stays_the_same() {
     let org = first.org("acme").unwrap();
     let _lease = org.app("editor").unwrap().clusters[0].nodes[0].live.lease();
     let token = &org.home().unwrap().principals.of("").unwrap().token;
-    token.put(Secret::new("Bearer x".into()), 0, 10_000);
+    token.put(Token::authorization(&Secret::new("Bearer x".into()), &[]));
 
     let same = snapshot(row("s", "https://a.example"), Some(&first));
     let org = same.org("acme").unwrap();

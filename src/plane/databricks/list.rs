@@ -62,8 +62,8 @@ async fn whole(
     account: &Account,
 ) -> Result<Response<Bytes>, Reject> {
     let mut request = Request::get(head.target).header(header::ACCEPT, "application/json");
-    if let Some(token) = &plan.token {
-        request = request.header(header::AUTHORIZATION, token.authorization.expose());
+    for (name, value) in plan.token.iter().flat_map(|token| token.fields()) {
+        request = request.header(name, value);
     }
     if let Some(agent) = head.fields.iter().find(|field| field.name.eq_ignore_ascii_case(b"user-agent")) {
         request = request.header(header::USER_AGENT, agent.value);

@@ -1,10 +1,8 @@
 use super::*;
 use crate::model::api::{Action, Pattern, RuleRow};
 use crate::model::ids::{ClusterId, OrgId, PrincipalId, RuleId, WorkspaceId};
-use crate::model::tables::{
-    ClusterRole, ClusterRow, ClusterState, OrgRow, PrincipalKind, PrincipalRow, Segment, Tables, UpstreamRow,
-    WorkspaceRow,
-};
+use crate::model::principal::{Extras, PrincipalKind, PrincipalRow};
+use crate::model::tables::{ClusterRole, ClusterRow, ClusterState, OrgRow, Segment, Tables, UpstreamRow, WorkspaceRow};
 use crate::model::url::BaseUrl;
 use crate::secret::Secret;
 use crate::session::Parts;
@@ -45,6 +43,7 @@ fn org(id: &str, clusters: Vec<ClusterRow>, kind: PrincipalKind) -> OrgRow {
             issuer: None,
             id: PrincipalId::parse("spn").unwrap(),
             kind,
+            extras: Extras::default(),
             workspace: workspace.clone(),
             users: vec![],
         }],
@@ -163,7 +162,8 @@ fn a_call_goes_to_the_workspace_of_its_warehouse_or_to_the_one_it_asks_for() {
 
 #[test]
 fn a_refused_request_needs_no_token() {
-    let databricks = PrincipalKind::Databricks { client_id: "c".into(), client_secret: Secret::new("s".into()) };
+    let databricks =
+        PrincipalKind::Databricks { client_id: "c".into(), client_secret: Secret::new("s".into()), account: None };
     let world = Snapshot::build(tables(vec![org("acme", vec![], databricks)]), None);
     let ask = |app, session: &Session| decide(&world, &by_path(app), session, 1, 0);
     assert!(matches!(ask("editor", &session("acme", None)), Ok(Decision::NeedsToken(p)) if p.id.as_str() == "spn"));

@@ -1,6 +1,7 @@
 use super::*;
 use crate::live::node::NodeLive;
 use crate::model::url::BaseUrl;
+use crate::secret::Secret;
 use crate::session::Parts;
 use crate::wire::request::Limits;
 
@@ -14,13 +15,16 @@ fn to_upstream(text: &str, change: impl FnOnce(&mut ToUpstream<'_>)) -> String {
     let parts =
         Parts { id: [0; 16], issued: 0, expires: 9, org: "acme", user: "u1", email: "ann@acme.example", app: None };
     let session = Session::new(parts).unwrap();
+    let token = Token::authorization(&Secret::new("Bearer spn".into()), &[("X-Trino-User".into(), "spn".into())]);
     let mut outgoing = ToUpstream {
         head: &head,
         node: &node,
         prefix: 0,
         host: HostSeen::Own,
         uncompressed: false,
-        authorization: Some("Bearer spn"),
+        held: None,
+        signer: None,
+        token: Some(&token),
         drop_authorization: true,
         drop_referer: false,
         origin: Origin::Absent,
@@ -147,7 +151,7 @@ fn framing_stays_as_the_client_chose_it() {
 fn an_anonymous_principal_leaves_the_apps_own_credential_alone() {
     let text = "GET / HTTP/1.1\r\nHost: g\r\nAuthorization: token jupyter\r\n\r\n";
     let head = to_upstream(text, |to| {
-        to.authorization = None;
+        to.token = None;
         to.drop_authorization = false;
     });
     assert_eq!(values(&head, "authorization"), ["token jupyter"]);

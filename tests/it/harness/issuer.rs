@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, header};
 use http_body_util::{BodyExt as _, Full};
@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,12 +24,16 @@ use tokio::time::Instant;
 pub(crate) enum Mood {
     /// With a new token that lives for so many seconds.
     Issues(u64),
+    /// The same, to clients with this secret; others it refuses.
+    IssuesTo(&'static str, u64),
     /// With a status, header fields and a body.
     Answers(u16, &'static [(&'static str, &'static str)], &'static str),
     /// Not at all, until its mood changes; then as the new mood has it.
     Hangs,
     /// By closing the connection.
     HangsUp,
+    /// With a token and a hundred thousand bytes more.
+    Long,
 }
 
 impl Mood {
@@ -43,8 +47,13 @@ impl Mood {
 /// A call for a token.
 #[derive(Debug, Clone)]
 pub(crate) struct Call {
+    /// Path and query.
+    pub(crate) path: String,
+    /// Of HTTP Basic, else of the form, else of the JWT in it.
     pub(crate) client_id: String,
     pub(crate) secret: String,
+    pub(crate) form: BTreeMap<String, String>,
+    pub(crate) has_authorization: bool,
     pub(crate) at: Instant,
 }
 
@@ -104,22 +113,31 @@ impl IssuerLog {
         request: Request<Incoming>,
         mut moods: watch::Receiver<Mood>,
     ) -> io::Result<Response<Full<Bytes>>> {
-        if request.uri().path() != "/oidc/v1/token" {
+        if !request.uri().path().ends_with("/token") {
             return Ok(answer(404, &[], "only tokens here"));
         }
-        let (client_id, secret) = client(request.headers()).unwrap_or_default();
-        lock(&self.calls).push(Call { client_id: client_id.clone(), secret, at: Instant::now() });
+        let call = Call::read(request).await?;
+        let (client_id, secret) = (call.client_id.clone(), call.secret.clone());
+        lock(&self.calls).push(call);
         // The sender is gone when the test is over, and with it this task.
         let mood = moods.wait_for(|mood| *mood != Mood::Hangs).await.map_err(io::Error::other)?.clone();
         match mood {
-            Mood::Issues(life) => {
-                let token = self.issue(&client_id);
-                let body = serde_json::json!({ "access_token": token, "token_type": "Bearer", "expires_in": life });
-                Ok(answer(200, &[("content-type", "application/json")], &body.to_string()))
-            }
+            Mood::Issues(life) => Ok(self.answer_with_token(&client_id, life)),
+            Mood::IssuesTo(known, life) if secret == known => Ok(self.answer_with_token(&client_id, life)),
+            Mood::IssuesTo(..) => Ok(answer(401, &[], r#"{"error":"invalid_client"}"#)),
             Mood::Answers(status, fields, body) => Ok(answer(status, fields, body)),
+            Mood::Long => {
+                let body = serde_json::json!({ "access_token": "tok", "more": "x".repeat(100_000) });
+                Ok(answer(200, &[], &body.to_string()))
+            }
             Mood::Hangs | Mood::HangsUp => Err(io::Error::other("hangs up")),
         }
+    }
+
+    fn answer_with_token(&self, client_id: &str, life: u64) -> Response<Full<Bytes>> {
+        let token = self.issue(client_id);
+        let body = serde_json::json!({ "access_token": token, "token_type": "Bearer", "expires_in": life });
+        answer(200, &[("content-type", "application/json")], &body.to_string())
     }
 
     fn issue(&self, client_id: &str) -> String {
@@ -130,11 +148,57 @@ impl IssuerLog {
     }
 }
 
+impl Call {
+    async fn read(request: Request<Incoming>) -> io::Result<Self> {
+        let (head, body) = request.into_parts();
+        let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+        let form: BTreeMap<_, _> = form(&String::from_utf8_lossy(&body)).collect();
+        let of_form = || {
+            let subject = form.get("assertion").or(form.get("subject_token")).and_then(|jwt| subject(jwt));
+            let id = form.get("client_id").cloned().or(subject)?;
+            Some((id, form.get("client_secret").cloned().unwrap_or_default()))
+        };
+        let (client_id, secret) = client(&head.headers).or_else(of_form).unwrap_or_default();
+        let path = head.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
+        let has_authorization = head.headers.contains_key(header::AUTHORIZATION);
+        Ok(Self { path, client_id, secret, form, has_authorization, at: Instant::now() })
+    }
+}
+
+/// The fields of a form.
+fn form(text: &str) -> impl Iterator<Item = (String, String)> {
+    text.split('&').filter_map(|pair| pair.split_once('=')).map(|(name, value)| (decoded(name), decoded(value)))
+}
+
+/// A text of a form, or of a client in HTTP Basic.
+fn decoded(text: &str) -> String {
+    let mut bytes = text.bytes();
+    let mut decoded = Vec::new();
+    while let Some(byte) = bytes.next() {
+        decoded.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let digits = [bytes.next(), bytes.next()].map(|digit| char::from(digit.unwrap_or(b'0')));
+                u8::from_str_radix(&digits.iter().collect::<String>(), 16).unwrap_or(b'?')
+            }
+            other => other,
+        });
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
+}
+
+/// The `sub` of a JWT, else its `iss`.
+fn subject(jwt: &str) -> Option<String> {
+    let claims = BASE64_URL_SAFE_NO_PAD.decode(jwt.split('.').nth(1)?).ok()?;
+    let claims: serde_json::Value = serde_json::from_slice(&claims).ok()?;
+    claims["sub"].as_str().or(claims["iss"].as_str()).map(str::to_owned)
+}
+
 /// Id and secret of HTTP Basic.
 fn client(headers: &HeaderMap) -> Option<(String, String)> {
     let basic = headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Basic ")?;
     let pair = String::from_utf8(BASE64_STANDARD.decode(basic).ok()?).ok()?;
-    pair.split_once(':').map(|(id, secret)| (id.to_owned(), secret.to_owned()))
+    pair.split_once(':').map(|(id, secret)| (decoded(id), decoded(secret)))
 }
 
 /// How an app refuses a token.
@@ -149,9 +213,13 @@ pub(crate) enum Refusal {
 /// A request as the app got it.
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
+    pub(crate) method: String,
     pub(crate) path: String,
+    /// Path and query.
+    pub(crate) target: String,
     /// What came after `Bearer`.
     pub(crate) bearer: Option<String>,
+    pub(crate) headers: HeaderMap,
     pub(crate) body: String,
 }
 
@@ -218,8 +286,11 @@ impl Desk {
         let authorization = head.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let bearer = authorization.and_then(|value| value.strip_prefix("Bearer ")).map(str::to_owned);
         lock(&self.seen).push(Seen {
+            method: head.method.to_string(),
             path: head.uri.path().to_owned(),
+            target: head.uri.to_string(),
             bearer: bearer.clone(),
+            headers: head.headers,
             body: String::from_utf8_lossy(&body).into_owned(),
         });
         let refusal = match &*lock(&self.rule) {

@@ -2,7 +2,8 @@
 //! itself, without the library that the gateway checks with.
 
 use super::issuer::{answer, lock, serve};
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
+use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{
@@ -10,7 +11,7 @@ use aws_lc_rs::signature::{
     RsaEncoding, RsaKeyPair,
 };
 use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
@@ -153,6 +154,16 @@ impl Key {
             _ => Pair::Rsa(RsaKeyPair::generate(KeySize::Rsa2048)?),
         };
         Ok(Self { id: id.to_owned(), algorithm, pair })
+    }
+
+    /// The private half in PEM, of a P-256 or an RSA key.
+    pub(crate) fn pem(&self) -> Result<String> {
+        let text = match &self.pair {
+            Pair::Rsa(pair) => BASE64_STANDARD.encode(AsDer::<Pkcs8V1Der<'_>>::as_der(pair)?.as_ref()),
+            Pair::Ec(pair) => BASE64_STANDARD.encode(pair.to_pkcs8v1()?.as_ref()),
+            Pair::Ed25519(_) => bail!("not for Ed25519"),
+        };
+        Ok(format!("-----BEGIN PRIVATE KEY-----\n{text}\n-----END PRIVATE KEY-----\n"))
     }
 
     /// The public half (RFC 7517).

@@ -6,6 +6,7 @@ use crate::harness::raw::{Message, ok};
 use crate::harness::tls::{Authority, TlsUpstream};
 use crate::harness::{PATIENCE, until};
 use anyhow::{Context as _, Result, ensure};
+use std::net::SocketAddr;
 
 /// An authority with certificates for an upstream and for the gateway.
 fn authority() -> Result<Authority> {
@@ -118,4 +119,85 @@ async fn roots_are_read_again_and_bad_ones_refused() -> Result<()> {
     ensure!(gateway.get(path, &session).await?.status == 200, "the ones before are gone");
     installation.replace("roots.pem", &pem(&other)?)?;
     gateway.get_until(502, path, &session).await.context("who is not trusted any more still is").map(drop)
+}
+
+/// Principals with certificates of their own: ann's, bob's, and the one of everybody else, who has none.
+fn principals(authority: &Authority, upstream: SocketAddr) -> String {
+    let own = |id: &str, kind: &str| {
+        format!(
+            "[[org.principal]]\nid = \"{id}\"\n{kind}\nusers = [\"{id}@x\"]\nclient_cert = {{ file = {} }}\n\
+             client_key = {{ file = {} }}\n",
+            authority.toml(&format!("{id}.crt")),
+            authority.toml(&format!("{id}.key")),
+        )
+    };
+    let directory = org_with("acme", &[("editor", upstream)], "kind = \"none\"");
+    let (head, app) = directory.split_once("[[org.app]]").expect("there is an app");
+    let (ann, bob) = (own("ann", "kind = \"mtls\""), own("bob", "kind = \"bearer\"\ntoken = \"bobs\""));
+    format!("{head}{ann}{bob}[[org.app]]{app}")
+}
+
+#[tokio::test]
+async fn principals_show_certificates_of_their_own_on_connections_of_their_own() -> Result<()> {
+    let authority = authority()?;
+    for name in ["ann", "bob"] {
+        authority.issue(name, &format!("DNS:{name}.example"), 2)?;
+    }
+    let respond = |request: &Message| ok(request.field("Authorization").unwrap_or("nothing"));
+    let upstream = TlsUpstream::start(&authority, "upstream", false, respond).await?;
+    let gateway = proving(&authority, &principals(&authority, upstream.address)).start().await?;
+    let get = async |user: &str, index: usize| {
+        let mut client = gateway.connect().await?;
+        let cookie = gateway.token("acme", user, &format!("{user}@x"), None, 60)?;
+        let head = format!("GET /{user} HTTP/1.1\r\nHost: editor--acme.apps.localhost\r\nX-Index: {index}");
+        client.send(format!("{head}\r\nCookie: embedgate={cookie}\r\nAuthorization: own\r\n\r\n")).await?;
+        let answer = client.answer().await?;
+        // A certificate is a credential, beside which the client's own does not go on.
+        let expected = match user {
+            "ann" => "nothing",
+            "bob" => "Bearer bobs",
+            _ => "own",
+        };
+        ensure!(answer.text() == expected, "{user}: {answer:?}");
+        Ok(())
+    };
+    // In turns, so that each finds connections of the others.
+    for round in 0..4 {
+        for user in ["ann", "bob", "eve"] {
+            get(user, round).await?;
+        }
+    }
+    let seen = upstream.seen();
+    ensure!(seen.len() == 12, "{seen:?}");
+    for shown in seen {
+        let name = if shown.target == "/eve" { "client" } else { &shown.target[1..] };
+        ensure!(shown.certificate == Some(authority.certificate(name)?), "{} is shown another's", shown.target);
+    }
+    // The connections were kept: each identity needed one.
+    gateway.expect_metric("embedgate_upstream_connections_total{result=\"opened\"}", 3.0).await?;
+
+    // A certificate that is replaced is shown on a new connection.
+    authority.issue("ann", "DNS:ann.example", 3)?;
+    gateway.publish(&principals(&authority, upstream.address).replace("http://", "https://"))?;
+    get("ann", 9).await?;
+    let shown = upstream.seen().pop().and_then(|shown| shown.certificate);
+    ensure!(shown == Some(authority.certificate("ann")?), "the certificate before is shown");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_principal_with_a_certificate_is_not_sent_in_the_clear() -> Result<()> {
+    let authority = authority()?;
+    authority.issue("ann", "DNS:ann.example", 2)?;
+    authority.issue("bob", "DNS:bob.example", 2)?;
+    let upstream = TlsUpstream::start(&authority, "upstream", false, |_| ok("hi")).await?;
+    let gateway = Builder::new(principals(&authority, upstream.address)).start().await?;
+    let mut client = gateway.connect().await?;
+    let token = gateway.token("acme", "ann", "ann@x", None, 60)?;
+    let host = "editor--acme.apps.localhost";
+    client.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n\r\n")).await?;
+    let answer = client.answer().await?;
+    ensure!(answer.status() == 502 && upstream.seen().is_empty(), "{answer:?}");
+    gateway.log_line(|line| line.contains("the upstream's address is plain http")).await?;
+    Ok(())
 }

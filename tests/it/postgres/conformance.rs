@@ -2,6 +2,8 @@
 
 use crate::harness::PATIENCE;
 use crate::harness::postgres::Postgres;
+use crate::harness::signer::Key;
+use crate::harness::tls::Authority;
 use anyhow::{Context as _, Result, ensure};
 use embedgate::clock::UnixSeconds;
 use embedgate::config::{self, Env, UrlSource};
@@ -16,7 +18,7 @@ use embedgate::model::url::AllowedHosts;
 use embedgate::secret::Secret;
 use embedgate::vault::Vault;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -59,6 +61,97 @@ users = ['Ann@Example.com', 'bob@example.com']
 id = 'nobody'
 kind = 'none'
 workspace = 'second'
+[[org.principal]]
+id = 'account'
+kind = 'databricks'
+workspace = 'first'
+client_id = 'client'
+client_secret = { env = 'SECRET' }
+account_id = '1-a'
+accounts_url = 'https://accounts.example.com'
+users = ['1@example.com']
+[[org.principal]]
+id = 'oauth'
+kind = 'oauth2'
+workspace = 'first'
+token_url = 'https://id.example.com/oauth/token?x=y'
+client_id = 'urn:client'
+client_secret = { env = 'SECRET' }
+auth = 'body'
+scope = 'a b'
+params = { audience = 'https://api.example.com', 'odd \"name\"' = 'c=d&e' }
+headers = { X-Requested-By = 'gate' }
+users = ['2@example.com']
+[[org.principal]]
+id = 'entra'
+kind = 'entra'
+workspace = 'first'
+tenant = 'acme.example'
+client_id = 'client'
+client_secret = { env = 'SECRET' }
+scope = 'x/.default'
+authority = 'https://login.example.com'
+users = ['3@example.com']
+[[org.principal]]
+id = 'assertion'
+kind = 'jwt-bearer'
+workspace = 'first'
+token_url = 'https://id.example.com/token'
+private_key = { env = 'KEY' }
+algorithm = 'ES256'
+issuer = 'i'
+users = ['4@example.com']
+[[org.principal]]
+id = 'signed'
+kind = 'self-signed-jwt'
+workspace = 'first'
+private_key = { env = 'KEY' }
+algorithm = 'ES256'
+key_id = 'k'
+issuer = 'i.{fingerprint}'
+subject = 's'
+audience = 'a'
+scope = 'b'
+lifetime = '30m5s'
+users = ['5@example.com']
+[[org.principal]]
+id = 'exchange'
+kind = 'token-exchange'
+workspace = 'first'
+subject = 's'
+users = ['6@example.com']
+[[org.principal]]
+id = 'basic'
+kind = 'basic'
+workspace = 'first'
+user = 'Jörg'
+password = { env = 'SECRET' }
+users = ['7@example.com']
+[[org.principal]]
+id = 'header'
+kind = 'header'
+workspace = 'first'
+name = 'X-Key'
+value = { env = 'SECRET' }
+users = ['8@example.com']
+[[org.principal]]
+id = 'sigv4'
+kind = 'sigv4'
+workspace = 'first'
+access_key_id = 'AKID'
+secret_access_key = { env = 'SECRET' }
+session_token = { env = 'SECRET' }
+region = 'eu-central-1'
+service = 'glue'
+payload = 'unsigned'
+users = ['9@example.com']
+[[org.principal]]
+id = 'certificate'
+kind = 'mtls'
+workspace = 'first'
+client_cert = { env = 'CERT' }
+client_key = { env = 'CERT_KEY' }
+users = ['10@example.com']
 [[org.app]]
 id = 'editor'
 workspace = 'first'
@@ -112,8 +205,22 @@ id = 'empty'
 frontend_origins = []
 ";
 
-fn env() -> Env {
-    Env::from([("SECRET".to_owned(), "hush".to_owned())])
+/// The variables that the rows name; the keys are the same in every call.
+fn env() -> &'static Env {
+    static ENV: LazyLock<Env> = LazyLock::new(|| {
+        let key = Key::generate("k", "ES256").and_then(|key| key.pem()).expect("a key");
+        let authority = Authority::new().expect("an authority");
+        authority.issue("client", "DNS:client.example", 2).expect("a certificate");
+        let read = |name: &str| std::fs::read_to_string(authority.path(name)).expect("a file");
+        let all = [
+            ("SECRET", "hush".to_owned()),
+            ("KEY", key),
+            ("CERT", read("client.crt")),
+            ("CERT_KEY", read("client.key")),
+        ];
+        all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    });
+    &ENV
 }
 
 fn policy() -> AllowedHosts {
@@ -125,7 +232,7 @@ fn vault() -> Arc<Vault> {
 }
 
 fn rows(text: &str) -> Result<Tables> {
-    Ok(file::parse(text, Path::new("test"), &policy(), &env(), &vault())?)
+    Ok(file::parse(text, Path::new("test"), &policy(), env(), &vault())?)
 }
 
 /// Without what sources may differ in: versions, and the order of what has none.
@@ -150,7 +257,8 @@ async fn conforms<S: Source>(mut source: S, write: impl AsyncFn(&str) -> Result<
         ensure!(timeout(PATIENCE, source.changed()).await? == Change::Versions, "the first change may be of anything");
     }
     let first = source.load().await.map_err(failed)?;
-    ensure!(normal(first.orgs) == normal(rows(FULL)?.orgs), "what was written is what is read");
+    let (read, written) = (normal(first.orgs), normal(rows(FULL)?.orgs));
+    ensure!(read == written, "what was written is what is read: {read:#?} {written:#?}");
     let bars = |mut bars: Vec<(Bar, UnixSeconds)>| {
         // The moment counts where sessions that began later go on.
         bars.iter_mut()
@@ -195,7 +303,7 @@ async fn until_gone_by<S: Source>(source: &mut S, org: &OrgId) -> Result<()> {
 async fn the_file_conforms() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("directory.toml");
-    let source = FileSource::new(path.clone(), policy(), env(), vault());
+    let source = FileSource::new(path.clone(), policy(), env().clone(), vault());
     conforms(source, async |text| Ok(std::fs::write(&path, text)?)).await
 }
 
@@ -214,7 +322,7 @@ async fn postgres_conforms() -> Result<()> {
         statement_timeout: PATIENCE,
         resync_interval: Duration::from_secs(3600),
     };
-    let source = PostgresSource::new(settings, policy(), env(), vault())?;
+    let source = PostgresSource::new(settings, policy(), env().clone(), vault())?;
     conforms(source, async |text| {
         let tables = rows(text)?;
         let kept: Vec<_> = tables.orgs.iter().map(|org| org.id.to_string()).collect();

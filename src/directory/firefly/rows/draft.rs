@@ -5,7 +5,8 @@ use crate::directory::checks::no_controls;
 use crate::directory::postgres::rows::Fault;
 use crate::model::ids::{OrgId, PrincipalId, UpstreamId, WorkspaceId};
 use crate::model::policy::Policy;
-use crate::model::tables::{OrgRow, PrincipalKind, PrincipalRow, Segment, UpstreamRow, WorkspaceRow};
+use crate::model::principal::{Extras, PrincipalKind, PrincipalRow};
+use crate::model::tables::{OrgRow, Segment, UpstreamRow, WorkspaceRow};
 use crate::model::url::{AllowedHosts, BaseUrl};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -112,7 +113,7 @@ impl Draft {
         if !refused.is_empty() {
             let id = principal_id("refused", "guests");
             let (kind, workspace) = (PrincipalKind::Unusable, main.clone());
-            rows.push(PrincipalRow { id, kind, workspace, issuer: None, users: refused });
+            rows.push(PrincipalRow { id, kind, extras: Extras::default(), workspace, issuer: None, users: refused });
         }
         rows
     }
@@ -171,7 +172,7 @@ impl Spn {
             faults.add(format!("service principal {id}"), cause);
             (PrincipalKind::Unusable, None)
         });
-        PrincipalRow { id, kind, workspace: main.clone(), issuer, users }
+        PrincipalRow { id, kind, extras: Extras::default(), workspace: main.clone(), issuer, users }
     }
 
     fn kind(self) -> Result<PrincipalKind, String> {
@@ -179,7 +180,7 @@ impl Spn {
             return Err("its \"clientId\" or \"clientSecret\" is empty".to_owned());
         };
         no_controls(client_secret.expose()).map_err(|error| format!("its \"clientSecret\" {error}"))?;
-        Ok(PrincipalKind::Databricks { client_id, client_secret })
+        Ok(PrincipalKind::Databricks { client_id, client_secret, account: None })
     }
 }
 
