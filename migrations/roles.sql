@@ -22,5 +22,7 @@ grant insert, update, delete on
   embedgate.organisation, embedgate.workspace, embedgate.principal, embedgate.app, embedgate.warehouse,
   embedgate.cluster, embedgate.node, embedgate.engine, embedgate.api_rule, embedgate.end_user, embedgate.membership, embedgate.revocation
   to embedgate_admin;
-grant execute on function embedgate.revoke(text, text, interval), embedgate.use_token(text, timestamptz)
+grant execute on function embedgate.revoke(text, text, interval), embedgate.use_token(text, timestamptz),
+  embedgate.claim_start(text, text, text, interval), embedgate.note_use(text, text, text, interval),
+  embedgate.claim_stop(text, text, text, interval, interval)
   to embedgate_serve, embedgate_admin;

@@ -6,6 +6,7 @@ mod tickets;
 use crate::admin::Admin;
 use crate::clock::Clock;
 use crate::config::{Config, DirectorySource, Env, FireflyTables};
+use crate::control::autostart;
 use crate::credential::assertions::{AssertionKeyError, Assertions};
 use crate::credential::{Means, Minter, Settings as MinterSettings};
 use crate::directory::Directory;
@@ -17,6 +18,7 @@ use crate::log::Sink;
 use crate::metrics::Metrics;
 use crate::net::dial::Dialer;
 use crate::net::tls::{ServerTls, TlsError};
+use crate::plane::hold::{self, Holds};
 use crate::plane::start::Starter;
 use crate::plane::{Firefly, Plane, Settings, listener};
 use crate::session::firefly::Opener;
@@ -26,14 +28,14 @@ use certificates::Outbound;
 use futures_util::FutureExt;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use std::{fmt, io};
 use tickets::TicketKeys;
 use tokio::runtime::{Handle, Runtime};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
 /// Why a gateway cannot start.
@@ -153,8 +155,9 @@ impl<S: Source> Start<S> {
         let (asker, wishes) = sync::asker();
         let dialer = dialer(&config, &outbound);
         let issuers = dialer.with_tls(Arc::clone(&outbound.issuers));
-        let minter = minter(&config, &env, issuers, &metrics, &clock, asker.clone(), control.handle())?;
-        let ways_out = WaysOut { dialer, minter, outbound: &outbound };
+        let minter =
+            Arc::new(minter(&config, &env, issuers.clone(), &metrics, &clock, asker.clone(), control.handle())?);
+        let ways_out = WaysOut { dialer, issuers, minter, outbound: &outbound };
         let plane = build(&config, &env, &directory, &metrics, keys, log, &clock, control.handle(), ways_out, tls)?;
         let plane = Arc::new(plane);
         let (drain, draining) = watch::channel(false);
@@ -181,7 +184,9 @@ fn bind(config: &Config) -> Result<Vec<TcpListener>, StartError> {
 /// What reaches others.
 struct WaysOut<'a> {
     dialer: Dialer,
-    minter: Minter,
+    minter: Arc<Minter>,
+    /// What dials issuers of tokens, and whoever starts things.
+    issuers: Dialer,
     outbound: &'a Outbound,
 }
 
@@ -195,10 +200,11 @@ fn build(
     log: Sink,
     clock: &Clock,
     control: &Handle,
-    WaysOut { dialer, minter, outbound }: WaysOut<'_>,
+    WaysOut { dialer, issuers, minter, outbound }: WaysOut<'_>,
     tls: Option<ServerTls>,
 ) -> Result<Plane, StartError> {
     let writer = writer(config, env);
+    let holds = holds(config, issuers, writer.as_ref(), metrics, clock, &minter, control);
     Ok(Plane {
         settings: Settings::new(config, max_connections(config.limits.max_connections)),
         starter: starter(config, writer.as_ref(), metrics, clock, control, outbound),
@@ -206,6 +212,7 @@ fn build(
         directory: Arc::clone(directory),
         keys,
         minter,
+        holds,
         dialer,
         metrics: Arc::clone(metrics),
         clock: clock.clone(),
@@ -234,6 +241,37 @@ fn dialer(config: &Config, outbound: &Outbound) -> Dialer {
         tracing::warn!("upstreams.allow_private_addresses is on: meant for local work and private networks only");
     }
     Dialer::new(Arc::clone(&outbound.upstreams), upstreams.allowed.private, upstreams.connect_timeout)
+}
+
+/// What has things started: it is told of wishes through a channel, and works beside the requests.
+fn holds(
+    config: &Config,
+    dialer: Dialer,
+    writer: Option<&Arc<Writer>>,
+    metrics: &Arc<Metrics>,
+    clock: &Clock,
+    minter: &Arc<Minter>,
+    control: &Handle,
+) -> Holds {
+    let starts = &config.autostart;
+    let (minter, metrics) = (Arc::clone(minter), Arc::clone(metrics));
+    let means = autostart::Means { dialer, clock: clock.clone(), metrics, minter, writer: writer.cloned() };
+    let settings = autostart::Settings {
+        poll_interval: starts.poll_interval,
+        check_interval: starts.check_interval,
+        start_timeout: starts.start_timeout,
+        call_timeout: starts.call_timeout,
+    };
+    let (wishes, heard) = mpsc::channel(MAX_WISHES);
+    control.spawn(autostart::Starter::new(means, settings).run(heard));
+    let limits = hold::Limits {
+        sql: starts.hold_sql,
+        api: starts.hold_api,
+        per_upstream: starts.queue,
+        per_org: starts.queue_per_org,
+        total: starts.queue_total,
+    };
+    Holds { limits, wishes, waiting: Arc::default(), since: Mutex::default() }
 }
 
 /// What gets tokens of principals.
@@ -292,6 +330,9 @@ fn firefly(config: &Config, env: &Env) -> Result<Option<Firefly>, StartError> {
     Ok(Some(Firefly { opener: Opener::new(&key), domain_suffix: firefly.domain_suffix.clone() }))
 }
 
+/// Wishes that wait to be heard; what is lost is wished again.
+const MAX_WISHES: usize = 1024;
+
 /// File descriptors kept for everything but connections of clients and their upstreams.
 const RESERVED_FILES: u64 = 64;
 
@@ -337,6 +378,7 @@ async fn upkeep(plane: Arc<Plane>, outbound: Outbound, mut tickets: Option<Ticke
     loop {
         ticks.tick().await;
         exporter.run_upkeep();
+        plane.metrics.held_longest.set(plane.holds.longest().as_secs_f64());
         certificates::look_after(&plane, &outbound);
         if let Some(tickets) = &mut tickets {
             tickets.reload();

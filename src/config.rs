@@ -44,6 +44,8 @@ pub struct Config {
     pub upstreams: Upstreams,
     /// What a client may use up.
     pub limits: Limits,
+    /// What is started when somebody asks for it.
+    pub autostart: AutoStart,
     /// Tokens of service principals.
     pub credentials: Credentials,
     /// Log lines.
@@ -339,6 +341,29 @@ pub struct Http2Limits {
     pub early_resets: usize,
     /// Streams that its own mistakes may make the gateway reset.
     pub faults: usize,
+}
+
+/// What is started when somebody asks for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AutoStart {
+    /// How long a request for SQL waits.
+    pub hold_sql: Duration,
+    /// How long any other request waits that gets no page.
+    pub hold_api: Duration,
+    /// How many requests wait for one upstream.
+    pub queue: u32,
+    /// How many requests wait for all upstreams of an organisation.
+    pub queue_per_org: u32,
+    /// How many requests wait at all.
+    pub queue_total: u32,
+    /// How often something on its way up is looked at.
+    pub poll_interval: Duration,
+    /// How often something that is up and in use is looked at.
+    pub check_interval: Duration,
+    /// How long something may take to come up.
+    pub start_timeout: Duration,
+    /// How long one call to whoever starts things may take.
+    pub call_timeout: Duration,
 }
 
 /// Tokens of service principals.

@@ -9,6 +9,7 @@ pub mod postgres;
 mod principal;
 pub mod revoke;
 mod stamp;
+mod start;
 pub mod sync;
 
 use crate::clock::UnixSeconds;

@@ -1,5 +1,6 @@
 //! What changes with every request and therefore is not part of the snapshot: counters and current tokens. A new snapshot
 //! takes these over from the old one by id.
 
+pub mod autostart;
 pub mod node;
 pub mod token;

@@ -236,6 +236,18 @@ pub struct Metrics {
     pub directory_bars: Gauge,
     /// Rows of the directory that cannot be used.
     pub directory_unusable: Gauge,
+    /// Requests that wait for something to start.
+    pub held: Gauge,
+    /// How long they waited.
+    pub held_seconds: Histogram,
+    /// How long the one that waits longest has waited, over all.
+    pub held_longest: Gauge,
+    /// Upstreams that were started.
+    pub starts: Counter,
+    /// Upstreams that could not be started.
+    pub starts_failed: Counter,
+    /// Upstreams that were stopped because nobody used them.
+    pub idle_stops: Counter,
     /// Directory loads that were taken over.
     pub directory_loads: Counter,
     /// Directory loads that were refused.
@@ -298,6 +310,12 @@ impl Metrics {
             directory_orgs: gauge("embedgate_directory_organisations"),
             directory_bars: gauge("embedgate_directory_revocations"),
             directory_unusable: gauge("embedgate_directory_unusable_rows"),
+            held: gauge("embedgate_held_requests"),
+            held_seconds: recorder.register_histogram(&Key::from_static_name("embedgate_held_seconds"), &METADATA),
+            held_longest: gauge("embedgate_held_longest_seconds"),
+            starts: labelled("embedgate_starts_total", "result", "ok"),
+            starts_failed: labelled("embedgate_starts_total", "result", "failed"),
+            idle_stops: counter("embedgate_idle_stops_total"),
             directory_loads: labelled("embedgate_directory_loads_total", "result", "ok"),
             directory_failures: labelled("embedgate_directory_loads_total", "result", "refused"),
             directory_fallbacks: counter("embedgate_directory_replica_fallbacks_total"),
@@ -395,6 +413,11 @@ fn describe(recorder: &PrometheusRecorder) {
         ("embedgate_connections_active", "Open connections of clients."),
         ("embedgate_certificate_expiry_seconds", "Seconds until the first certificate ends; below 0 it has ended."),
         ("embedgate_jwks_age_seconds", "Seconds since the keys of the front end's JWTs were fetched."),
+        ("embedgate_held_requests", "Requests that wait for something to start."),
+        (
+            "embedgate_held_longest_seconds",
+            "How long the request has waited that waits longest for something to start.",
+        ),
         ("embedgate_directory_age_seconds", "Seconds since the directory was known to be current."),
         ("embedgate_directory_organisations", "Organisations in the directory."),
         ("embedgate_directory_replica_lag_seconds", "How long a replica took to replay what the primary had written."),
@@ -417,6 +440,8 @@ fn describe(recorder: &PrometheusRecorder) {
         ("embedgate_retries_over_budget_total", "Requests not sent again because upstreams.retry_budget was spent."),
         ("embedgate_token_mints_total", "Calls to token issuers by result."),
         ("embedgate_jwks_failures_total", "Fetches of the keys of the front end's JWTs that came to nothing."),
+        ("embedgate_starts_total", "Apps and warehouses started, or found impossible to start."),
+        ("embedgate_idle_stops_total", "Apps and warehouses stopped because nobody used them."),
         ("embedgate_directory_loads_total", "Loads of the directory, taken over or refused."),
         ("embedgate_directory_replica_reads_total", "Reads of the directory that a replica answered."),
         ("embedgate_directory_replica_fallbacks_total", "Reads of the directory that no replica could answer."),
@@ -426,6 +451,7 @@ fn describe(recorder: &PrometheusRecorder) {
     let histograms = [
         ("embedgate_request_duration_seconds", "From a request's head to the last byte of its answer."),
         ("embedgate_upstream_duration_seconds", "From the request's head sent upstream to the head of the answer."),
+        ("embedgate_held_seconds", "How long requests waited for something to start."),
         ("embedgate_overhead_duration_seconds", "Time the gateway itself added to a request."),
     ];
     for (name, help) in gauges {

@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod api;
+pub mod autostart;
 pub mod frontends;
 pub mod ids;
 pub mod policy;

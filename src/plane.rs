@@ -16,6 +16,7 @@ mod forward;
 mod frames;
 pub mod guard;
 mod headers;
+pub mod hold;
 mod http2;
 mod introduction;
 pub mod listener;
@@ -214,7 +215,9 @@ pub struct Plane {
     /// Ends sessions.
     pub revoker: Revoker,
     /// Gets tokens.
-    pub minter: Minter,
+    pub minter: Arc<Minter>,
+    /// Has what does not run started.
+    pub holds: hold::Holds,
     /// Connects to upstreams.
     pub dialer: Dialer,
     /// Counters.

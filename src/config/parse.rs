@@ -1,5 +1,6 @@
 //! From the tree of a configuration file to the checked [`Config`]: one function per section, then what concerns several.
 
+mod autostart;
 mod certificates;
 mod credentials;
 mod limits;
@@ -33,6 +34,7 @@ pub(super) mod keys {
         "routing",
         "upstreams",
         "limits",
+        "autostart",
         "credentials",
         "log",
         "firefly",
@@ -167,6 +169,7 @@ fn all(root: &Section<'_>, env: &Env) -> Config {
         routing: routing(&root.section("routing", keys::ROUTING)),
         upstreams,
         limits: limits::limits(&root.section("limits", keys::LIMITS)),
+        autostart: autostart::autostart(&root.section("autostart", autostart::KEYS)),
         credentials: credentials::credentials(&root.section("credentials", keys::CREDENTIALS), env),
         log: log::log(&root.section("log", keys::LOG)),
         firefly_v1: firefly_v1(&firefly, env),

@@ -11,9 +11,12 @@ use crate::config::reader::{Item, Section};
 use crate::config::{Env, Mistakes, tree};
 use crate::directory::checks::forbidden;
 use crate::directory::principal::{Context, SecretFiles};
+use crate::directory::start;
+use crate::model::autostart::StartRow;
 use crate::model::frontends::Frontends;
 use crate::model::ids::{ClusterId, InvalidId, OrgId, UpstreamId, WorkspaceId};
 use crate::model::policy::{HostSeen, Policy, Protocol};
+use crate::model::principal::PrincipalRow;
 use crate::model::tables::{ClusterRole, ClusterRow, ClusterState, OrgRow, Segment, Tables, UpstreamRow, WorkspaceRow};
 use crate::model::url::{AllowedHosts, BaseUrl};
 use crate::vault::Vault;
@@ -35,9 +38,10 @@ const APP: &[&str] = &[
     "protocol",
     "ping_interval",
     "idle_timeout",
+    "start",
     "cluster",
 ];
-const WAREHOUSE: &[&str] = &["id", "workspace", "cluster"];
+const WAREHOUSE: &[&str] = &["id", "workspace", "start", "cluster"];
 const CLUSTER: &[&str] = &["id", "state", "role", "nodes"];
 
 /// Reads and checks a directory file, and the files and variables in which it says secrets are kept. A file without any
@@ -91,8 +95,8 @@ fn org(section: &Section<'_>, ids: &mut Ids, context: Context<'_>) -> Option<Org
     let frontends = frontends(section);
     let workspaces = Workspaces::read(section, context);
     let principals = principals::read(section, id.as_ref(), &workspaces, context);
-    let apps = upstreams(section, "app", APP, &workspaces, context);
-    let warehouses = upstreams(section, "warehouse", WAREHOUSE, &workspaces, context);
+    let apps = upstreams(section, "app", APP, &workspaces, &principals, context);
+    let warehouses = upstreams(section, "warehouse", WAREHOUSE, &workspaces, &principals, context);
     let rules = api::rules(section);
     let id = id?;
     let name = name.unwrap_or_else(|| id.to_string());
@@ -166,6 +170,7 @@ fn upstreams(
     key: &'static str,
     known: &'static [&'static str],
     workspaces: &Workspaces,
+    principals: &[PrincipalRow],
     context: Context<'_>,
 ) -> Vec<UpstreamRow> {
     let mut ids = Ids::new(key, "the organisation");
@@ -177,9 +182,26 @@ fn upstreams(
         let url = if is_app { app_url(section, &clusters, context) } else { workspace.map(|row| row.url.clone()) };
         let failed = is_app && section.or("status", false, |item| item.one_of(&[("active", false), ("failed", true)]));
         let policy = if is_app { policy(section) } else { Policy::default() };
-        Some(UpstreamRow { id: id?, workspace: workspace?.id.clone(), url: url?, failed, policy, clusters })
+        let start = start(section, principals, context);
+        Some(UpstreamRow { id: id?, workspace: workspace?.id.clone(), url: url?, failed, policy, start, clusters })
     };
     org.sections(key, known).iter().filter_map(row).collect()
+}
+
+/// How it is started, if the gateway has a hand in that.
+fn start(upstream: &Section<'_>, principals: &[PrincipalRow], context: Context<'_>) -> Option<StartRow> {
+    let section = upstream.get("start")?.section(start::KEYS)?;
+    let row = start::read(&section, context.policy)?;
+    if let Some(id) = &row.principal
+        && !principals.iter().any(|principal| principal.id == *id)
+        && let Some(item) = section.get("principal")
+    {
+        item.wrong_missing(format!(
+            "the organisation has no principal {:?}; add it, or name one of its own",
+            id.as_str()
+        ));
+    }
+    Some(row)
 }
 
 fn policy(app: &Section<'_>) -> Policy {

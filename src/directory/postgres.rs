@@ -18,7 +18,7 @@ pub mod url;
 pub mod write;
 
 pub use source::PostgresSource;
-pub use write::Writer;
+pub use write::{StartName, Writer};
 
 use crate::net::tls::TlsError;
 use std::error::Error as _;

@@ -4,7 +4,7 @@
 mod fields;
 mod kinds;
 mod parts;
-mod row;
+pub(super) mod row;
 mod secrets;
 #[cfg(test)]
 mod tests;
@@ -55,6 +55,7 @@ pub(super) const KEYS: &[&str] = &[
     "kind",
     "workspace",
     "users",
+    "control",
     "headers",
     "client_cert",
     "client_key",

@@ -47,6 +47,12 @@ pub struct Ambiguous;
 const SEGMENTS: usize = 9;
 
 impl<'a> Call<'a> {
+    /// Whether the warehouse has to run for it: to be looked at, started or changed it need not.
+    #[must_use]
+    pub fn needs_warehouse(&self) -> bool {
+        self.operation == Operation::Execute || self.path.starts_with("/sql/")
+    }
+
     /// What a method and a path ask for; none for a path that is none of an API's.
     ///
     /// # Errors

@@ -24,6 +24,8 @@ pub struct PrincipalRow {
     pub issuer: Option<BaseUrl>,
     /// E-mail addresses, lower case, it is reserved for; empty means every user of the organisation.
     pub users: Vec<String>,
+    /// Whether it only starts and stops things, and acts for nobody.
+    pub control: bool,
 }
 
 /// What goes with any kind.

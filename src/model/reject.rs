@@ -49,6 +49,12 @@ pub enum Class {
     NotReady,
     /// No cluster of the upstream is running.
     NoRunningCluster,
+    /// The upstream is on its way up.
+    Starting,
+    /// The upstream could not be started.
+    StartFailed,
+    /// As many requests wait for something to start as may.
+    QueueFull,
     /// This instance is full.
     Overloaded,
     /// This instance is going away.
@@ -119,7 +125,7 @@ struct Face {
 
 impl Class {
     /// Every class, for tables of metrics.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 27] = [
         Self::Malformed,
         Self::BadBody,
         Self::Session,
@@ -141,6 +147,9 @@ impl Class {
         Self::NotRecorded,
         Self::NotReady,
         Self::NoRunningCluster,
+        Self::Starting,
+        Self::StartFailed,
+        Self::QueueFull,
         Self::Overloaded,
         Self::Draining,
         Self::UpstreamTimeout,
@@ -331,6 +340,27 @@ impl Class {
                 "destination_unavailable",
                 "App not running",
                 "The app is not running at the moment. Try again in a moment.",
+            ),
+            Self::Starting => face(
+                503,
+                "starting",
+                "destination_unavailable",
+                "Starting",
+                "It was not running and is being started. Try again in a moment.",
+            ),
+            Self::StartFailed => face(
+                503,
+                "start_failed",
+                "destination_unavailable",
+                "Could not be started",
+                "It is not running and could not be started. Report the request id to your administrator.",
+            ),
+            Self::QueueFull => face(
+                503,
+                "queue_full",
+                "destination_unavailable",
+                "Too many are waiting",
+                "It is being started, and too many requests wait for it already. Try again in a moment.",
             ),
             Self::Overloaded => face(
                 503,

@@ -4,6 +4,7 @@
 
 use super::access::{Access, Bar, Holder, NoAccess};
 use super::api::{Call, Permission, Rule};
+use super::autostart::{AutoStart, StartRow};
 use super::frontends::{Census, Frontends};
 use super::ids::{ClusterId, OrgId, PrincipalId, UpstreamId, WorkspaceId};
 use super::principal::PrincipalRow;
@@ -12,9 +13,11 @@ use super::tables::{ClusterRole, ClusterRow, ClusterState, OrgRow, Segment, Tabl
 use super::upstream::{Cluster, Node, Principals, ServicePrincipal, Upstream, Workspace};
 use super::url::BaseUrl;
 use crate::clock::UnixSeconds;
+use crate::live::autostart::StartCell;
 use crate::live::node::NodeLive;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 /// An organisation and all that belongs to it.
 #[derive(Debug)]
@@ -106,12 +109,15 @@ impl Org {
     }
 
     fn principals(&self) -> impl Iterator<Item = &Arc<ServicePrincipal>> {
-        self.workspaces.values().flat_map(|w| w.principals.by_email.values().chain(&w.principals.shared))
+        self.workspaces.values().flat_map(|w| w.principals.all())
+    }
+
+    fn upstreams(&self) -> impl Iterator<Item = &Arc<Upstream>> {
+        self.apps.values().chain(self.warehouses.values())
     }
 
     fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
-        let upstreams = self.apps.values().chain(self.warehouses.values());
-        let of_upstreams = upstreams.flat_map(|u| &u.clusters).flat_map(|c| &c.nodes);
+        let of_upstreams = self.upstreams().flat_map(|u| &u.clusters).flat_map(|c| &c.nodes);
         of_upstreams.chain(self.workspaces.values().map(|w| &w.node))
     }
 }
@@ -220,13 +226,22 @@ struct Builder {
     org: OrgId,
     nodes: HashMap<BaseUrl, Arc<NodeLive>>,
     tokens: HashMap<PrincipalId, Arc<ServicePrincipal>>,
+    /// What can be started, by kind and id.
+    starts: HashMap<(&'static str, UpstreamId), Arc<Upstream>>,
+    waiting: Arc<AtomicU32>,
 }
 
 impl Builder {
     fn new(old: Option<&Org>, org: OrgId) -> Self {
         let nodes = old.into_iter().flat_map(Org::nodes).map(|n| (n.url.clone(), Arc::clone(&n.live))).collect();
         let tokens = old.into_iter().flat_map(Org::principals).map(|p| (p.id.clone(), Arc::clone(p))).collect();
-        Self { org, nodes, tokens }
+        let starts = old.into_iter().flat_map(Org::upstreams).filter_map(|upstream| {
+            let autostart = upstream.autostart.as_ref()?;
+            Some(((autostart.kind, upstream.id.clone()), Arc::clone(upstream)))
+        });
+        let starts: HashMap<_, _> = starts.collect();
+        let waiting = starts.values().find_map(|upstream| Some(Arc::clone(&upstream.autostart.as_ref()?.waiting)));
+        Self { org, nodes, tokens, starts, waiting: waiting.unwrap_or_default() }
     }
 
     fn build(mut self, row: OrgRow) -> Org {
@@ -238,8 +253,8 @@ impl Builder {
             home.get_or_insert_with(|| Arc::clone(&workspace));
             workspaces.insert(w.id, workspace);
         }
-        let apps = self.upstreams(row.apps, &workspaces);
-        let warehouses = self.upstreams(row.warehouses, &workspaces);
+        let apps = self.upstreams("app", row.apps, &workspaces);
+        let warehouses = self.upstreams("warehouse", row.warehouses, &workspaces);
         let members = row.members.map(|mut members| {
             members.sort_unstable();
             members.dedup();
@@ -260,6 +275,10 @@ impl Builder {
         let mut principals = Principals::default();
         for row in rows.iter().filter(|row| row.workspace == *id) {
             let principal = Arc::new(self.principal(row, row.issuer.as_ref().unwrap_or(issuer)));
+            if row.control {
+                principals.control.push(principal);
+                continue;
+            }
             for email in &row.users {
                 principals.by_email.insert(email.clone(), Arc::clone(&principal));
             }
@@ -291,17 +310,42 @@ impl Builder {
     /// Rows whose workspace is unknown are left out: sources check references, and a gap must not become a panic.
     fn upstreams(
         &mut self,
+        kind: &'static str,
         rows: Vec<UpstreamRow>,
         workspaces: &HashMap<WorkspaceId, Arc<Workspace>>,
     ) -> HashMap<UpstreamId, Arc<Upstream>> {
         let mut upstreams = HashMap::new();
         for row in rows {
             let Some(workspace) = workspaces.get(&row.workspace).cloned() else { continue };
+            let is_running = row.clusters.iter().any(|cluster| cluster.is_serving());
+            let start = row.start.filter(|_| !is_running);
+            let autostart = start.and_then(|start| self.autostart((kind, &row.id), start, &workspace, workspaces));
             let clusters = self.clusters(row.clusters, row.url);
             let (id, failed, policy) = (row.id, row.failed, row.policy);
-            upstreams.insert(id.clone(), Arc::new(Upstream { id, workspace, failed, policy, clusters }));
+            let upstream = Upstream { id: id.clone(), workspace, failed, policy, autostart, clusters };
+            upstreams.insert(id, Arc::new(upstream));
         }
         upstreams
+    }
+
+    /// How an upstream is started; none without the principal that would do it, which sources check as well.
+    fn autostart(
+        &self,
+        (kind, id): (&'static str, &UpstreamId),
+        row: StartRow,
+        own: &Workspace,
+        workspaces: &HashMap<WorkspaceId, Arc<Workspace>>,
+    ) -> Option<AutoStart> {
+        let principal = match &row.principal {
+            Some(id) => workspaces.values().find_map(|workspace| workspace.principals.by_id(id)),
+            None => own.principals.shared.as_ref(),
+        };
+        let principal = Arc::clone(principal?);
+        let old = self.starts.get(&(kind, id.clone())).and_then(|old| old.autostart.as_ref());
+        let unchanged = |old: &&AutoStart| old.by == row.by && Arc::ptr_eq(&old.principal.token, &principal.token);
+        let cell = old.filter(unchanged).map_or_else(Arc::<StartCell>::default, |old| Arc::clone(&old.cell));
+        let waiting = Arc::clone(&self.waiting);
+        Some(AutoStart { by: row.by, principal, idle_stop: row.idle_stop, kind, cell, waiting })
     }
 
     fn clusters(&mut self, rows: Vec<ClusterRow>, url: BaseUrl) -> Vec<Cluster> {

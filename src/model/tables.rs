@@ -4,6 +4,7 @@
 
 use super::access::Bar;
 use super::api::RuleRow;
+use super::autostart::StartRow;
 use super::ids::{ClusterId, OrgId, UpstreamId, WorkspaceId};
 use super::policy::Policy;
 use super::principal::PrincipalRow;
@@ -80,6 +81,8 @@ pub struct UpstreamRow {
     pub failed: bool,
     /// How its requests are treated.
     pub policy: Policy,
+    /// How it is started when it does not run; none when the gateway has no hand in that.
+    pub start: Option<StartRow>,
     /// Empty means one running cluster with one node at `url`.
     pub clusters: Vec<ClusterRow>,
 }
@@ -95,6 +98,14 @@ pub struct ClusterRow {
     pub role: ClusterRole,
     /// At least one.
     pub nodes: Vec<BaseUrl>,
+}
+
+impl ClusterRow {
+    /// Whether it gets requests.
+    #[must_use]
+    pub fn is_serving(&self) -> bool {
+        self.state == ClusterState::Running && self.role == ClusterRole::Primary
+    }
 }
 
 /// The state of a cluster.

@@ -1,5 +1,6 @@
 //! What requests are sent to and as whom, as the snapshot holds it.
 
+use super::autostart::AutoStart;
 use super::ids::{ClusterId, OrgId, PrincipalId, UpstreamId, WorkspaceId};
 use super::policy::Policy;
 use super::principal::{Extras, PrincipalKind};
@@ -56,6 +57,8 @@ pub struct Principals {
     pub shared: Option<Arc<ServicePrincipal>>,
     /// Those reserved for users, by e-mail address in lower case.
     pub by_email: HashMap<String, Arc<ServicePrincipal>>,
+    /// Those that start and stop things, and act for nobody.
+    pub control: Vec<Arc<ServicePrincipal>>,
 }
 
 impl Principals {
@@ -65,6 +68,17 @@ impl Principals {
         // Most organisations reserve none: then nothing is hashed.
         let own = if self.by_email.is_empty() { None } else { self.by_email.get(email) };
         own.or(self.shared.as_ref())
+    }
+
+    /// All of them; one that is reserved for several users as often.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<ServicePrincipal>> {
+        self.by_email.values().chain(&self.shared).chain(&self.control)
+    }
+
+    /// The one with this id.
+    #[must_use]
+    pub fn by_id(&self, id: &PrincipalId) -> Option<&Arc<ServicePrincipal>> {
+        self.all().find(|principal| principal.id == *id)
     }
 }
 
@@ -90,14 +104,20 @@ pub struct Upstream {
     pub failed: bool,
     /// How its requests are treated.
     pub policy: Policy,
+    /// How it is started when it does not run; none when the gateway has no hand in that, or the directory says that a
+    /// cluster is running.
+    pub autostart: Option<AutoStart>,
     /// At least one.
     pub clusters: Vec<Cluster>,
 }
 
 impl Upstream {
-    /// The nodes that requests go to: those of running primary clusters.
+    /// The nodes that requests go to: those of running primary clusters. Of what is started on demand the directory does
+    /// not know that it runs.
     pub fn serving(&self) -> impl Iterator<Item = &Arc<Node>> {
-        let serves = |state, role| state == ClusterState::Running && role == ClusterRole::Primary;
-        self.clusters.iter().filter(move |cluster| serves(cluster.state, cluster.role)).flat_map(|c| &c.nodes)
+        let started = self.autostart.is_some();
+        let runs = move |state| state == ClusterState::Running || (started && state != ClusterState::Draining);
+        let serves = move |cluster: &&Cluster| runs(cluster.state) && cluster.role == ClusterRole::Primary;
+        self.clusters.iter().filter(serves).flat_map(|cluster| &cluster.nodes)
     }
 }

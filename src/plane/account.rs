@@ -45,6 +45,8 @@ pub(super) struct Account {
     /// When the head of the answer had been handed to the client's socket.
     pub(super) replied: Option<Instant>,
     pub(super) lease: Option<NodeLease>,
+    /// How long the request waited for its upstream to start.
+    pub(super) held: Option<Duration>,
     /// Whether nobody has said yet that it is over: with the worker, it is cut then.
     under_way: bool,
     reject: Option<Reject>,
@@ -91,6 +93,7 @@ impl Account {
             answered: None,
             replied: None,
             lease: None,
+            held: None,
             under_way: true,
             reject: None,
             cut: None,
@@ -164,6 +167,9 @@ impl Account {
         fields.millis("duration_ms", total);
         if let Some(upstream) = upstream {
             fields.millis("upstream_ms", upstream);
+        }
+        if let Some(held) = self.held {
+            fields.millis("held_ms", held);
         }
         if let Some(cut) = self.cut {
             fields.quoted("cut_by", |out| cut.write(out));

@@ -29,6 +29,8 @@ pub struct Plan {
     pub workspace: WorkspaceId,
     /// How the app wants its requests.
     pub policy: Policy,
+    /// Whether the gateway starts it when it does not run.
+    pub starts: bool,
 }
 
 /// The outcome of [`decide`].
@@ -36,6 +38,8 @@ pub struct Plan {
 pub enum Decision {
     /// Go.
     Go(Plan),
+    /// The upstream has to be up first; then decide again.
+    NeedsStart(Arc<Upstream>),
     /// The principal needs a token first; then decide again.
     NeedsToken(Arc<ServicePrincipal>),
 }
@@ -52,6 +56,12 @@ pub fn decide(
     seed: u64,
 ) -> Result<Decision, Reject> {
     let Granted { workspace, upstream, principal } = grant(snapshot, target, session)?;
+    if let Some(upstream) = upstream
+        && needs_it_up(target)
+        && upstream.autostart.as_ref().is_some_and(|autostart| !autostart.cell.is_up(now))
+    {
+        return Ok(Decision::NeedsStart(Arc::clone(upstream)));
+    }
     let token = principal.token.get(now);
     if token.is_none() && !principal.kind.is_anonymous() {
         return Ok(Decision::NeedsToken(Arc::clone(principal)));
@@ -67,7 +77,13 @@ pub fn decide(
         upstream: upstream.map(|upstream| upstream.id.clone()),
         workspace: workspace.id.clone(),
         policy: upstream.map(|upstream| upstream.policy).unwrap_or_default(),
+        starts: upstream.is_some_and(|upstream| upstream.autostart.is_some()),
     }))
+}
+
+/// Whether what is asked for cannot be had unless the upstream runs.
+fn needs_it_up(target: &Target<'_>) -> bool {
+    if let Target::Api(call) = target { call.needs_warehouse() } else { true }
 }
 
 /// What a session may use, and as whom.

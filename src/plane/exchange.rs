@@ -200,7 +200,7 @@ impl<'a> Exchange<'a> {
         if self.takes_interim {
             let (cookie, frames, framing, connection) = (None, None, Framing::Empty, None);
             let (ours, trailers, outside, changed) = (false, false, Outside::default(), false);
-            ToClient { head: &head, ours, cookie, frames, outside, changed, framing, trailers, connection }
+            ToClient { head: &head, ours, cookie, frames, outside, changed, framing, trailers, held: None, connection }
                 .write(self.client.outbox.buffer());
         }
         self.input.drain(..length);

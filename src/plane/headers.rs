@@ -22,6 +22,7 @@ use crate::wire::fields::{Field, Fields, Name, list};
 use crate::wire::{request, response};
 use std::io::Write;
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// What signs a head when nothing changes in it any more.
 #[derive(Clone, Copy)]
@@ -315,6 +316,8 @@ pub(super) struct ToClient<'a> {
     pub(super) framing: Framing,
     /// Whether trailers may follow the body.
     pub(super) trailers: bool,
+    /// How long the request waited for the app to start.
+    pub(super) held: Option<Duration>,
     /// What to say of the connection; none for interim answers.
     pub(super) connection: Option<&'static str>,
 }
@@ -401,6 +404,9 @@ impl ToClient<'_> {
                 // Beside what the app has said: directives in several fields are one list (RFC 9110 5.3).
                 line(out, b"Cache-Control", b"private");
             }
+        }
+        if let Some(held) = self.held {
+            let _ = write!(out, "X-Embedgate-Cold-Start: {:.3}\r\n", held.as_secs_f64());
         }
         if !self.outside.link.is_empty() {
             // Not no-referrer, which would take the Origin of forms away as well (Fetch, 3.1 "Origin header").

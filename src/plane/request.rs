@@ -10,6 +10,7 @@ use super::cut::Cut;
 use super::databricks;
 use super::decide::{Decision, Plan, decide};
 use super::forward::{Forwarded, forward};
+use super::hold::{self, Outcome};
 use super::own;
 use super::respond::{Answer, refusal};
 use super::route::{Target, behind, kind_of_refused, locate, loggable};
@@ -213,7 +214,14 @@ pub(super) async fn go_on(
 ) -> Result<Forwarded, Reject> {
     let Way { target, link, may_be_elsewhere, is_held } = way;
     let guard = worker.plane.guard_of(session.org());
-    let plan = plan(worker, target, session).await?;
+    let plan = match plan(worker, client, head, target, session, account).await? {
+        Planned::Goes(plan) => plan,
+        Planned::Gone => {
+            account.cut(Cut::Client);
+            return Ok(Forwarded::Cut);
+        }
+        Planned::Waits(answer) => return Ok(reply(worker, client, head, &answer, account).await),
+    };
     // Nothing is awaited between the decision and this: what changes after it is heard of.
     client.registration.stand_on(Standing::new(target, &plan, session));
     let prefix = if let Target::AppByPath { prefix, .. } = target { *prefix } else { 0 };
@@ -258,15 +266,42 @@ pub(super) fn authenticate<'a>(
     found.map_err(|why| Reject::new(Class::Session, why.to_string()))
 }
 
-/// Decides, and waits for a token where the principal has none yet.
-pub(super) async fn plan(worker: &Worker, target: &Target<'_>, session: &Session) -> Result<Plan, Reject> {
+/// What comes of planning.
+pub(super) enum Planned {
+    Goes(Plan),
+    /// A page that waits for an app is told how far that is.
+    Waits(Answer),
+    /// The client did not wait any longer.
+    Gone,
+}
+
+/// Decides, and waits for what is missing: an upstream that does not run yet, a token that the principal does not have.
+pub(super) async fn plan(
+    worker: &Worker,
+    client: &mut Client,
+    head: &Head<'_>,
+    target: &Target<'_>,
+    session: &Session,
+    account: &mut Account,
+) -> Result<Planned, Reject> {
     let plane = &worker.plane;
     let mut failed: Option<(u64, MintError)> = None;
     for _ in 0..ROUNDS {
         let not_ready = || Reject::new(Class::NotReady, "the directory has not been loaded yet");
         let snapshot = plane.directory.snapshot().ok_or_else(not_ready)?;
         match decide(&snapshot, target, session, plane.clock.now(), worker.random())? {
-            Decision::Go(plan) => return Ok(plan),
+            Decision::Go(plan) if plan.starts && hold::is_asked(head) => return Ok(Planned::Waits(hold::arrived())),
+            Decision::Go(plan) => return Ok(Planned::Goes(plan)),
+            Decision::NeedsStart(upstream) => {
+                account.upstream = Some(upstream.id.clone());
+                if let Some(answer) = hold::progress(worker, head, &upstream) {
+                    return Ok(Planned::Waits(answer));
+                }
+                match hold::until_up(worker, client, head, target.kind(), &upstream).await? {
+                    Outcome::Up(held) => account.held = held.or(account.held),
+                    Outcome::Gone => return Ok(Planned::Gone),
+                }
+            }
             Decision::NeedsToken(principal) => {
                 let uid = principal.token.uid();
                 // With a secret that was changed meanwhile it would be another.
@@ -344,7 +379,12 @@ pub(super) async fn refuse(
         (None, Some(head)) => worker.plane.guard_at(head),
         (None, None) => worker.plane.settings.guard.clone(),
     };
-    let answer = refusal(&guard, &reject, head, account.kind, &account.request_id);
+    let answer = match head {
+        Some(head) if reject.class == Class::Starting && hold::gets_page(head) => {
+            hold::page(&guard, &reject, &account.request_id)
+        }
+        _ => refusal(&guard, &reject, head, account.kind, &account.request_id),
+    };
     let malformed = reject.class == Class::Malformed;
     account.reject(reject);
     let Some(head) = head.filter(|_| !malformed) else {

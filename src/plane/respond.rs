@@ -140,10 +140,20 @@ fn script(frontends: &[Box<str>]) -> String {
 
 /// What a refusal's page may do: nothing but show itself, and run its script where it has one.
 fn policy(has_script: bool, ancestors: Option<&str>) -> String {
-    let digest = || STANDARD.encode(Sha256::digest(SCRIPT));
-    let script = if has_script { format!("; script-src 'sha256-{}'", digest()) } else { String::new() };
-    let ancestors = ancestors.map(|ancestors| format!("; {ancestors}")).unwrap_or_default();
-    format!("default-src 'none'; style-src 'unsafe-inline'{script}{ancestors}")
+    policy_of(if has_script { SCRIPT } else { "" }, "", ancestors)
+}
+
+/// What a page of ours may do: show itself, run this script, and what `more` lets it.
+pub(super) fn policy_of(script: &str, more: &str, ancestors: Option<&str>) -> String {
+    let mut policy = "default-src 'none'; style-src 'unsafe-inline'".to_owned();
+    if !script.is_empty() {
+        policy += &format!("; script-src 'sha256-{}'", STANDARD.encode(Sha256::digest(script)));
+    }
+    for directive in [Some(more).filter(|more| !more.is_empty()), ancestors].into_iter().flatten() {
+        policy += "; ";
+        policy += directive;
+    }
+    policy
 }
 
 /// Whether a browser would show the answer to somebody.

@@ -2,6 +2,7 @@
 //! exactly as told.
 
 mod answers;
+mod autostart;
 mod base_tag;
 mod bodies;
 mod client_certificate;

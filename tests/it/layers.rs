@@ -16,7 +16,7 @@ struct Layer {
 }
 
 /// From the bottom to the top: each may use only what stands before it, so nothing can go in a circle.
-const LAYERS: [Layer; 19] = [
+const LAYERS: [Layer; 20] = [
     Layer { name: "clock", may_use: &[], why: "a leaf" },
     Layer { name: "secret", may_use: &[], why: "a leaf" },
     Layer { name: "signing", may_use: &["secret"], why: "what is checked as a key is what signs" },
@@ -89,6 +89,11 @@ const LAYERS: [Layer; 19] = [
         ],
         why: "the way of a request uses all below; never admin, app or cli",
     },
+    Layer {
+        name: "control",
+        may_use: &["clock", "credential", "directory", "live", "metrics", "model", "net"],
+        why: "it acts upon the world beside the requests; plane and control meet in live and in channels",
+    },
     Layer { name: "admin", may_use: &["plane"], why: "it tells of the plane, which does not know of it" },
     Layer {
         name: "app",
@@ -96,6 +101,7 @@ const LAYERS: [Layer; 19] = [
             "admin",
             "clock",
             "config",
+            "control",
             "credential",
             "directory",
             "live",

@@ -24,12 +24,16 @@ pub(super) fn read(
         let whose = org_id.zip(id.as_ref());
         let proof = Reader { section, whose, loopback, context }.read();
         let users = users(section);
-        if let (Some(id), Some(workspace), Some(users)) = (&id, workspace, &users) {
+        let control = section.or("control", false, Item::boolean);
+        if control && users.as_ref().is_some_and(|users| !users.is_empty()) {
+            section.wrong("a control principal acts for nobody; remove users, or control");
+        }
+        if let (Some(id), Some(workspace), Some(users), false) = (&id, workspace, &users, control) {
             taken.take(section, id, &workspace.id, users);
         }
         let (kind, extras) = proof?;
         let workspace = workspace?.id.clone();
-        Some(PrincipalRow { id: id?, kind, extras, workspace, issuer: None, users: users? })
+        Some(PrincipalRow { id: id?, kind, extras, workspace, issuer: None, users: users?, control })
     };
     org.sections("principal", KEYS).iter().filter_map(row).collect()
 }

@@ -66,6 +66,7 @@ fn upstream(id: &str, url: BaseUrl) -> UpstreamRow {
         url,
         failed: false,
         policy: Policy::default(),
+        start: None,
         clusters: Vec::new(),
     }
 }
@@ -90,7 +91,15 @@ fn the_example_loads() {
     let id = PrincipalId::parse("acme-spn").unwrap();
     assert_eq!(
         org.principals,
-        [PrincipalRow { id, kind, extras: Extras::default(), workspace: workspace(), issuer: None, users: Vec::new() }]
+        [PrincipalRow {
+            id,
+            kind,
+            extras: Extras::default(),
+            workspace: workspace(),
+            issuer: None,
+            users: Vec::new(),
+            control: false
+        }]
     );
     assert_eq!(org.apps, [upstream("editor", url("https://code-editor-377.aws.databricksapps.com"))]);
     assert_eq!(org.warehouses, [upstream("a1b2c3d4", url("https://dbc-1.cloud.databricks.com"))]);

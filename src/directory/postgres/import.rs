@@ -4,6 +4,7 @@ use super::rows::subject_columns;
 use super::{Error, migrate};
 use crate::config::duration;
 use crate::directory::principal::{Parts, SEALED};
+use crate::directory::start;
 use crate::model::access::Bar;
 use crate::model::api::Pattern;
 use crate::model::policy::Policy;
@@ -93,22 +94,24 @@ const WORKSPACES: &str = "insert into embedgate.workspace (position, org, id, ur
     select * from unnest($1::int4[], $2::text[], $3::text[], $4::text[])";
 const PRINCIPALS: &str = "insert into embedgate.principal
     (org, id, workspace, kind, client_id, settings, users, client_secret, token, password, value, private_key,
-     secret_access_key, session_token, client_key)
+     secret_access_key, session_token, client_key, control)
     select org, id, workspace, kind, client_id, settings::jsonb, string_to_array(users, E'\\n'), client_secret, token,
-      password, value, private_key, secret_access_key, session_token, client_key
+      password, value, private_key, secret_access_key, session_token, client_key, control::boolean
     from unnest($1::int4[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
-      $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[])
+      $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[])
     as r (position, org, id, workspace, kind, client_id, settings, users, client_secret, token, password, value,
-      private_key, secret_access_key, session_token, client_key)";
+      private_key, secret_access_key, session_token, client_key, control)";
 const APPS: &str = "insert into embedgate.app
-    (org, id, workspace, url, status, host, strip_prefix, base_tag, ping_interval, idle_timeout, protocol)
-    select org, id, workspace, url, status, host, strip_prefix::boolean, base_tag::boolean, ping_interval, idle_timeout, protocol
+    (org, id, workspace, url, status, host, strip_prefix, base_tag, ping_interval, idle_timeout, protocol, start)
+    select org, id, workspace, url, status, host, strip_prefix::boolean, base_tag::boolean, ping_interval, idle_timeout,
+      protocol, start::jsonb
     from unnest($1::int4[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
-    $10::text[], $11::text[], $12::text[])
-    as r (position, org, id, workspace, url, status, host, strip_prefix, base_tag, ping_interval, idle_timeout, protocol)";
-const WAREHOUSES: &str = "insert into embedgate.warehouse (org, id, workspace)
-    select org, id, workspace from unnest($1::int4[], $2::text[], $3::text[], $4::text[])
-    as r (position, org, id, workspace)";
+    $10::text[], $11::text[], $12::text[], $13::text[])
+    as r (position, org, id, workspace, url, status, host, strip_prefix, base_tag, ping_interval, idle_timeout, protocol,
+      start)";
+const WAREHOUSES: &str = "insert into embedgate.warehouse (org, id, workspace, start)
+    select org, id, workspace, start::jsonb from unnest($1::int4[], $2::text[], $3::text[], $4::text[], $5::text[])
+    as r (position, org, id, workspace, start)";
 const RULES: &str = "insert into embedgate.api_rule (org, id, members, users, allow, warehouses)
     select org, id, string_to_array(members, E'\\n'), string_to_array(users, E'\\n'), string_to_array(allow, E'\\n'),
     string_to_array(warehouses, E'\\n')
@@ -148,7 +151,7 @@ pub async fn import(client: &mut Client, tables: &Tables, vault: &Vault) -> Resu
     counts.principals = principals(tables, vault)?.write(&transaction).await?;
     counts.rules = rules(tables).write(&transaction).await?;
     let mut parts =
-        [Columns::new(APPS, 11), Columns::new(WAREHOUSES, 3), Columns::new(CLUSTERS, 6), Columns::new(NODES, 5)];
+        [Columns::new(APPS, 12), Columns::new(WAREHOUSES, 4), Columns::new(CLUSTERS, 6), Columns::new(NODES, 5)];
     for org in &tables.orgs {
         let id = org.id.as_str();
         org.apps.iter().for_each(|app| upstream(&mut parts, id, "app", app));
@@ -221,7 +224,7 @@ fn rules(tables: &Tables) -> Columns {
 }
 
 fn principals(tables: &Tables, vault: &Vault) -> Result<Columns, Error> {
-    let mut columns = Columns::new(PRINCIPALS, 15);
+    let mut columns = Columns::new(PRINCIPALS, 16);
     for org in &tables.orgs {
         for (position, row) in org.principals.iter().enumerate() {
             let parts = Parts::of(row);
@@ -229,7 +232,14 @@ fn principals(tables: &Tables, vault: &Vault) -> Result<Columns, Error> {
             let (settings, users) = (Value::Object(parts.settings).to_string(), row.users.join("\n"));
             let place = [org.id.as_str(), row.id.as_str(), row.workspace.as_str(), parts.kind].map(Some);
             let others = [parts.client_id, Some(&*settings), Some(&*users)];
-            columns.push(place.into_iter().chain(others).chain(sealed.iter().map(Option::as_deref)), position);
+            columns.push(
+                place
+                    .into_iter()
+                    .chain(others)
+                    .chain(sealed.iter().map(Option::as_deref))
+                    .chain([Some(boolean(row.control))]),
+                position,
+            );
         }
     }
     Ok(columns)
@@ -254,7 +264,13 @@ fn app(apps: &mut Columns, place: [&str; 4], row: &UpstreamRow) {
     let [org, id, workspace, url] = place.map(Some);
     let [status, host, protocol] = [status, host.name(), protocol.name()].map(Some);
     let [strip, base] = [strip_prefix, base_tag].map(|flag| Some(boolean(flag)));
-    apps.push([org, id, workspace, url, status, host, strip, base, ping.as_deref(), idle.as_deref(), protocol], 0);
+    let start = start(row);
+    let [ping, idle, start] = [ping.as_deref(), idle.as_deref(), start.as_deref()];
+    apps.push([org, id, workspace, url, status, host, strip, base, ping, idle, protocol, start], 0);
+}
+
+fn start(row: &UpstreamRow) -> Option<String> {
+    row.start.as_ref().map(|start| start::to_json(start).to_string())
 }
 
 fn boolean(value: bool) -> &'static str {
@@ -267,7 +283,7 @@ fn upstream([apps, warehouses, clusters, nodes]: &mut [Columns; 4], org: &str, k
     if kind == "app" {
         app(apps, [org, id, workspace, &url], row);
     } else {
-        warehouses.push([Some(org), Some(id), Some(workspace)], 0);
+        warehouses.push([Some(org), Some(id), Some(workspace), start(row).as_deref()], 0);
     }
     for (position, cluster) in row.clusters.iter().enumerate() {
         let state = match cluster.state {

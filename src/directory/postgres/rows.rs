@@ -4,8 +4,10 @@ use super::{Error, migrate};
 use crate::clock::UnixSeconds;
 use crate::config::{Env, duration};
 use crate::directory::principal::{self, SEALED, SecretFiles, of_row};
+use crate::directory::start;
 use crate::model::access::{Bar, Subject, session_id, session_text};
 use crate::model::api::{Action, Pattern, RuleRow};
+use crate::model::autostart::StartRow;
 use crate::model::ids::{ClusterId, OrgId, PrincipalId, RuleId, UpstreamId, WorkspaceId};
 use crate::model::policy::{HostSeen, Policy, Protocol};
 use crate::model::principal::{Extras, PrincipalKind, PrincipalRow};
@@ -62,12 +64,12 @@ const WORKSPACES: &str = "select org::text, id::text, url::text from embedgate.w
 const PRINCIPALS: &str = "select org::text, id::text, workspace::text, users,
     (settings || jsonb_strip_nulls(jsonb_build_object('kind', kind, 'client_id', client_id)))::text,
     client_secret::text, token::text, password::text, value::text, private_key::text, secret_access_key::text,
-    session_token::text, client_key::text
+    session_token::text, client_key::text, control
     from embedgate.principal where $1 is null or org = any ($1) order by org, id";
 const APPS: &str = "select org::text, id::text, workspace::text, url::text, status = 'failed',
-    host, strip_prefix, base_tag, ping_interval::text, idle_timeout::text, protocol from embedgate.app
+    host, strip_prefix, base_tag, ping_interval::text, idle_timeout::text, protocol, start::text from embedgate.app
     where $1 is null or org = any ($1) order by org, id";
-const WAREHOUSES: &str = "select org::text, id::text, workspace::text from embedgate.warehouse
+const WAREHOUSES: &str = "select org::text, id::text, workspace::text, start::text from embedgate.warehouse
     where $1 is null or org = any ($1) order by org, id";
 const RULES: &str = "select org::text, id::text, members, users, allow, warehouses from embedgate.api_rule
     where $1 is null or org = any ($1) order by org, id";
@@ -296,7 +298,15 @@ impl Reader<'_> {
             self.fault(org, format!("principal {id:?}"), cause);
             (PrincipalKind::Unusable, Extras::default())
         });
-        let principal = PrincipalRow { id: own, kind, extras, workspace, issuer: None, users: row.try_get(3)? };
+        let principal = PrincipalRow {
+            id: own,
+            kind,
+            extras,
+            workspace,
+            issuer: None,
+            users: row.try_get(3)?,
+            control: row.try_get(13)?,
+        };
         self.drafts[at].row.principals.push(principal);
         Ok(())
     }
@@ -306,7 +316,8 @@ impl Reader<'_> {
         let Some(at) = self.at(org) else { return Ok(()) };
         let (url, failed, policy) = (row.try_get(3)?, row.try_get(4)?, policy(row)?);
         let made = self.url(url).and_then(|url| upstream(id, workspace, url));
-        match made.and_then(|app| Ok(UpstreamRow { failed, policy: policy?, ..app })) {
+        let start = self.start(at, row.try_get(11)?);
+        match made.and_then(|app| Ok(UpstreamRow { failed, policy: policy?, start: start?, ..app })) {
             Ok(app) => self.drafts[at].row.apps.push(app),
             Err(cause) => self.fault(org, format!("app {id:?}"), cause),
         }
@@ -320,11 +331,23 @@ impl Reader<'_> {
         let url = workspaces.iter().find(|row| row.id.as_str() == workspace).map(|row| row.url.clone());
         // Without its workspace the organisation is broken, which has been said.
         let Some(url) = url else { return Ok(()) };
-        match upstream(id, workspace, url) {
+        let start = self.start(at, row.try_get(3)?);
+        match upstream(id, workspace, url).and_then(|warehouse| Ok(UpstreamRow { start: start?, ..warehouse })) {
             Ok(warehouse) => self.drafts[at].row.warehouses.push(warehouse),
             Err(cause) => self.fault(org, format!("warehouse {id:?}"), cause),
         }
         Ok(())
+    }
+
+    /// How an upstream of an organisation is started.
+    fn start(&self, at: usize, text: Option<&str>) -> Result<Option<StartRow>, String> {
+        let Some(text) = text else { return Ok(None) };
+        let start = start::of_row(text, self.context.policy)?;
+        let is_known = |id: &PrincipalId| self.drafts[at].row.principals.iter().any(|principal| principal.id == *id);
+        match &start.principal {
+            Some(id) if !is_known(id) => Err(format!("its start names principal \"{id}\", which there is not")),
+            _ => Ok(Some(start)),
+        }
     }
 
     /// A node with its cluster; the nodes of a cluster follow one another.
@@ -401,7 +424,7 @@ fn frontends(read: Result<Option<Vec<&str>>, tokio_postgres::Error>) -> Result<O
 fn upstream(id: &str, workspace: &str, url: BaseUrl) -> Result<UpstreamRow, String> {
     let id = UpstreamId::parse(id).map_err(|error| error.to_string())?;
     let workspace = WorkspaceId::parse(workspace).map_err(|error| error.to_string())?;
-    Ok(UpstreamRow { id, workspace, url, failed: false, policy: Policy::default(), clusters: Vec::new() })
+    Ok(UpstreamRow { id, workspace, url, failed: false, policy: Policy::default(), start: None, clusters: Vec::new() })
 }
 
 fn rule(id: &str, row: &Row) -> Result<Result<RuleRow, String>, tokio_postgres::Error> {

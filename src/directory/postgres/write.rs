@@ -11,10 +11,21 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::timeout;
 use tokio_postgres::GenericClient;
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
 
 /// Connections for writing: people sign out one by one.
 const CONNECTIONS: usize = 2;
+
+/// Something that is started, as the fleet calls it.
+#[derive(Debug, Clone, Copy)]
+pub struct StartName<'a> {
+    /// The id of the organisation.
+    pub org: &'a str,
+    /// `app`, `warehouse` or `engine`.
+    pub kind: &'a str,
+    /// The id of the upstream.
+    pub upstream: &'a str,
+}
 
 /// Writes to the primary.
 pub struct Writer {
@@ -52,6 +63,42 @@ impl Writer {
             Ok(row.try_get(0)?)
         };
         self.within_limit(used).await
+    }
+
+    /// Whether the caller is the one of the fleet to start something, for as long as `lease`.
+    ///
+    /// # Errors
+    /// [`Error`]; then nobody knows.
+    pub async fn claim_start(&self, name: StartName<'_>, lease: Duration) -> Result<bool, Error> {
+        let sql = "select embedgate.claim_start($1, $2, $3, make_interval(secs => $4))";
+        self.within_limit(self.ask(sql, name, &[lease.as_secs_f64()])).await
+    }
+
+    /// Whether nobody of the fleet has used something for `idle`, and the caller is the one to stop it.
+    ///
+    /// # Errors
+    /// [`Error`]; then nobody knows.
+    pub async fn claim_stop(&self, name: StartName<'_>, idle: Duration, lease: Duration) -> Result<bool, Error> {
+        let sql = "select embedgate.claim_stop($1, $2, $3, make_interval(secs => $4), make_interval(secs => $5))";
+        self.within_limit(self.ask(sql, name, &[idle.as_secs_f64(), lease.as_secs_f64()])).await
+    }
+
+    /// Notes that something was used so many seconds ago.
+    ///
+    /// # Errors
+    /// [`Error`]; then it may or may not have been noted.
+    pub async fn note_use(&self, name: StartName<'_>, ago: u64) -> Result<(), Error> {
+        let sql = "select embedgate.note_use($1, $2, $3, make_interval(secs => $4)) is null";
+        self.within_limit(self.ask(sql, name, &[ago as f64])).await.map(drop)
+    }
+
+    /// Asks a function about something that is started, with some lengths of time in seconds.
+    async fn ask(&self, sql: &str, name: StartName<'_>, seconds: &[f64]) -> Result<bool, Error> {
+        let StartName { org, kind, upstream } = name;
+        let mut values: Vec<(&(dyn ToSql + Sync), Type)> =
+            vec![(&org, Type::TEXT), (&kind, Type::TEXT), (&upstream, Type::TEXT)];
+        values.extend(seconds.iter().map(|seconds| (seconds as &(dyn ToSql + Sync), Type::FLOAT8)));
+        Ok(self.client().await?.query_typed_one(sql, &values).await?.try_get(0)?)
     }
 
     async fn client(&self) -> Result<Object, Error> {

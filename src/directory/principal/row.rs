@@ -19,21 +19,45 @@ pub(in crate::directory) fn of_row(
     sealed: &[(&str, Option<&str>)],
     context: Context<'_>,
 ) -> Result<(PrincipalKind, Extras), String> {
-    let Ok(Json::Object(settings)) = serde_json::from_str(settings) else {
-        return Err("its settings are not an object".to_owned());
-    };
-    let mut table: Table = settings.into_iter().filter_map(|(key, value)| Some((key, entry(node(value)?)))).collect();
+    let mut table = table(settings)?;
     for (key, sealed) in sealed {
         if let Some(sealed) = sealed {
             let place = Table::from([("sealed".to_owned(), entry(text((*sealed).to_owned())))]);
             table.insert((*key).to_owned(), entry(at_nowhere(Value::Table(place))));
         }
     }
+    // In the database all secrets are sealed; a text in place of one is as wrong as anywhere.
+    read(table, KEYS, |section| Reader { section, whose: Some((org, id)), loopback: Some(false), context }.read())
+}
+
+/// Reads an object as if it stood in a file.
+///
+/// # Errors
+/// All that is wrong, in one line.
+pub(in crate::directory) fn as_section<T>(
+    json: &str,
+    keys: &'static [&'static str],
+    reader: impl FnOnce(&Section<'_>) -> Option<T>,
+) -> Result<T, String> {
+    read(table(json)?, keys, reader)
+}
+
+fn table(json: &str) -> Result<Table, String> {
+    let Ok(Json::Object(object)) = serde_json::from_str(json) else {
+        return Err("its settings are not an object".to_owned());
+    };
+    Ok(object.into_iter().filter_map(|(key, value)| Some((key, entry(node(value)?)))).collect())
+}
+
+fn read<T>(
+    table: Table,
+    keys: &'static [&'static str],
+    reader: impl FnOnce(&Section<'_>) -> Option<T>,
+) -> Result<T, String> {
     let report = Report::new(Path::new(""));
     let tree = at_nowhere(Value::Table(table));
-    let section = Section::root(&tree, &report, KEYS);
-    // In the database all secrets are sealed; a text in place of one is as wrong as anywhere.
-    let read = Reader { section: &section, whose: Some((org, id)), loopback: Some(false), context }.read();
+    let section = Section::root(&tree, &report, keys);
+    let read = reader(&section);
     drop(section);
     let said = |mistakes: crate::config::Mistakes| {
         let said = mistakes.0.iter().map(|mistake| format!("its {} {}", mistake.key, mistake.message));

@@ -22,6 +22,7 @@ fn row(secret: &str, app: &str) -> OrgRow {
         extras: Extras::default(),
         workspace: workspace.clone(),
         users: users.iter().map(ToString::to_string).collect(),
+        control: false,
     };
     OrgRow {
         members: None,
@@ -34,6 +35,7 @@ fn row(secret: &str, app: &str) -> OrgRow {
         apps: vec![UpstreamRow {
             failed: false,
             policy: Policy::default(),
+            start: None,
             id: UpstreamId::parse("editor").unwrap(),
             workspace: workspace.clone(),
             url: url(app),

@@ -11,7 +11,7 @@ use crate::plane::client::Client;
 use crate::plane::decide::Plan;
 use crate::plane::failure::dial_failed;
 use crate::plane::forward::Forwarded;
-use crate::plane::request::{plan, reply};
+use crate::plane::request::{Planned, plan, reply};
 use crate::plane::respond::{Answer, phrase};
 use crate::plane::route::Target;
 use crate::plane::worker::Worker;
@@ -35,7 +35,10 @@ pub(super) async fn answer(
     session: &Rc<Session>,
     account: &mut Account,
 ) -> Result<Forwarded, Reject> {
-    let mut plan = plan(worker, &Target::Api(call), session).await?;
+    // Nothing has to be started for a list.
+    let Planned::Goes(mut plan) = plan(worker, client, head, &Target::Api(call), session, account).await? else {
+        return Err(Reject::new(Class::Internal, "a list that waits for a warehouse"));
+    };
     let mut response = whole(worker, head, &call, &plan, account).await?;
     if response.status() == 401 && renew(worker, &mut plan).await {
         response = whole(worker, head, &call, &plan, account).await?;

@@ -26,6 +26,7 @@ fn upstream(id: &str, clusters: Vec<ClusterRow>) -> UpstreamRow {
         url: url("https://app.example"),
         failed: false,
         policy: Policy::default(),
+        start: None,
         clusters,
     }
 }
@@ -46,6 +47,7 @@ fn org(id: &str, clusters: Vec<ClusterRow>, kind: PrincipalKind) -> OrgRow {
             extras: Extras::default(),
             workspace: workspace.clone(),
             users: vec![],
+            control: false,
         }],
         apps: vec![upstream("editor", clusters), upstream("viz", vec![])],
         warehouses: vec![upstream("wh", vec![])],
@@ -147,7 +149,7 @@ fn a_call_goes_to_the_workspace_of_its_warehouse_or_to_the_one_it_asks_for() {
         let Target::Api(call) = api(call) else { panic!("an api") };
         match decide(&world, &Target::Api(Call { workspace, ..call }), &all, 1, 0) {
             Ok(Decision::Go(plan)) => Ok(plan.workspace.to_string()),
-            Ok(Decision::NeedsToken(principal)) => panic!("{principal:?}"),
+            Ok(other) => panic!("{other:?}"),
             Err(reject) => Err(reject.class),
         }
     };

@@ -167,8 +167,19 @@ fn to_client_framed(text: &str, framing: Framing, frames: Option<&str>) -> Strin
     let mut out = Vec::new();
     let (outside, connection) = (Outside::default(), Some("close"));
     let (changed, trailers) = (false, false);
-    ToClient { head: &head, ours: true, cookie: None, frames, outside, changed, framing, trailers, connection }
-        .write(&mut out);
+    ToClient {
+        head: &head,
+        ours: true,
+        cookie: None,
+        frames,
+        outside,
+        changed,
+        framing,
+        trailers,
+        held: None,
+        connection,
+    }
+    .write(&mut out);
     String::from_utf8(out).unwrap()
 }
 
@@ -197,6 +208,7 @@ fn a_cookie_of_ours_makes_an_answer_private() {
             changed: false,
             framing,
             trailers: false,
+            held: None,
             connection: None,
         }
         .write(&mut out);

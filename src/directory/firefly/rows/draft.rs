@@ -113,7 +113,15 @@ impl Draft {
         if !refused.is_empty() {
             let id = principal_id("refused", "guests");
             let (kind, workspace) = (PrincipalKind::Unusable, main.clone());
-            rows.push(PrincipalRow { id, kind, extras: Extras::default(), workspace, issuer: None, users: refused });
+            rows.push(PrincipalRow {
+                id,
+                kind,
+                extras: Extras::default(),
+                workspace,
+                issuer: None,
+                users: refused,
+                control: false,
+            });
         }
         rows
     }
@@ -172,7 +180,7 @@ impl Spn {
             faults.add(format!("service principal {id}"), cause);
             (PrincipalKind::Unusable, None)
         });
-        PrincipalRow { id, kind, extras: Extras::default(), workspace: main.clone(), issuer, users }
+        PrincipalRow { id, kind, extras: Extras::default(), workspace: main.clone(), issuer, users, control: false }
     }
 
     fn kind(self) -> Result<PrincipalKind, String> {
@@ -195,7 +203,7 @@ impl App {
         match made {
             Ok((id, url)) => {
                 let (workspace, failed, clusters) = (main.clone(), self.failed, Vec::new());
-                Some(UpstreamRow { id, workspace, url, failed, policy: Policy::default(), clusters })
+                Some(UpstreamRow { id, workspace, url, failed, policy: Policy::default(), start: None, clusters })
             }
             Err(cause) => {
                 faults.add(format!("\"authoringTool\" {:?}", self.id), cause);
