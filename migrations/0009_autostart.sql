@@ -61,6 +61,14 @@ begin
   return found;
 end $$;
 
+-- Lets others start or stop it before the lease ends.
+create function embedgate.release_start(its_org text, its_kind text, its_upstream text) returns void
+  language sql security definer set search_path = pg_catalog, pg_temp
+begin atomic
+  update embedgate.start_lease set lease_until = null
+  where org = its_org and kind = its_kind and upstream = its_upstream;
+end;
+
 -- Notes that it was used so long ago.
 create function embedgate.note_use(its_org text, its_kind text, its_upstream text, ago interval) returns void
   language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -78,7 +86,8 @@ create function embedgate.claim_stop(its_org text, its_kind text, its_upstream t
   language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-  update embedgate.start_lease set lease_until = clock_timestamp() + lease
+  -- The others see that it is down only with their next look: until then it counts as used.
+  update embedgate.start_lease set lease_until = clock_timestamp() + lease, last_used = clock_timestamp()
   where org = its_org and kind = its_kind and upstream = its_upstream
     and (last_used is null or last_used <= clock_timestamp() - idle)
     and (lease_until is null or lease_until < clock_timestamp());
@@ -87,4 +96,4 @@ end $$;
 
 revoke execute on function
   embedgate.claim_start(text, text, text, interval), embedgate.note_use(text, text, text, interval),
-  embedgate.claim_stop(text, text, text, interval, interval) from public;
+  embedgate.claim_stop(text, text, text, interval, interval), embedgate.release_start(text, text, text) from public;

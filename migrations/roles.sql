@@ -24,5 +24,5 @@ grant insert, update, delete on
   to embedgate_admin;
 grant execute on function embedgate.revoke(text, text, interval), embedgate.use_token(text, timestamptz),
   embedgate.claim_start(text, text, text, interval), embedgate.note_use(text, text, text, interval),
-  embedgate.claim_stop(text, text, text, interval, interval)
+  embedgate.claim_stop(text, text, text, interval, interval), embedgate.release_start(text, text, text)
   to embedgate_serve, embedgate_admin;

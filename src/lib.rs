@@ -8,7 +8,7 @@
 //! What runs in requests (plane) never waits for what runs beside them ([`directory::sync`], token keepers, [`admin`]):
 //! they meet in the snapshot, which is replaced by one swap, and in the counters and cells of [`live`].
 //!
-//! Who may import whom, top to bottom: `cli`, `app`, then `plane` and `admin`, then `session`, `directory` and `credential`,
+//! Who may import whom, top to bottom: `cli`, `app`, then `plane`, `control` and `admin`, then `session`, `directory` and `credential`,
 //! then `model`, then `live`; `wire`, `net`, `config`, [`vault`] and the small leaves serve all. A test reads the sources and holds
 //! this true.
 

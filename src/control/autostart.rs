@@ -11,8 +11,8 @@ use crate::metrics::Metrics;
 use crate::model::upstream::Upstream;
 use crate::net::dial::Dialer;
 use calls::{Calls, Seen, Trouble};
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::{Instant, sleep};
@@ -64,7 +64,7 @@ pub struct Starter {
     means: Means,
     settings: Settings,
     /// The upstreams that are looked after, by their cells.
-    keepers: Mutex<HashMap<u64, ()>>,
+    keepers: Mutex<HashSet<u64>>,
 }
 
 impl Starter {
@@ -81,7 +81,7 @@ impl Starter {
             let key = autostart.cell.uid();
             let is_new = {
                 let mut keepers = self.keepers();
-                keepers.len() < MAX_KEEPERS && keepers.insert(key, ()).is_none()
+                keepers.len() < MAX_KEEPERS && keepers.insert(key)
             };
             if is_new {
                 let starter = Arc::clone(&self);
@@ -93,7 +93,7 @@ impl Starter {
         }
     }
 
-    fn keepers(&self) -> std::sync::MutexGuard<'_, HashMap<u64, ()>> {
+    fn keepers(&self) -> MutexGuard<'_, HashSet<u64>> {
         // A panic elsewhere leaves the map whole.
         self.keepers.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -146,7 +146,9 @@ impl<'a> Keeper<'a> {
         if let Some(since) = self.down_since.take() {
             tracing::info!(org = %self.calls.org(), upstream = %self.upstream.id, seconds = since.elapsed().as_secs(), "is up");
         }
-        self.started = None;
+        if self.started.take().is_some() {
+            self.release().await;
+        }
         self.cell.tell(Phase::Up, "running");
         let idle = self.starter.means.clock.now().saturating_sub(self.cell.last_used());
         let active: u32 = self.upstream.clusters.iter().flat_map(|c| &c.nodes).map(|node| node.live.active()).sum();
@@ -195,10 +197,12 @@ impl<'a> Keeper<'a> {
                 Some(self.starter.settings.poll_interval)
             }
             Err(Trouble::Refused(why)) => {
+                self.release().await;
                 self.fail(&why);
                 Some(REFUSED_FOR)
             }
             Err(Trouble::Away { cause, retry_after }) => {
+                self.release().await;
                 tracing::warn!(org = %self.calls.org(), upstream = %self.upstream.id, cause, "could not be started");
                 Some(self.back_off(retry_after))
             }
@@ -250,6 +254,14 @@ impl<'a> Keeper<'a> {
         })
     }
 
+    /// Lets others start or stop it, as soon as this instance is done with it.
+    async fn release(&self) {
+        let Some(writer) = &self.starter.means.writer else { return };
+        if let Err(error) = writer.release_start(self.calls.name()).await {
+            tracing::warn!(%error, "others have to wait for a lease to end");
+        }
+    }
+
     async fn note_use(&self, idle_seconds: u64) {
         let Some(writer) = &self.starter.means.writer else { return };
         if let Err(error) = writer.note_use(self.calls.name(), idle_seconds).await {
@@ -268,7 +280,9 @@ impl<'a> Keeper<'a> {
         }
         // From now on requests wait, and start it again.
         self.cell.tell(Phase::Unknown, "looking");
-        match self.calls.stop().await {
+        let stopped = self.calls.stop().await;
+        self.release().await;
+        match stopped {
             Ok(()) => {
                 self.starter.means.metrics.idle_stops.increment(1);
                 tracing::info!(org = %self.calls.org(), upstream = %self.upstream.id, "stopped, for nobody uses it");

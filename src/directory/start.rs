@@ -35,7 +35,7 @@ pub(super) fn read(section: &Section<'_>, policy: &AllowedHosts) -> Option<Start
     for item in foreign.filter_map(|key| section.get(key)) {
         item.wrong("what starts this does not have this key; remove it");
     }
-    let principal = section.get("principal").map(|item| item.parsed(|text| PrincipalId::parse(text)));
+    let principal = section.get("principal").map(|item| item.parsed(PrincipalId::parse));
     let by = match by {
         By::App => name(section, is_app_name, "an app's name has lower-case letters, digits and hyphens only")
             .map(StartBy::DatabricksApp),

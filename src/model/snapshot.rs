@@ -317,7 +317,7 @@ impl Builder {
         let mut upstreams = HashMap::new();
         for row in rows {
             let Some(workspace) = workspaces.get(&row.workspace).cloned() else { continue };
-            let is_running = row.clusters.iter().any(|cluster| cluster.is_serving());
+            let is_running = row.clusters.iter().any(ClusterRow::is_serving);
             let start = row.start.filter(|_| !is_running);
             let autostart = start.and_then(|start| self.autostart((kind, &row.id), start, &workspace, workspaces));
             let clusters = self.clusters(row.clusters, row.url);

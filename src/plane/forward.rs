@@ -338,8 +338,19 @@ async fn deliver(
     // Trailers may be about the body as the app sent it.
     let trailers = framing == Framing::Chunked && head.takes_trailers() && !changed;
     let cookie = cookie.as_deref();
-    let held = account.held;
-    ToClient { head: answer, ours, cookie, frames, outside, changed, framing, trailers, held, connection }.write(out);
+    ToClient {
+        head: answer,
+        ours,
+        cookie,
+        frames,
+        outside,
+        changed,
+        framing,
+        trailers,
+        held: account.held,
+        connection,
+    }
+    .write(out);
     let passage = Passage { from: answer.framing, to: framing, trailers: trailers.then_some(answer.fields) };
     let (upstream, delivered) = exchange.deliver(passage, rest, account).await;
     match delivered {
@@ -369,9 +380,19 @@ async fn switch(
     let out = exchange.client.outbox.buffer();
     let connection = Some("Upgrade");
     let (frames, framing, trailers, changed) = (None, Framing::Empty, false, false);
-    let held = account.held;
-    ToClient { head: answer, ours: true, cookie, frames, outside, changed, framing, trailers, held, connection }
-        .write(out);
+    ToClient {
+        head: answer,
+        ours: true,
+        cookie,
+        frames,
+        outside,
+        changed,
+        framing,
+        trailers,
+        held: account.held,
+        connection,
+    }
+    .write(out);
     let pace = exchange.pace;
     let limit = pace.idle_timeout;
     let UpstreamIo::Socket(upstream) = exchange.io else {

@@ -116,8 +116,8 @@ pub(super) async fn until_up(
     let Some(autostart) = &upstream.autostart else { return Ok(Outcome::Up(None)) };
     let holds = &worker.plane.holds;
     let _places = places(holds, autostart)?;
-    let held = Held::new(worker);
-    let (began, for_page) = (held.began.0, gets_page(head));
+    let place = Held::new(worker);
+    let (began, for_page) = (place.began.0, gets_page(head));
     let limit = match kind {
         _ if for_page => FIRST_LOOK,
         RouteKind::Sql => holds.limits.sql,

@@ -298,7 +298,7 @@ pub(super) async fn plan(
                     return Ok(Planned::Waits(answer));
                 }
                 match hold::until_up(worker, client, head, target.kind(), &upstream).await? {
-                    Outcome::Up(held) => account.held = held.or(account.held),
+                    Outcome::Up(waited) => account.held = waited.or(account.held),
                     Outcome::Gone => return Ok(Planned::Gone),
                 }
             }

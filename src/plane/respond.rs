@@ -145,15 +145,10 @@ fn policy(has_script: bool, ancestors: Option<&str>) -> String {
 
 /// What a page of ours may do: show itself, run this script, and what `more` lets it.
 pub(super) fn policy_of(script: &str, more: &str, ancestors: Option<&str>) -> String {
-    let mut policy = "default-src 'none'; style-src 'unsafe-inline'".to_owned();
-    if !script.is_empty() {
-        policy += &format!("; script-src 'sha256-{}'", STANDARD.encode(Sha256::digest(script)));
-    }
-    for directive in [Some(more).filter(|more| !more.is_empty()), ancestors].into_iter().flatten() {
-        policy += "; ";
-        policy += directive;
-    }
-    policy
+    let digest = || format!("script-src 'sha256-{}'", STANDARD.encode(Sha256::digest(script)));
+    let script = if script.is_empty() { String::new() } else { digest() };
+    let parts = ["default-src 'none'", "style-src 'unsafe-inline'", &script, more, ancestors.unwrap_or_default()];
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
 /// Whether a browser would show the answer to somebody.

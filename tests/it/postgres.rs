@@ -1,6 +1,7 @@
 //! The directory in a real Postgres: schema, import, changes that reach a running gateway, and faults it lives through.
 
 mod access;
+mod autostart;
 mod conformance;
 mod faults;
 mod load;

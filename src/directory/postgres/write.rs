@@ -74,6 +74,15 @@ impl Writer {
         self.within_limit(self.ask(sql, name, &[lease.as_secs_f64()])).await
     }
 
+    /// Lets others start or stop something before the caller's lease ends.
+    ///
+    /// # Errors
+    /// [`Error`]; then they wait for its end.
+    pub async fn release_start(&self, name: StartName<'_>) -> Result<(), Error> {
+        let sql = "select embedgate.release_start($1, $2, $3) is null";
+        self.within_limit(self.ask(sql, name, &[])).await.map(drop)
+    }
+
     /// Whether nobody of the fleet has used something for `idle`, and the caller is the one to stop it.
     ///
     /// # Errors

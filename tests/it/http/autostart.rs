@@ -2,101 +2,12 @@
 
 use super::HOST;
 use super::websocket::{AGREE, ASK};
+use crate::harness::control::Control;
 use crate::harness::gateway::{Builder, Gateway, org, org_with};
-use crate::harness::raw::{Answering, Message, Upstream, Wire, ok};
+use crate::harness::raw::{Answering, Message, Upstream, Wire};
 use crate::harness::{PATIENCE, until};
 use anyhow::{Context as _, Result, ensure};
 use futures_util::future::try_join_all;
-use std::sync::{Arc, Mutex, PoisonError};
-
-/// Answers to those who look after something, as they are told.
-#[derive(Clone, Default)]
-struct Control(Arc<Mutex<Script>>);
-
-/// What is told.
-#[derive(Default)]
-struct Script {
-    /// `STOPPED`, `STARTING`, `ACTIVE`, `ERROR`.
-    state: &'static str,
-    /// How many looks it takes from a start until it runs; none for never.
-    looks: Option<u32>,
-    /// What a start is answered with instead.
-    refusal: Option<u16>,
-    /// Whether looks are answered with an error.
-    away: bool,
-    seen: Vec<String>,
-}
-
-impl Control {
-    fn new(state: &'static str, looks: Option<u32>) -> Self {
-        Self(Arc::new(Mutex::new(Script { state, looks, ..Script::default() })))
-    }
-
-    fn script(&self) -> std::sync::MutexGuard<'_, Script> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn set(&self, change: impl FnOnce(&mut Script)) {
-        change(&mut self.script());
-    }
-
-    /// How often something was asked for.
-    fn count(&self, what: &str) -> usize {
-        self.script().seen.iter().filter(|seen| seen.contains(what)).count()
-    }
-
-    /// Answers for the workspace, and as the app for everything else.
-    fn answer(&self, request: &Message) -> Vec<u8> {
-        let (target, credential) = (request.target(), request.field("Authorization").unwrap_or("nobody"));
-        let text = request.text();
-        let action = ["/start", "/stop", "\"start\"", "\"stop\"", "START ENGINE", "STOP ENGINE"];
-        let is_control =
-            target.starts_with("/api/2.0/") || target.starts_with("/hook") || target.starts_with("/engine");
-        if !is_control {
-            return ok("the app");
-        }
-        let mut script = self.script();
-        let acts = action.iter().find(|action| target.ends_with(**action) || text.contains(**action));
-        script.seen.push(format!("{} {text} as {credential}", request.start));
-        match acts {
-            Some(acts) if acts.to_lowercase().contains("start") => {
-                if let Some(status) = script.refusal {
-                    return format!("HTTP/1.1 {status} No\r\nContent-Length: 2\r\n\r\n{{}}").into_bytes();
-                }
-                script.state = "STARTING";
-                ok("{}")
-            }
-            Some(_) => {
-                script.state = "STOPPED";
-                ok("{}")
-            }
-            None if script.away => b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n".to_vec(),
-            None => {
-                if script.state == "STARTING" {
-                    match script.looks {
-                        Some(0) => script.state = "ACTIVE",
-                        Some(left) => script.looks = Some(left - 1),
-                        None => {}
-                    }
-                }
-                ok(&look(target, script.state))
-            }
-        }
-    }
-}
-
-/// How the state is told where it was asked for.
-fn look(target: &str, state: &str) -> String {
-    let running = if state == "ACTIVE" { "RUNNING" } else { state };
-    if target.contains("/apps/") {
-        let app = if state == "ACTIVE" { "RUNNING" } else { "UNAVAILABLE" };
-        return format!(r#"{{"compute_status":{{"state":"{state}"}},"app_status":{{"state":"{app}"}}}}"#);
-    }
-    if target.starts_with("/engine") {
-        return format!(r#"{{"data":[["ENGINE_STATE_{running}"]]}}"#);
-    }
-    format!(r#"{{"state":"{running}","message":"warming up"}}"#)
-}
 
 /// A gateway before one app that a stub starts, which is also the app and the workspace.
 struct Site {
@@ -151,7 +62,7 @@ async fn all_who_wait_start_it_once() -> Result<()> {
         let held = answer.field("X-Embedgate-Cold-Start").context("it is not told")?;
         ensure!(held.parse::<f64>()? > 0.0, "{held}");
     }
-    ensure!(site.control.count("POST /api/2.0/apps/editor/start") == 1, "{:?}", site.control.script().seen);
+    ensure!(site.control.count("POST /api/2.0/apps/editor/start") == 1, "{}", site.control.acts());
     ensure!(site.control.count("as Bearer acme-bearer") > 0);
     let warm = site.get("").await?;
     ensure!(warm.status() == 200 && !warm.has("X-Embedgate-Cold-Start"), "{warm:?}");
@@ -266,7 +177,7 @@ async fn a_refusal_is_not_asked_for_again() -> Result<()> {
         let answer = site.get(fields).await?;
         ensure!(answer.status() == 503 && answer.text().contains("ould not be started"), "{answer:?}");
     }
-    ensure!(site.control.count("POST") == 1, "{:?}", site.control.script().seen);
+    ensure!(site.control.count("POST") == 1, "{}", site.control.acts());
     let line = site.gateway.log_line(|line| line.contains("start_failed")).await?;
     ensure!(line.contains("answered 403"), "{line}");
     site.gateway.expect_metric("embedgate_starts_total{result=\"failed\"}", 1.0).await
@@ -312,7 +223,7 @@ async fn others_can_be_asked_to_start_it() -> Result<()> {
         let site = Site::open(Control::new("STOPPED", Some(1)), start, &[]).await?;
         let answer = site.get("").await?;
         ensure!(answer.text() == "the app" && answer.has("X-Embedgate-Cold-Start"), "{answer:?}");
-        ensure!(site.control.count(what) == 1, "{:?}", site.control.script().seen);
+        ensure!(site.control.count(what) == 1, "{}", site.control.acts());
     }
     Ok(())
 }

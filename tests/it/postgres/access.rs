@@ -10,16 +10,16 @@ use embedgate::clock::Clock;
 use serde_json::json;
 
 /// A fleet whose instances may do what [`roles.sql`](../../../migrations/roles.sql) lets them, and no more.
-struct Fleet {
-    postgres: Postgres,
-    setup: Setup,
-    one: Gateway,
-    two: Gateway,
+pub(super) struct Fleet {
+    pub(super) postgres: Postgres,
+    pub(super) setup: Setup,
+    pub(super) one: Gateway,
+    pub(super) two: Gateway,
 }
 
 impl Fleet {
     /// Before `directory`, with `more` in the configuration.
-    async fn start(directory: &str, more: &str) -> Result<Self> {
+    pub(super) async fn start(directory: &str, more: &str) -> Result<Self> {
         let postgres = Postgres::start().await?;
         let setup = Setup::new(&format!("url = '{}'", postgres.url("postgres")))?;
         setup.must(&["db", "migrate"])?;

@@ -58,6 +58,11 @@ workspace = 'first'
 token = { env = 'SECRET' }
 users = ['Ann@Example.com', 'bob@example.com']
 [[org.principal]]
+id = 'starter'
+kind = 'none'
+workspace = 'second'
+control = true
+[[org.principal]]
 id = 'nobody'
 kind = 'none'
 workspace = 'second'
@@ -163,6 +168,12 @@ protocol = 'http2'
 base_tag = true
 ping_interval = '1h30m5s7ms'
 idle_timeout = '3650d'
+[org.app.start]
+by = 'firebolt'
+name = 'small_1'
+url = 'https://engine.example.com/query?account_id=7'
+principal = 'starter'
+idle_stop = '30m'
 [[org.app.cluster]]
 id = 'green'
 state = 'running'
@@ -184,6 +195,7 @@ ping_interval = '0s'
 [[org.warehouse]]
 id = 'wh'
 workspace = 'second'
+start = { by = 'databricks-warehouse' }
 [[org.warehouse.cluster]]
 id = 'only'
 state = 'stopped'
