@@ -149,8 +149,8 @@ impl<'a> Calls<'a> {
     ) -> Result<Value, Trouble> {
         let principal = &self.autostart.principal;
         let away = |cause: String| Trouble::Away { cause, retry_after: None };
-        let mut token = None;
-        if !principal.kind.is_anonymous() {
+        let mut token = principal.token.get(self.means.clock.now());
+        if token.is_none() && !principal.kind.is_anonymous() {
             token = Some(self.means.minter.token(principal).await.map_err(|error| away(error.to_string()))?);
         }
         for last in [false, true] {
