@@ -182,10 +182,8 @@ fn request(
     if !body.is_empty() {
         request = request.header(CONTENT_TYPE, content_type);
     }
-    for line in token.map(|token| token.lines()).unwrap_or_default().split(|byte| *byte == b'\n') {
-        let Some(colon) = memchr::memchr(b':', line) else { continue };
-        let value = HeaderValue::from_bytes(line[colon + 1..].trim_ascii());
-        if let (Ok(name), Ok(mut value)) = (HeaderName::from_bytes(&line[..colon]), value) {
+    for (name, value) in token.iter().flat_map(|token| token.fields()) {
+        if let (Ok(name), Ok(mut value)) = (HeaderName::try_from(name), HeaderValue::from_str(value)) {
             value.set_sensitive(true);
             request = request.header(name, value);
         }
