@@ -78,9 +78,9 @@ impl Token {
         self.lines.expose().as_bytes()
     }
 
-    /// Its fields one by one, names and values.
+    /// The same one by one, for a request that is not written as a head here.
     pub fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.lines.expose().lines().filter_map(|line| line.split_once(": "))
+        self.lines.expose().split("\r\n").filter_map(|line| line.split_once(": "))
     }
 
     /// Whether a client's own `Authorization` is not for the upstream.

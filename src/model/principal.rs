@@ -261,8 +261,8 @@ impl Payload {
     }
 }
 
-/// Fields that a signature stands on or in, which no client may send.
-const SIGNED_FIELDS: [&str; 3] = ["X-Amz-Date", "X-Amz-Security-Token", "X-Amz-Content-Sha256"];
+/// Fields that a signature stands on or in, which nobody else may set.
+pub const SIGNED_FIELDS: [&str; 3] = ["X-Amz-Date", "X-Amz-Security-Token", "X-Amz-Content-Sha256"];
 
 impl PrincipalKind {
     /// Whether its credential is made anew from time to time, and may be replaced by another.

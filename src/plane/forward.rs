@@ -54,7 +54,10 @@ pub(super) async fn forward(
     worker.retries.earn();
     let body = hold_body(worker, client, head, &trip).await?;
     // What has been held back goes out with the head, as often as that does.
-    let head = &Head { framing: if body.is_some() { Framing::Empty } else { head.framing }, ..*head };
+    let head = &match &body {
+        Some(_) => Head { framing: Framing::Empty, expects_continue: false, ..*head },
+        None => *head,
+    };
     let upgrade = head.upgrade.filter(|protocol| worker.plane.settings.passes_upgrade(protocol));
     let (mut fresh, mut renewed, mut http1) = (false, false, upgrade.is_some());
     loop {

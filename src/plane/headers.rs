@@ -126,8 +126,6 @@ impl ToUpstream<'_> {
             | Name::XForwardedFor
             | Name::XForwardedProto
             | Name::XRequestId => {}
-            // Whoever held the body back has given the go-ahead.
-            Name::Expect if self.held.is_some() => {}
             // What was asked for has been given: the body is here already, or there is none.
             Name::Expect if !self.head.expects_continue => {}
             // The session never goes on, even where the request came by a cookie.

@@ -70,10 +70,9 @@ impl Trip {
 
     /// The way of a v1 request.
     pub(super) fn firefly(node: Arc<Node>, authorization: &Secret, prefix: usize, guard: Guard) -> Self {
-        let credential = Credential::Firefly(Token::authorization(authorization, &[]));
         Self {
             node,
-            credential,
+            credential: Credential::Firefly(Token::authorization(authorization, &[])),
             link: 0,
             prefix,
             policy: Policy::default(),

@@ -1,6 +1,7 @@
 //! The directory file as a whole.
 
 use super::*;
+use crate::model::autostart::{StartBy, StartRow};
 use crate::model::ids::PrincipalId;
 use crate::model::principal::{Extras, PrincipalKind, PrincipalRow};
 use crate::secret::Secret;
@@ -186,7 +187,46 @@ fn apps_say_how_they_want_their_requests() {
         ]
     );
     let warehouse = "[[org.warehouse]]\nid = 'w'\nhost = 'keep'\n";
-    assert_eq!(mistakes(warehouse), ["8 org[acme].warehouse[w].host: unknown key; known here: id, workspace, cluster"]);
+    assert_eq!(
+        mistakes(warehouse),
+        ["8 org[acme].warehouse[w].host: unknown key; known here: id, workspace, start, cluster"]
+    );
+}
+
+#[test]
+fn starts_say_who_starts_and_as_whom() {
+    let app = |start: &str| format!("[[org.app]]\nid = 'a'\nurl = 'https://a.example.com'\nstart = {{ {start} }}\n");
+    let good = "by = 'databricks-app', name = 'my-app', idle_stop = '30m'";
+    let tables = read(&format!("{ACME}{}", app(good)), false).unwrap();
+    let (by, idle_stop) = (StartBy::DatabricksApp("my-app".into()), Some(Duration::from_secs(1800)));
+    assert_eq!(tables.orgs[0].apps[0].start, Some(StartRow { by, principal: None, idle_stop }));
+    for (start, expected) in [
+        ("name = 'x'", ".start.by: is missing; write databricks-app, databricks-warehouse, firebolt or webhook"),
+        (
+            "by = 'databricks-app', name = 'My/App'",
+            ".start.name: an app's name has lower-case letters, digits and hyphens only",
+        ),
+        (
+            "by = 'firebolt', name = 'a b', url = 'https://e.example.com/q?a=b'",
+            ".start.name: an engine's name has letters, digits and underscores only",
+        ),
+        (
+            "by = 'webhook', name = 'x', url = 'https://h.example.com/'",
+            ".start.name: what starts this does not have this key; remove it",
+        ),
+        (
+            "by = 'databricks-app', name = 'x', principal = 'nobody'",
+            ".start.principal: the organisation has no principal \"nobody\"; add it, or name one of its own",
+        ),
+    ] {
+        let found = mistakes(&app(start));
+        assert!(found.len() == 1 && found[0].ends_with(expected), "{found:?}");
+    }
+    let foreign = mistakes(&app("by = 'webhook', url = 'https://h.elsewhere.org/'"));
+    assert!(foreign.len() == 1 && foreign[0].contains("start.url"), "{foreign:?}");
+    let control = "[[org.principal]]\nid = 'c'\nkind = 'none'\ncontrol = true\nusers = ['a@b.c']\n";
+    let found = mistakes(control);
+    assert!(found.iter().any(|one| one.contains("a control principal acts for nobody")), "{found:?}");
 }
 
 #[test]
@@ -306,7 +346,7 @@ fn apps_have_an_address() {
     assert_eq!(mistakes("[[org.app]]\nid = 'x'\ncluster = []\n").len(), 1);
     assert_eq!(
         mistakes("[[org.warehouse]]\nid = 'x'\nurl = 'https://a.example.com'\n"),
-        ["8 org[acme].warehouse[x].url: unknown key; known here: id, workspace, cluster"]
+        ["8 org[acme].warehouse[x].url: unknown key; known here: id, workspace, start, cluster"]
     );
 }
 

@@ -5,7 +5,7 @@ use super::fields::{account_id, client_id, field_name, is_owned, params, plain, 
 use crate::config::reader::Item;
 use crate::directory::checks::{forbidden, header_safe, no_controls};
 use crate::model::principal::{
-    Account, ClientAuth, Entra, JwtClaims, JwtKey, OAuth2, Payload, PrincipalKind, SigV4, TokenExchange,
+    Account, ClientAuth, Entra, JwtClaims, JwtKey, OAuth2, Payload, PrincipalKind, SIGNED_FIELDS, SigV4, TokenExchange,
 };
 use crate::model::url::{BaseUrl, Endpoint};
 use crate::secret::Secret;
@@ -117,9 +117,7 @@ impl Reader<'_, '_> {
         });
         let value = self.secret("value", secret_field);
         let (name, value) = (name?, value?);
-        if self.section.get("headers").and_then(|item| item.as_table()).is_some_and(|own| is_owned(own, &name)) {
-            self.section.wrong(format!("the header field {name:?} stands in headers, too; remove it there"));
-        }
+        self.keep_out_of_headers(&name);
         Some(PrincipalKind::Header { name, value })
     }
 
@@ -130,9 +128,19 @@ impl Reader<'_, '_> {
         let region = self.required("region", "write the region, such as \"eu-central-1\"", word);
         let service = self.required("service", "write the service as AWS signs for it, such as \"execute-api\"", word);
         let payload = self.section.or("payload", Payload::default(), |item| item.one_of(&Payload::NAMES));
+        for name in SIGNED_FIELDS {
+            self.keep_out_of_headers(name);
+        }
         let (access_key_id, secret_access_key) = (access_key_id?, secret_access_key?);
         let (region, service) = (region?, service?);
         Some(PrincipalKind::SigV4(SigV4 { access_key_id, secret_access_key, session_token, region, service, payload }))
+    }
+
+    /// Reports a fixed field of a name that the credential itself sets.
+    fn keep_out_of_headers(&self, name: &str) {
+        if self.section.get("headers").and_then(|item| item.as_table()).is_some_and(|own| is_owned(own, name)) {
+            self.section.wrong(format!("the header field {name:?} stands in headers, too; remove it there"));
+        }
     }
 
     fn required<T, E: Display>(&self, key: &str, advice: &str, parse: impl FnOnce(&str) -> Result<T, E>) -> Option<T> {

@@ -213,6 +213,10 @@ fn mistakes_about_what_is_sent_are_named_with_their_lines() {
             "kind = 'sigv4'\naccess_key_id = 'A/B'\nsecret_access_key = { env = 'S' }\nregion = 'r'\nservice = 's'",
             "9: org[o].principal[p].access_key_id: holds something else than letters, digits, '-', '_' and '.', or is longer than 128 bytes",
         ),
+        (
+            "kind = 'sigv4'\naccess_key_id = 'A'\nsecret_access_key = { env = 'S' }\nregion = 'r'\nservice = 's'\nheaders = { x-amz-date = 'a' }",
+            "6: org[o].principal[p]: the header field \"X-Amz-Date\" stands in headers, too; remove it there",
+        ),
     ]);
 }
 

@@ -65,8 +65,10 @@ async fn whole(
     account: &Account,
 ) -> Result<Response<Bytes>, Reject> {
     let mut request = Request::get(head.target).header(header::ACCEPT, "application/json");
-    for (name, value) in plan.token.iter().flat_map(|token| token.fields()) {
-        request = request.header(name, value);
+    if let Some(token) = &plan.token {
+        for (name, value) in token.fields() {
+            request = request.header(name, value);
+        }
     }
     if let Some(agent) = head.fields.iter().find(|field| field.name.eq_ignore_ascii_case(b"user-agent")) {
         request = request.header(header::USER_AGENT, agent.value);
