@@ -1,7 +1,8 @@
 //! A `<base>` in the pages of apps that are reached by a path and take themselves to be at the root: relative links in pages
 //! further down then begin where the app does. The only thing that is ever changed in a body.
 
-use super::exchange::{Exchange, Failure};
+use super::exchange::Exchange;
+use super::failure::Failure;
 use super::headers::media_type;
 use crate::net::io::ReadInto as _;
 use crate::wire::body::{Decoder, Framing, Piece};

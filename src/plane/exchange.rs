@@ -4,8 +4,9 @@
 use super::account::Account;
 use super::base_tag::Insertion;
 use super::client::Client;
+use super::failure::Failure;
 use super::headers::ToClient;
-use super::multiplexed::{Trouble, UpstreamIo};
+use super::multiplexed::UpstreamIo;
 use super::outbox::Outbox;
 use super::outside::Outside;
 use super::trailers;
@@ -23,46 +24,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
-
-/// Why an exchange ended early.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Failure {
-    ClientGone,
-    ClientSlow,
-    /// The answer did not begin in time.
-    NoAnswer,
-    ClientFraming(&'static str),
-    TooLarge,
-    /// The session ended meanwhile.
-    SessionEnd,
-    /// Access was taken away meanwhile.
-    Revoked(&'static str),
-    /// The gateway is about to be gone.
-    Leaving,
-    UpstreamSlow,
-    UpstreamClosed,
-    UpstreamReset,
-    UpstreamFraming(&'static str),
-    /// The upstream has done nothing with the request, and said so.
-    UpstreamUntouched,
-    /// The request cannot be sent on in HTTP/2; true when none can.
-    NeedsHttp1 {
-        always: bool,
-    },
-}
-
-impl Failure {
-    /// What it means that an upstream cannot be read.
-    pub(super) fn of_upstream(error: &io::Error) -> Self {
-        match Trouble::of(error) {
-            None | Some(Trouble::Reset) => Self::UpstreamReset,
-            Some(Trouble::Untouched) => Self::UpstreamUntouched,
-            Some(Trouble::Unsayable) => Self::NeedsHttp1 { always: false },
-            Some(Trouble::WantsHttp1) => Self::NeedsHttp1 { always: true },
-            Some(Trouble::Malformed) => Self::UpstreamFraming("the answer is not what HTTP/2 allows"),
-        }
-    }
-}
 
 /// A request under way.
 pub(super) struct Exchange<'a> {

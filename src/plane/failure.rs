@@ -3,13 +3,54 @@
 
 use super::account::Account;
 use super::cut::Cut;
-use super::exchange::Failure;
 use super::forward::Forwarded;
+use super::multiplexed::Trouble;
 use super::trip::Pace;
 use super::worker::Worker;
 use crate::model::reject::{Class, Reject};
 use crate::net::dial::DialError;
 use std::borrow::Cow;
+use std::io;
+
+/// Why an exchange ended early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Failure {
+    ClientGone,
+    ClientSlow,
+    /// The answer did not begin in time.
+    NoAnswer,
+    ClientFraming(&'static str),
+    TooLarge,
+    /// The session ended meanwhile.
+    SessionEnd,
+    /// Access was taken away meanwhile.
+    Revoked(&'static str),
+    /// The gateway is about to be gone.
+    Leaving,
+    UpstreamSlow,
+    UpstreamClosed,
+    UpstreamReset,
+    UpstreamFraming(&'static str),
+    /// The upstream has done nothing with the request, and said so.
+    UpstreamUntouched,
+    /// The request cannot be sent on in HTTP/2; true when none can.
+    NeedsHttp1 {
+        always: bool,
+    },
+}
+
+impl Failure {
+    /// What it means that an upstream cannot be read.
+    pub(super) fn of_upstream(error: &io::Error) -> Self {
+        match Trouble::of(error) {
+            None | Some(Trouble::Reset) => Self::UpstreamReset,
+            Some(Trouble::Untouched) => Self::UpstreamUntouched,
+            Some(Trouble::Unsayable) => Self::NeedsHttp1 { always: false },
+            Some(Trouble::WantsHttp1) => Self::NeedsHttp1 { always: true },
+            Some(Trouble::Malformed) => Self::UpstreamFraming("the answer is not what HTTP/2 allows"),
+        }
+    }
+}
 
 /// No connection to the upstream came about.
 pub(super) fn dial_failed(error: &DialError) -> Reject {

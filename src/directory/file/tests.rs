@@ -1,7 +1,8 @@
 //! The directory file as a whole.
 
+mod starts;
+
 use super::*;
-use crate::model::autostart::{StartBy, StartRow};
 use crate::model::ids::PrincipalId;
 use crate::model::principal::{Extras, PrincipalKind, PrincipalRow};
 use crate::secret::Secret;
@@ -34,7 +35,7 @@ fn vault() -> Vault {
     Vault::new([("k1".to_owned(), [7; 32])])
 }
 
-fn read(text: &str, private: bool) -> Result<Tables, Mistakes> {
+pub(super) fn read(text: &str, private: bool) -> Result<Tables, Mistakes> {
     let result = parse(text, Path::new("etc/directory.toml"), &policy(private), &env(), &vault());
     if let Err(mistakes) = &result {
         assert!(!mistakes.to_string().contains("hush"), "a secret is shown: {mistakes}");
@@ -43,7 +44,7 @@ fn read(text: &str, private: bool) -> Result<Tables, Mistakes> {
 }
 
 /// The mistakes in an organisation that has one workspace and, from line 6, `text`.
-fn mistakes(text: &str) -> Vec<String> {
+pub(super) fn mistakes(text: &str) -> Vec<String> {
     shown(read(&format!("{ACME}{text}"), false))
 }
 
@@ -191,42 +192,6 @@ fn apps_say_how_they_want_their_requests() {
         mistakes(warehouse),
         ["8 org[acme].warehouse[w].host: unknown key; known here: id, workspace, start, cluster"]
     );
-}
-
-#[test]
-fn starts_say_who_starts_and_as_whom() {
-    let app = |start: &str| format!("[[org.app]]\nid = 'a'\nurl = 'https://a.example.com'\nstart = {{ {start} }}\n");
-    let good = "by = 'databricks-app', name = 'my-app', idle_stop = '30m'";
-    let tables = read(&format!("{ACME}{}", app(good)), false).unwrap();
-    let (by, idle_stop) = (StartBy::DatabricksApp("my-app".into()), Some(Duration::from_secs(1800)));
-    assert_eq!(tables.orgs[0].apps[0].start, Some(StartRow { by, principal: None, idle_stop }));
-    for (start, expected) in [
-        ("name = 'x'", ".start.by: is missing; write databricks-app, databricks-warehouse, firebolt or webhook"),
-        (
-            "by = 'databricks-app', name = 'My/App'",
-            ".start.name: an app's name has lower-case letters, digits and hyphens only",
-        ),
-        (
-            "by = 'firebolt', name = 'a b', url = 'https://e.example.com/q?a=b'",
-            ".start.name: an engine's name has letters, digits and underscores only",
-        ),
-        (
-            "by = 'webhook', name = 'x', url = 'https://h.example.com/'",
-            ".start.name: what starts this does not have this key; remove it",
-        ),
-        (
-            "by = 'databricks-app', name = 'x', principal = 'nobody'",
-            ".start.principal: the organisation has no principal \"nobody\"; add it, or name one of its own",
-        ),
-    ] {
-        let found = mistakes(&app(start));
-        assert!(found.len() == 1 && found[0].ends_with(expected), "{found:?}");
-    }
-    let foreign = mistakes(&app("by = 'webhook', url = 'https://h.elsewhere.org/'"));
-    assert!(foreign.len() == 1 && foreign[0].contains("start.url"), "{foreign:?}");
-    let control = "[[org.principal]]\nid = 'c'\nkind = 'none'\ncontrol = true\nusers = ['a@b.c']\n";
-    let found = mistakes(control);
-    assert!(found.iter().any(|one| one.contains("a control principal acts for nobody")), "{found:?}");
 }
 
 #[test]
