@@ -16,6 +16,7 @@ mod forward;
 mod frames;
 pub mod guard;
 mod headers;
+mod held;
 pub mod hold;
 mod http2;
 mod introduction;

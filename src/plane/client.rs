@@ -165,15 +165,14 @@ impl Client {
         Poll::Ready(Err(if head.is_empty() { NoHead::Quiet } else { NoHead::Slow }))
     }
 
-    /// Reads the whole body of a request, within a time.
+    /// Reads the body of a request that is for the gateway itself, whole.
     pub(super) async fn read_body(
         &mut self,
         worker: &Worker,
         head: &Head<'_>,
         limit: usize,
-        within: Duration,
     ) -> Result<Vec<u8>, Reject> {
-        let (deadline, mut body) = (Instant::now() + within, Vec::new());
+        let (deadline, mut body) = (Instant::now() + worker.plane.settings.header_timeout, Vec::new());
         let take = |piece: &[u8]| {
             body.extend_from_slice(piece);
             if body.len() > limit {

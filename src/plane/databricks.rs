@@ -5,7 +5,6 @@
 //! workspace's business and goes through as it came.
 
 mod discovery;
-mod held;
 mod list;
 mod places;
 mod refusal;
@@ -20,6 +19,7 @@ use super::client::Client;
 use super::decide::admit_call;
 use super::forward::Forwarded;
 use super::headers::media_type;
+use super::held::Held;
 use super::request::{Way, authenticate, enter, go_on};
 use super::route::Target;
 use super::worker::Worker;
@@ -29,7 +29,6 @@ use crate::session::Session;
 use crate::session::carrier::Via;
 use crate::wire::fields::Name;
 use crate::wire::request::Head;
-use held::Held;
 use scan::{ScanError, Scanner};
 use std::rc::Rc;
 
@@ -107,7 +106,7 @@ async fn execute(
     let warehouse = scanner.finish().map_err(ScanError::reject)?;
     let target = Target::Api(Call { warehouse: Some(&warehouse), ..call });
     // Where the token was not taken, the statement has not run.
-    let is_held = body.len() <= MAX_REPEATED;
+    let is_held = body.bytes().len() <= MAX_REPEATED;
     let way = Way { is_held, ..Way::new(&target, 0) };
     let first = body.offer(client, head, is_held);
     match go_on(worker, client, &first, way, &caller.session, caller.via, account).await? {

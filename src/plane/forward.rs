@@ -9,11 +9,12 @@ use super::exchange::{Exchange, Passage};
 use super::failure::{Failure, broke, cut, dial_failed, fail};
 use super::guard::Origin;
 use super::headers::{Signer, ToClient, ToUpstream};
+use super::held::Held;
 use super::multiplexed::{Multiplexed, UpstreamIo};
 use super::outside::Outside;
 use super::respond::wants_page;
 use super::trip::{Credential, Pace, Trip};
-use super::worker::{Held, Worker};
+use super::worker::Worker;
 use crate::live::token::Token;
 use crate::model::principal::SigV4;
 use crate::model::reject::{Class, Reject};
@@ -67,7 +68,7 @@ pub(super) async fn forward(
         }
         let mut exchange = Exchange::new(worker, client, io, head, account.session_end(), trip.pace(worker));
         exchange.token = trip.naming_token();
-        write_head(worker, head, body.as_ref().map(|body| &*body.bytes), &trip, upgrade, account, &mut exchange);
+        write_head(worker, head, body.as_ref().map(Held::bytes), &trip, upgrade, account, &mut exchange);
         account.forwarded = Some(Instant::now());
         let length = match exchange.answer().await {
             Ok(length) => length,
@@ -148,24 +149,12 @@ pub(super) async fn forward(
     }
 }
 
-/// A whole body, with the room that it takes up.
-struct HeldBody {
-    bytes: Vec<u8>,
-    _room: Held,
-}
-
 /// The body of a request, if it has to be signed as a whole.
-async fn hold_body(
-    worker: &Worker,
-    client: &mut Client,
-    head: &Head<'_>,
-    trip: &Trip,
-) -> Result<Option<HeldBody>, Reject> {
+async fn hold_body(worker: &Worker, client: &mut Client, head: &Head<'_>, trip: &Trip) -> Result<Option<Held>, Reject> {
     if head.framing == Framing::Empty || !trip.signer().is_some_and(SigV4::needs_body) {
         return Ok(None);
     }
-    let settings = &worker.plane.settings;
-    let (limit, within) = (settings.signed_body_bytes, settings.body_idle_timeout);
+    let limit = worker.plane.settings.signed_body_bytes;
     let too_large = |reject: Reject| match reject.class {
         Class::BodyTooLarge => Reject::new(
             reject.class,
@@ -173,10 +162,7 @@ async fn hold_body(
         ),
         _ => reject,
     };
-    let full = || Reject::new(Class::Overloaded, "too many bodies are held back until they can be signed");
-    let room = worker.hold().ok_or_else(full)?;
-    let bytes = client.read_body(worker, head, limit, within).await.map_err(too_large)?;
-    Ok(Some(HeldBody { bytes, _room: room }))
+    Held::read(worker, client, head, limit, |_| Ok(())).await.map(Some).map_err(too_large)
 }
 
 /// Whether a request that could be sent again may be, as things are with this worker.

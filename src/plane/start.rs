@@ -147,7 +147,7 @@ async fn start(
     let plane = &worker.plane;
     let starter = plane.starter.as_ref().ok_or(Refusal::NotReady)?;
     check_head(&about.guard, head, form)?;
-    let body = client.read_body(worker, head, MAX_BODY, plane.settings.header_timeout).await.map_err(Refusal::Body)?;
+    let body = client.read_body(worker, head, MAX_BODY).await.map_err(Refusal::Body)?;
     *read = true;
     let order = order(&body, form, about)?;
     let ttl = life(worker, starter, &order)?;

@@ -20,9 +20,6 @@ const LOG_BATCH: usize = 32 * 1024;
 /// Buffers for unfinished log lines that are kept for the next requests.
 const SPARE_LINES: usize = 256;
 
-/// Bodies that a worker holds back at once.
-const MAX_HELD: usize = 64;
-
 /// What the connections of one thread share.
 pub(super) struct Worker {
     pub(super) plane: Arc<Plane>,
@@ -33,8 +30,6 @@ pub(super) struct Worker {
     /// Where statements were found.
     pub(super) places: Places,
     pub(super) scratch: RefCell<Box<[u8]>>,
-    /// How many bodies are held back.
-    held: Rc<Cell<usize>>,
     random: Cell<u64>,
     log: RefCell<Vec<u8>>,
     lines: RefCell<Vec<Vec<u8>>>,
@@ -56,7 +51,6 @@ impl Worker {
             complaints: Complaints::default(),
             places: Places::default(),
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
-            held: Rc::default(),
             random: Cell::new(getrandom::u64()?),
             log: RefCell::default(),
             lines: RefCell::default(),
@@ -102,14 +96,6 @@ impl Worker {
         }
     }
 
-    /// Room for a body that is held back, until the guard is dropped; none when too many are.
-    pub(super) fn hold(&self) -> Option<Held> {
-        (self.held.get() < MAX_HELD).then(|| {
-            self.held.set(self.held.get() + 1);
-            Held(Rc::clone(&self.held))
-        })
-    }
-
     /// Counts an open tunnel until the guard is dropped.
     pub(super) fn open_tunnel(&self) -> OpenTunnel {
         self.plane.metrics.tunnels_active.increment(1.0);
@@ -121,15 +107,6 @@ impl Drop for Worker {
     fn drop(&mut self) {
         // The lines of requests that were cut off last.
         self.flush_log();
-    }
-}
-
-/// Room for a body that is held back.
-pub(super) struct Held(Rc<Cell<usize>>);
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
     }
 }
 

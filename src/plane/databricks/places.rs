@@ -3,7 +3,6 @@
 //! instance finds any statement so; where a worker has found one before, it asks there first.
 
 use super::Caller;
-use super::held::Held;
 use crate::model::api::Call;
 use crate::model::ids::WorkspaceId;
 use crate::model::reject::{Class, Reject};
@@ -11,6 +10,7 @@ use crate::model::snapshot::Org;
 use crate::plane::account::Account;
 use crate::plane::client::Client;
 use crate::plane::forward::Forwarded;
+use crate::plane::held::Held;
 use crate::plane::request::{Way, go_on};
 use crate::plane::route::Target;
 use crate::plane::worker::Worker;

@@ -1,10 +1,10 @@
-//! A request's body that is held until it is known where it goes. Of all bodies together only so much is held, and of each
+//! A request's body that is held until it is known where it goes, or can be signed. Of all bodies together only so much is held, and of each
 //! only what has come.
 
+use super::Plane;
+use super::client::Client;
+use super::worker::Worker;
 use crate::model::reject::{Class, Reject};
-use crate::plane::Plane;
-use crate::plane::client::Client;
-use crate::plane::worker::Worker;
 use crate::wire::body::Framing;
 use crate::wire::request::Head;
 use std::sync::Arc;
@@ -83,9 +83,9 @@ impl Held {
         Ok(())
     }
 
-    /// How many bytes it has.
-    pub(super) fn len(&self) -> usize {
-        self.bytes.len()
+    /// The bytes.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// Puts the body where the next exchange reads it from, and gives the head that goes with it: its length is known now.
