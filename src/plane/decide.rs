@@ -6,6 +6,7 @@ use crate::clock::UnixSeconds;
 use crate::live::token::Token;
 use crate::model::access::NoAccess;
 use crate::model::api::{Call, Permission};
+use crate::model::frontends::Frontends;
 use crate::model::ids::{UpstreamId, WorkspaceId};
 use crate::model::policy::Policy;
 use crate::model::reject::{Class, Reject};
@@ -29,6 +30,8 @@ pub struct Plan {
     pub workspace: WorkspaceId,
     /// How the app wants its requests.
     pub policy: Policy,
+    /// The organisation's own front ends.
+    pub frontends: Option<Arc<Frontends>>,
     /// Whether the gateway starts it when it does not run.
     pub starts: bool,
 }
@@ -55,7 +58,7 @@ pub fn decide(
     now: UnixSeconds,
     seed: u64,
 ) -> Result<Decision, Reject> {
-    let Granted { workspace, upstream, principal } = grant(snapshot, target, session)?;
+    let Granted { workspace, upstream, principal, frontends } = grant(snapshot, target, session)?;
     if let Some(upstream) = upstream
         && needs_it_up(target)
         && upstream.autostart.as_ref().is_some_and(|autostart| !autostart.cell.is_up(now))
@@ -77,6 +80,7 @@ pub fn decide(
         upstream: upstream.map(|upstream| upstream.id.clone()),
         workspace: workspace.id.clone(),
         policy: upstream.map(|upstream| upstream.policy).unwrap_or_default(),
+        frontends: frontends.cloned(),
         starts: upstream.is_some_and(|upstream| upstream.autostart.is_some()),
     }))
 }
@@ -92,6 +96,7 @@ pub(super) struct Granted<'a> {
     upstream: Option<&'a Arc<Upstream>>,
     /// As whom.
     pub(super) principal: &'a Arc<ServicePrincipal>,
+    frontends: Option<&'a Arc<Frontends>>,
 }
 
 impl Granted<'_> {
@@ -113,7 +118,7 @@ pub(super) fn grant<'a>(snapshot: &'a Snapshot, target: &Target<'_>, session: &S
     let Found { workspace, upstream } = find(org, target, session)?;
     let nobody = || Reject::new(Class::Forbidden, "no service principal acts for this user in the workspace");
     let principal = workspace.principals.of(session.email()).ok_or_else(nobody)?;
-    Ok(Granted { workspace, upstream, principal })
+    Ok(Granted { workspace, upstream, principal, frontends: org.frontends.as_ref() })
 }
 
 /// Another session helps where one was ended, and not where the user may not come in.

@@ -107,7 +107,7 @@ pub(super) async fn forward(
             let may_repeat = refused == Refused::Unauthorized || head.is_safe();
             let has_body = head.framing != Framing::Empty;
             let can_repeat = !has_body || trip.is_held && exchange.is_sent();
-            if !renewed && may_repeat && renew(worker, can_repeat, &mut trip).await && may_retry(worker) {
+            if !renewed && may_repeat && Box::pin(renew(worker, can_repeat, &mut trip)).await && may_retry(worker) {
                 if has_body {
                     return Ok(Forwarded::Again);
                 }
@@ -135,7 +135,7 @@ pub(super) async fn forward(
             _ => {
                 let mut page = Vec::new();
                 if trip.changes_pages() && base_tag::may_change(head, &answer) {
-                    match exchange.read_page(answer.framing, rest, &trip.base(head)).await {
+                    match Box::pin(exchange.read_page(answer.framing, rest, &trip.base(head))).await {
                         Ok(read) => (page, exchange.insertion) = (read.raw, read.insertion),
                         Err(failure) => return fail(worker, failure, false, trip.pace(worker), account),
                     }
@@ -162,7 +162,7 @@ async fn hold_body(worker: &Worker, client: &mut Client, head: &Head<'_>, trip: 
         ),
         _ => reject,
     };
-    Held::read(worker, client, head, limit, |_| Ok(())).await.map(Some).map_err(too_large)
+    Box::pin(Held::read(worker, client, head, limit, |_| Ok(()))).await.map(Some).map_err(too_large)
 }
 
 /// Whether a request that could be sent again may be, as things are with this worker.
@@ -181,6 +181,12 @@ async fn connect(worker: &Worker, trip: &Trip, fresh: bool, http1: bool) -> Resu
     {
         return Ok((io, true));
     }
+    // Boxed: a connection is seldom made, and handshakes take room.
+    Ok((Box::pin(open(worker, trip, http1)).await?, false))
+}
+
+/// A new connection to the node, or the first stream of one.
+async fn open(worker: &Worker, trip: &Trip, http1: bool) -> Result<UpstreamIo, Reject> {
     let metrics = &worker.plane.metrics;
     let speech = if http1 { Speech::Http1 } else { trip.speech(worker) };
     let (dialer, url) = (&worker.plane.dialer, &trip.node.url);
@@ -192,8 +198,7 @@ async fn connect(worker: &Worker, trip: &Trip, fresh: bool, http1: bool) -> Resu
         Ok(io) => {
             metrics.upstream_connections.increment(1);
             let is_http2 = io.has_agreed_on(HTTP2) || (speech == Speech::Http2 && !io.is_tls());
-            let io = if is_http2 { share(worker, trip, io).await? } else { UpstreamIo::Socket(io) };
-            Ok((io, false))
+            if is_http2 { share(worker, trip, io).await } else { Ok(UpstreamIo::Socket(io)) }
         }
         Err(error) => {
             metrics.upstream_failures.increment(1);

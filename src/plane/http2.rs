@@ -323,7 +323,8 @@ async fn serve(
     let stream = Stream::new(far, body, content, respond, to_head, worker.plane.settings.answer_limits);
     let client = Client::new(ClientIo::Stream(near), peer, registration, &worker);
     let way = AssertUnwindSafe(go_the_way(&worker, client, asked.map(|asked| asked.head), alive.full)).catch_unwind();
-    let ended = join(way, stream, &worker).await;
+    // Boxed, or there would be room for it twice: where it is made and where it is polled.
+    let ended = join(Box::pin(way), stream, &worker).await;
     if ended == Some(Ended::GivenUp { early: true }) {
         alive.live.given_up.set(alive.live.given_up.get() + 1);
     }
@@ -370,7 +371,7 @@ async fn go_the_way(worker: &Rc<Worker>, mut client: Client, head: Result<Vec<u8
         Next::Another | Next::Close => client.close(worker).await,
         Next::Abort => {}
         Next::Tunnel(upgraded) => {
-            Tunnel::new(client, *upgraded, &worker.plane.settings).run(Rc::clone(worker)).await;
+            Box::new(Tunnel::new(client, *upgraded, &worker.plane.settings)).run(Rc::clone(worker)).await;
         }
     }
 }

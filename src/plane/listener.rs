@@ -254,7 +254,8 @@ impl Other {
     async fn run(self, worker: Rc<Worker>) {
         match self {
             Self::Tunnel(tunnel) => tunnel.run(worker).await,
-            Self::Http2(opening, peer, registration) => http2::run(worker, opening, peer, registration).await,
+            // Boxed, or each tunnel would keep room for it.
+            Self::Http2(opening, peer, registration) => Box::pin(http2::run(worker, opening, peer, registration)).await,
         }
     }
 }

@@ -94,12 +94,13 @@ async fn handle(
     account: &mut Account,
 ) -> Result<Forwarded, Reject> {
     match target {
+        // Boxed, here and below: what is seldom asked for takes no room in every connection.
         Target::Own("session") if matches!(head.method, "POST" | "OPTIONS") => {
-            return start_session(worker, client, head, Form::Own, account).await;
+            return Box::pin(start_session(worker, client, head, Form::Own, account)).await;
         }
-        Target::StartSession => return start_session(worker, client, head, Form::Firefly, account).await,
+        Target::StartSession => return Box::pin(start_session(worker, client, head, Form::Firefly, account)).await,
         Target::Own(path) => {
-            let (answer, session) = own::answer(worker, head, path).await?;
+            let (answer, session) = Box::pin(own::answer(worker, head, path)).await?;
             account.session = session.map(Rc::new);
             return Ok(reply(worker, client, head, &answer, account).await);
         }
@@ -109,21 +110,23 @@ async fn handle(
         }
         Target::FireflyV1 { token, host, prefix } => {
             let trip = firefly_trip(worker, token, host, *prefix)?;
-            return forward(worker, client, head, trip, account).await;
+            return Box::pin(forward(worker, client, head, trip, account)).await;
         }
         Target::AppByHost { .. } | Target::AppByPath { .. } | Target::Linked { .. } => {
-            if let Some(answer) = cors::preflight_for_app(&worker.plane.guard_at(head), head) {
+            if head.method == "OPTIONS"
+                && let Some(answer) = cors::preflight_for_app(&worker.plane.guard_at(head), head)
+            {
                 return Ok(reply(worker, client, head, &answer, account).await);
             }
         }
-        Target::Api(call) => return databricks::serve(worker, client, head, *call, account).await,
+        Target::Api(call) => return Box::pin(databricks::serve(worker, client, head, *call, account)).await,
         Target::Discovery(path) => {
             let answer = databricks::discovery(worker, head, path)?;
             return Ok(reply(worker, client, head, &answer, account).await);
         }
     }
     if let Target::Linked { token, link } = target {
-        return linked(worker, client, head, (token, *link), account).await;
+        return Box::pin(linked(worker, client, head, (token, *link), account)).await;
     }
     let entry = authenticate(worker, head, target)?;
     serve_as(worker, client, head, Way::new(target, 0), entry, account).await
@@ -192,10 +195,9 @@ pub(super) fn enter(
     account: &mut Account,
 ) -> Result<Rc<Session>, Reject> {
     let session = Rc::clone(account.session.insert(Rc::new(session)));
-    let guard = worker.plane.guard_of(session.org());
     match via {
-        Via::Cookie(_) => guard.check(head)?,
-        Via::Link => guard.check_link(head)?,
+        Via::Cookie(_) => worker.plane.guard_of(session.org()).check(head)?,
+        Via::Link => worker.plane.guard_of(session.org()).check_link(head)?,
         Via::Bearer => {}
     }
     check_body(worker, head)?;
@@ -213,7 +215,6 @@ pub(super) async fn go_on(
     account: &mut Account,
 ) -> Result<Forwarded, Reject> {
     let Way { target, link, may_be_elsewhere, is_held } = way;
-    let guard = worker.plane.guard_of(session.org());
     let plan = match plan(worker, client, head, target, session, account).await? {
         Planned::Goes(plan) => plan,
         Planned::Gone => {
@@ -226,6 +227,7 @@ pub(super) async fn go_on(
     client.registration.stand_on(Standing::new(target, &plan, session));
     let prefix = if let Target::AppByPath { prefix, .. } = target { *prefix } else { 0 };
     account.upstream.clone_from(&plan.upstream);
+    let guard = worker.plane.settings.guard.with(plan.frontends.clone());
     let mut trip = Trip::planned(plan, prefix, via, guard);
     (trip.link, trip.may_be_elsewhere, trip.is_held) = (link, may_be_elsewhere, is_held);
     trip.renewal = Renewal::due(worker, head, session, via);
@@ -297,7 +299,7 @@ pub(super) async fn plan(
                 if let Some(answer) = hold::progress(worker, head, &upstream) {
                     return Ok(Planned::Waits(answer));
                 }
-                match hold::until_up(worker, client, head, target.kind(), &upstream).await? {
+                match Box::pin(hold::until_up(worker, client, head, target.kind(), &upstream)).await? {
                     Outcome::Up(waited) => account.held = waited.or(account.held),
                     Outcome::Gone => return Ok(Planned::Gone),
                 }
@@ -308,7 +310,7 @@ pub(super) async fn plan(
                 if let Some((_, error)) = failed.take().filter(|(same, _)| *same == uid) {
                     return Err(error.into());
                 }
-                failed = plane.minter.token(&principal).await.err().map(|error| (uid, error));
+                failed = Box::pin(plane.minter.token(&principal)).await.err().map(|error| (uid, error));
             }
         }
     }

@@ -147,8 +147,8 @@ impl Tunnel {
         }
     }
 
-    /// Relays until both sides have ended.
-    pub(super) async fn run(mut self, worker: Rc<Worker>) {
+    /// Relays until both sides have ended. Boxed, because a future keeps room for what it is given and for what it makes of it.
+    pub(super) async fn run(mut self: Box<Self>, worker: Rc<Worker>) {
         let _open = worker.open_tunnel();
         let cut = poll_fn(|cx| self.poll(cx, &worker)).await;
         if let Some(cut) = cut {
