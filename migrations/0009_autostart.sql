@@ -37,6 +37,7 @@ create function embedgate.is_start(start jsonb) returns boolean
 
 alter table embedgate.app add column start jsonb check (embedgate.is_start(start));
 alter table embedgate.warehouse add column start jsonb check (embedgate.is_start(start));
+alter table embedgate.engine add column start jsonb check (embedgate.is_start(start));
 
 -- Who starts or stops what at the moment, and when it was last used by anybody.
 create table embedgate.start_lease (

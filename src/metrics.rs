@@ -12,6 +12,8 @@ pub enum RouteKind {
     App,
     /// A SQL warehouse or the SQL API.
     Sql,
+    /// An engine.
+    Engine,
     /// The gateway's own endpoints.
     Own,
     /// FireFly's first form of URL.
@@ -21,7 +23,7 @@ pub enum RouteKind {
 }
 
 impl RouteKind {
-    const ALL: [Self; 5] = [Self::App, Self::Sql, Self::Own, Self::FireflyV1, Self::Unknown];
+    const ALL: [Self; 6] = [Self::App, Self::Sql, Self::Engine, Self::Own, Self::FireflyV1, Self::Unknown];
 
     /// The label's value.
     #[must_use]
@@ -29,6 +31,7 @@ impl RouteKind {
         match self {
             Self::App => "app",
             Self::Sql => "sql",
+            Self::Engine => "engine",
             Self::Own => "own",
             Self::FireflyV1 => "firefly_v1",
             Self::Unknown => "unknown",
@@ -178,7 +181,7 @@ const METADATA: Metadata<'static> = Metadata::new("embedgate", Level::INFO, None
 /// All metrics of one instance.
 pub struct Metrics {
     recorder: PrometheusRecorder,
-    routes: [RouteMetrics; 5],
+    routes: [RouteMetrics; 6],
     rejects: Vec<Counter>,
     cuts: [Counter; 13],
     http2_refusals: [Counter; 7],

@@ -10,6 +10,7 @@ mod cors;
 mod cut;
 mod databricks;
 pub mod decide;
+mod engine;
 mod exchange;
 mod failure;
 mod forward;

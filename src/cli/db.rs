@@ -147,6 +147,7 @@ fn shown(counts: Counts) -> String {
         (counts.principals, "principal"),
         (counts.apps, "app"),
         (counts.warehouses, "warehouse"),
+        (counts.engines, "engine"),
         (counts.clusters, "cluster"),
         (counts.nodes, "node"),
         (counts.rules, "rule"),

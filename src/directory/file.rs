@@ -2,6 +2,7 @@
 
 mod access;
 mod api;
+mod engine;
 mod principals;
 #[cfg(test)]
 mod tests;
@@ -16,16 +17,27 @@ use crate::model::autostart::StartRow;
 use crate::model::frontends::Frontends;
 use crate::model::ids::{ClusterId, InvalidId, OrgId, UpstreamId, WorkspaceId};
 use crate::model::policy::{HostSeen, Policy, Protocol};
-use crate::model::principal::PrincipalRow;
 use crate::model::tables::{ClusterRole, ClusterRow, ClusterState, OrgRow, Segment, Tables, UpstreamRow, WorkspaceRow};
 use crate::model::url::{AllowedHosts, BaseUrl};
 use crate::vault::Vault;
+use principals::Principals;
 use std::collections::BTreeMap;
 use std::path::Path;
 
 const ROOT: &[&str] = &["org", "banned", "revocation"];
-const ORG: &[&str] =
-    &["id", "name", "segment", "members", "frontend_origins", "workspace", "principal", "app", "warehouse", "api"];
+const ORG: &[&str] = &[
+    "id",
+    "name",
+    "segment",
+    "members",
+    "frontend_origins",
+    "workspace",
+    "principal",
+    "app",
+    "warehouse",
+    "engine",
+    "api",
+];
 const WORKSPACE: &[&str] = &["id", "url"];
 const APP: &[&str] = &[
     "id",
@@ -97,11 +109,25 @@ fn org(section: &Section<'_>, ids: &mut Ids, context: Context<'_>) -> Option<Org
     let principals = principals::read(section, id.as_ref(), &workspaces, context);
     let apps = upstreams(section, "app", APP, &workspaces, &principals, context);
     let warehouses = upstreams(section, "warehouse", WAREHOUSE, &workspaces, &principals, context);
+    let engines = engine::engines(section, &workspaces, &principals, context);
     let rules = api::rules(section);
     let id = id?;
     let name = name.unwrap_or_else(|| id.to_string());
-    let workspaces = workspaces.rows;
-    Some(OrgRow { name, id, segment, version: 0, members, frontends, workspaces, principals, apps, warehouses, rules })
+    let (workspaces, principals) = (workspaces.rows, principals.rows);
+    Some(OrgRow {
+        name,
+        id,
+        segment,
+        version: 0,
+        members,
+        frontends,
+        workspaces,
+        principals,
+        apps,
+        warehouses,
+        engines,
+        rules,
+    })
 }
 
 /// The organisation's own front ends; none for those of the configuration.
@@ -170,7 +196,7 @@ fn upstreams(
     key: &'static str,
     known: &'static [&'static str],
     workspaces: &Workspaces,
-    principals: &[PrincipalRow],
+    principals: &Principals,
     context: Context<'_>,
 ) -> Vec<UpstreamRow> {
     let mut ids = Ids::new(key, "the organisation");
@@ -189,17 +215,11 @@ fn upstreams(
 }
 
 /// How it is started, if the gateway has a hand in that.
-fn start(upstream: &Section<'_>, principals: &[PrincipalRow], context: Context<'_>) -> Option<StartRow> {
+fn start(upstream: &Section<'_>, principals: &Principals, context: Context<'_>) -> Option<StartRow> {
     let section = upstream.get("start")?.section(start::KEYS)?;
     let row = start::read(&section, context.policy)?;
-    if let Some(id) = &row.principal
-        && !principals.iter().any(|principal| principal.id == *id)
-        && let Some(item) = section.get("principal")
-    {
-        item.wrong_missing(format!(
-            "the organisation has no principal {:?}; add it, or name one of its own",
-            id.as_str()
-        ));
+    if let Some(item) = section.get("principal") {
+        principals.named(&item);
     }
     Some(row)
 }
@@ -228,7 +248,7 @@ fn app_url(section: &Section<'_>, clusters: &[ClusterRow], context: Context<'_>)
 }
 
 fn clusters(upstream: &Section<'_>, context: Context<'_>) -> Vec<ClusterRow> {
-    let mut ids = Ids::new("cluster", "the app or warehouse");
+    let mut ids = Ids::new("cluster", "the app, warehouse or engine");
     let sections = upstream.sections("cluster", CLUSTER);
     sections.iter().filter_map(|section| cluster(section, &mut ids, context)).collect()
 }
@@ -257,10 +277,15 @@ fn cluster(section: &Section<'_>, ids: &mut Ids, context: Context<'_>) -> Option
 /// A URL whose host the policy allows. A forbidden one is reported and still given back, for further checks.
 fn url(item: &Item<'_>, context: Context<'_>) -> Option<BaseUrl> {
     let url = item.parsed(BaseUrl::parse)?;
-    if let Some(error) = forbidden(context.policy, &url) {
+    permitted(item, &url, context);
+    Some(url)
+}
+
+/// Reports a URL whose host the policy does not allow.
+fn permitted(item: &Item<'_>, url: &BaseUrl, context: Context<'_>) {
+    if let Some(error) = forbidden(context.policy, url) {
         item.wrong(error);
     }
-    Some(url)
 }
 
 /// The ids seen so far among things that must not share one.

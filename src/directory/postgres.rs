@@ -4,6 +4,7 @@
 //! that hands connections out per transaction.
 
 pub mod connect;
+mod engines;
 pub mod faults;
 pub mod import;
 pub mod listen;

@@ -123,6 +123,19 @@ fn is_plain(segment: &str) -> bool {
     segment.bytes().all(fits) && segment.bytes().any(|byte| byte != b'.')
 }
 
+/// Whether every segment of a path has one reading; the last one may be empty.
+///
+/// # Errors
+/// [`Ambiguous`] when one has not.
+pub(super) fn has_one_reading(path: &str) -> Result<(), Ambiguous> {
+    let bare = path.strip_suffix('/').unwrap_or(path);
+    if bare.is_empty() || (bare.starts_with('/') && bare.split('/').skip(1).all(is_plain)) {
+        Ok(())
+    } else {
+        Err(Ambiguous)
+    }
+}
+
 /// Who may make calls besides the usual ones, and which, as a source delivers it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleRow {
@@ -189,7 +202,11 @@ impl Rule {
         if !self.is_for(user, email) {
             return Permission::Denied;
         }
-        self.allow.iter().map(|pattern| pattern.permits(call, &is_own)).max().unwrap_or(Permission::Denied)
+        self.allow
+            .iter()
+            .map(|pattern| pattern.permits(call.method, call.path, &is_own))
+            .max()
+            .unwrap_or(Permission::Denied)
     }
 
     fn is_for(&self, user: &str, email: &str) -> bool {
@@ -240,6 +257,12 @@ pub enum BadPattern {
     /// Not a path of an API.
     #[error("the path of {0:?} does not begin with /api/ or /sql/")]
     Path(String),
+    /// Not a path.
+    #[error("the path of {0:?} does not begin with a slash")]
+    Rootless(String),
+    /// The same as `Segment`, where there are no warehouses.
+    #[error("{0:?} has the segment {1:?}; write letters and digits, *, or ** as the last one")]
+    OfEngine(String, String),
     /// A segment that no path of a request could have.
     #[error("{0:?} has the segment {1:?}; write letters and digits, *, {{warehouse}}, or ** as the last one")]
     Segment(String, String),
@@ -251,17 +274,47 @@ impl Pattern {
     /// # Errors
     /// [`BadPattern`].
     pub fn parse(text: &str) -> Result<Self, BadPattern> {
-        let named = text.split_once(' ').filter(|(method, _)| METHODS.contains(method));
-        let (method, path) = named.ok_or_else(|| BadPattern::Method(text.into()))?;
+        let (method, path) = Self::halves(text)?;
         if !is_api(path) {
             return Err(BadPattern::Path(text.into()));
         }
+        Self::read(text, method, path, |segment| match segment {
+            "{warehouse}" => Some(Segment::Warehouse),
+            plain if is_plain(plain) => Some(Segment::Exactly(plain.into())),
+            _ => None,
+        })
+    }
+
+    /// Reads a pattern of an engine's list, whose path is anything below the engine's address and may end in a slash.
+    pub(super) fn of_engine(text: &str) -> Result<Self, BadPattern> {
+        let (method, path) = Self::halves(text)?;
+        if !path.starts_with('/') {
+            return Err(BadPattern::Rootless(text.into()));
+        }
+        // Behind ** there is nothing more to say.
+        let shortened = path.strip_suffix('/').filter(|path| !path.ends_with("/**"));
+        let (bare, ends_in_slash) = shortened.map_or((path, false), |path| (path, true));
+        let exactly = |segment: &str| is_plain(segment).then(|| Segment::Exactly(segment.into()));
+        let mut read = Self::read(text, method, bare, exactly).map_err(|error| match error {
+            BadPattern::Segment(text, segment) => BadPattern::OfEngine(text, segment),
+            other => other,
+        })?;
+        if ends_in_slash {
+            read.segments = read.segments.into_iter().chain([Segment::Exactly("".into())]).collect();
+        }
+        Ok(read)
+    }
+
+    fn halves(text: &str) -> Result<(&str, &str), BadPattern> {
+        let named = text.split_once(' ').filter(|(method, _)| METHODS.contains(method));
+        named.ok_or_else(|| BadPattern::Method(text.into()))
+    }
+
+    fn read(text: &str, method: &str, path: &str, known: fn(&str) -> Option<Segment>) -> Result<Self, BadPattern> {
         let (path, has_rest) = path.strip_suffix("/**").map_or((path, false), |path| (path, true));
-        let segment = |segment: &str| match segment {
-            "*" => Ok(Segment::Any),
-            "{warehouse}" => Ok(Segment::Warehouse),
-            plain if is_plain(plain) => Ok(Segment::Exactly(plain.into())),
-            other => Err(BadPattern::Segment(text.into(), other.into())),
+        let segment = |segment: &str| {
+            let read = if segment == "*" { Some(Segment::Any) } else { known(segment) };
+            read.ok_or_else(|| BadPattern::Segment(text.into(), segment.into()))
         };
         let segments = path.split('/').skip(1).map(segment).collect::<Result<_, _>>()?;
         Ok(Self { text: text.into(), method: method.into(), segments, has_rest })
@@ -278,18 +331,23 @@ impl Pattern {
         &self.text
     }
 
-    fn permits(&self, call: &Call<'_>, is_own: impl Fn(&str) -> bool) -> Permission {
-        let (mut permission, mut path) = (Permission::Granted, call.path.split('/').skip(1));
+    /// Whether a method and a path are what it says, for a pattern without warehouses.
+    pub(super) fn is_of(&self, method: &str, path: &str) -> bool {
+        self.permits(method, path, |_| false) == Permission::Granted
+    }
+
+    fn permits(&self, method: &str, path: &str, is_own: impl Fn(&str) -> bool) -> Permission {
+        let (mut permission, mut path) = (Permission::Granted, path.split('/').skip(1));
         for segment in &self.segments {
             match (segment, path.next()) {
                 (Segment::Exactly(text), Some(here)) if **text == *here => {}
-                (Segment::Any, Some(_)) => {}
+                (Segment::Any, Some(here)) if !here.is_empty() => {}
                 (Segment::Warehouse, Some(here)) if is_own(here) => {}
                 (Segment::Warehouse, Some(_)) => permission = Permission::Foreign,
                 _ => return Permission::Denied,
             }
         }
         let is_all = path.next().is_some() == self.has_rest;
-        if is_all && *self.method == *call.method { permission } else { Permission::Denied }
+        if is_all && *self.method == *method { permission } else { Permission::Denied }
     }
 }

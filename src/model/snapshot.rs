@@ -5,6 +5,7 @@
 use super::access::{Access, Bar, Holder, NoAccess};
 use super::api::{Call, Permission, Rule};
 use super::autostart::{AutoStart, StartRow};
+use super::engine::{Engine, EngineRow};
 use super::frontends::{Census, Frontends};
 use super::ids::{ClusterId, OrgId, PrincipalId, UpstreamId, WorkspaceId};
 use super::principal::PrincipalRow;
@@ -15,7 +16,7 @@ use super::url::BaseUrl;
 use crate::clock::UnixSeconds;
 use crate::live::autostart::StartCell;
 use crate::live::node::NodeLive;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
@@ -37,6 +38,7 @@ pub struct Org {
     workspaces: HashMap<WorkspaceId, Arc<Workspace>>,
     apps: HashMap<UpstreamId, Arc<Upstream>>,
     warehouses: HashMap<UpstreamId, Arc<Upstream>>,
+    engines: BTreeMap<UpstreamId, Arc<Engine>>,
     /// The workspace of requests that name none: the only one, else the first.
     home: Option<Arc<Workspace>>,
     /// What users may call besides the usual.
@@ -67,6 +69,17 @@ impl Org {
     #[must_use]
     pub fn warehouse(&self, id: &str) -> Option<&Arc<Upstream>> {
         self.warehouses.get(id)
+    }
+
+    /// The engine with this id.
+    #[must_use]
+    pub fn engine(&self, id: &str) -> Option<&Arc<Engine>> {
+        self.engines.get(id)
+    }
+
+    /// All engines, by their ids.
+    pub fn engines(&self) -> impl Iterator<Item = &Arc<Engine>> {
+        self.engines.values()
     }
 
     /// The workspace of requests that name none.
@@ -113,7 +126,8 @@ impl Org {
     }
 
     fn upstreams(&self) -> impl Iterator<Item = &Arc<Upstream>> {
-        self.apps.values().chain(self.warehouses.values())
+        let engines = self.engines.values().map(|engine| &engine.upstream);
+        self.apps.values().chain(self.warehouses.values()).chain(engines)
     }
 
     fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
@@ -255,6 +269,7 @@ impl Builder {
         }
         let apps = self.upstreams("app", row.apps, &workspaces);
         let warehouses = self.upstreams("warehouse", row.warehouses, &workspaces);
+        let engines = self.engines(row.engines, &row.principals, &workspaces);
         let members = row.members.map(|mut members| {
             members.sort_unstable();
             members.dedup();
@@ -263,7 +278,7 @@ impl Builder {
         let rules = row.rules.into_iter().map(Rule::from).collect();
         let frontends = row.frontends.map(|own| Arc::new(Frontends::new(&own)));
         let (id, name, segment, version) = (row.id, row.name, row.segment, row.version);
-        Org { id, name, segment, version, frontends, members, workspaces, apps, warehouses, home, rules }
+        Org { id, name, segment, version, frontends, members, workspaces, apps, warehouses, engines, home, rules }
     }
 
     fn node(&mut self, url: BaseUrl) -> Arc<Node> {
@@ -307,25 +322,50 @@ impl Builder {
         }
     }
 
-    /// Rows whose workspace is unknown are left out: sources check references, and a gap must not become a panic.
+    /// As with upstreams, those whose principal is unknown are left out: another one must not act in its place.
+    fn engines(
+        &mut self,
+        rows: Vec<EngineRow>,
+        principals: &[PrincipalRow],
+        workspaces: &HashMap<WorkspaceId, Arc<Workspace>>,
+    ) -> BTreeMap<UpstreamId, Arc<Engine>> {
+        let mut engines = BTreeMap::new();
+        for EngineRow { upstream, principal, manner } in rows {
+            let own = principal.map(|id| own_principals(&id, principals, workspaces));
+            if own.as_ref().is_some_and(Option::is_none) {
+                continue;
+            }
+            if let Some(upstream) = self.upstream("engine", upstream, workspaces) {
+                engines.insert(upstream.id.clone(), Arc::new(Engine { upstream, own: own.flatten(), manner }));
+            }
+        }
+        engines
+    }
+
     fn upstreams(
         &mut self,
         kind: &'static str,
         rows: Vec<UpstreamRow>,
         workspaces: &HashMap<WorkspaceId, Arc<Workspace>>,
     ) -> HashMap<UpstreamId, Arc<Upstream>> {
-        let mut upstreams = HashMap::new();
-        for row in rows {
-            let Some(workspace) = workspaces.get(&row.workspace).cloned() else { continue };
-            let is_running = row.clusters.iter().any(ClusterRow::is_serving);
-            let start = row.start.filter(|_| !is_running);
-            let autostart = start.and_then(|start| self.autostart((kind, &row.id), start, &workspace, workspaces));
-            let clusters = self.clusters(row.clusters, row.url);
-            let (id, failed, policy) = (row.id, row.failed, row.policy);
-            let upstream = Upstream { id: id.clone(), workspace, failed, policy, autostart, clusters };
-            upstreams.insert(id, Arc::new(upstream));
-        }
-        upstreams
+        let upstreams = rows.into_iter().filter_map(|row| self.upstream(kind, row, workspaces));
+        upstreams.map(|upstream| (upstream.id.clone(), upstream)).collect()
+    }
+
+    /// A row whose workspace is unknown is left out: sources check references, and a gap must not become a panic.
+    fn upstream(
+        &mut self,
+        kind: &'static str,
+        row: UpstreamRow,
+        workspaces: &HashMap<WorkspaceId, Arc<Workspace>>,
+    ) -> Option<Arc<Upstream>> {
+        let workspace = workspaces.get(&row.workspace).cloned()?;
+        let is_running = row.clusters.iter().any(ClusterRow::is_serving);
+        let start = row.start.filter(|_| !is_running);
+        let autostart = start.and_then(|start| self.autostart((kind, &row.id), start, &workspace, workspaces));
+        let clusters = self.clusters(row.clusters, row.url);
+        let (id, failed, policy) = (row.id, row.failed, row.policy);
+        Some(Arc::new(Upstream { id, workspace, failed, policy, autostart, clusters }))
     }
 
     /// How an upstream is started; none without the principal that would do it, which sources check as well.
@@ -362,6 +402,23 @@ impl Builder {
         };
         rows.into_iter().map(cluster).collect()
     }
+}
+
+/// A principal as the only one there is: for everybody, or for those it is reserved for and nobody else.
+fn own_principals(
+    id: &PrincipalId,
+    rows: &[PrincipalRow],
+    workspaces: &HashMap<WorkspaceId, Arc<Workspace>>,
+) -> Option<Principals> {
+    let row = rows.iter().find(|row| row.id == *id)?;
+    let known = &workspaces.get(&row.workspace)?.principals;
+    let Some(email) = row.users.first() else {
+        let shared = known.shared.clone().filter(|known| known.id == *id)?;
+        return Some(Principals { shared: Some(shared), ..Principals::default() });
+    };
+    let principal = known.by_email.get(email).filter(|known| known.id == *id)?;
+    let by_email = row.users.iter().map(|email| (email.clone(), Arc::clone(principal))).collect();
+    Some(Principals { by_email, ..Principals::default() })
 }
 
 #[cfg(test)]

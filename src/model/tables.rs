@@ -5,6 +5,7 @@
 use super::access::Bar;
 use super::api::RuleRow;
 use super::autostart::StartRow;
+use super::engine::EngineRow;
 use super::ids::{ClusterId, OrgId, UpstreamId, WorkspaceId};
 use super::policy::Policy;
 use super::principal::PrincipalRow;
@@ -56,6 +57,8 @@ pub struct OrgRow {
     /// Unique ids within the organisation.
     pub warehouses: Vec<UpstreamRow>,
     /// Unique ids within the organisation.
+    pub engines: Vec<EngineRow>,
+    /// Unique ids within the organisation.
     pub rules: Vec<RuleRow>,
 }
 
@@ -68,7 +71,7 @@ pub struct WorkspaceRow {
     pub url: BaseUrl,
 }
 
-/// An app or a warehouse: something requests are sent to.
+/// An app, a warehouse or an engine: something requests are sent to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamRow {
     /// Unique among its kind within the organisation.

@@ -93,7 +93,7 @@ pub struct Workspace {
     pub principals: Principals,
 }
 
-/// An app or a warehouse.
+/// An app, a warehouse or an engine.
 #[derive(Debug)]
 pub struct Upstream {
     /// Unique among its kind within the organisation.

@@ -17,6 +17,7 @@ pub(super) use refusal::refusal;
 use super::account::Account;
 use super::client::Client;
 use super::decide::admit_call;
+use super::engine::refuse_other_method;
 use super::forward::Forwarded;
 use super::headers::media_type;
 use super::held::Held;
@@ -71,22 +72,6 @@ struct Caller<'a> {
 fn admit(worker: &Worker, call: &Call<'_>, session: &Session) -> Result<(), Reject> {
     let not_ready = || Reject::new(Class::NotReady, "the directory has not been loaded yet");
     admit_call(&*worker.plane.directory.snapshot().ok_or_else(not_ready)?, call, session)
-}
-
-/// Fields by which some servers take a request for one with another method.
-const OTHER_METHOD: [&[u8]; 3] = [b"x-http-method-override", b"x-http-method", b"x-method-override"];
-
-fn refuse_other_method(head: &Head<'_>) -> Result<(), Reject> {
-    // Some read underscores as hyphens.
-    let is_same = |one: &u8, other: &u8| one.eq_ignore_ascii_case(other) || (*one == b'_' && *other == b'-');
-    let is_named = |name: &[u8], known: &[u8]| {
-        name.len() == known.len() && name.iter().zip(known).all(|(one, other)| is_same(one, other))
-    };
-    let names_another = |name: &[u8]| OTHER_METHOD.iter().any(|known| is_named(name, known));
-    if head.fields.iter().any(|field| names_another(field.name)) {
-        return Err(Reject::new(Class::Malformed, "a field names another method"));
-    }
-    Ok(())
 }
 
 /// Runs a statement: in the warehouse that its body names, which is read for that and passed on as it came.

@@ -6,6 +6,7 @@ use crate::clock::UnixSeconds;
 use crate::live::token::Token;
 use crate::model::access::NoAccess;
 use crate::model::api::{Call, Permission};
+use crate::model::engine::{Ask, Engine};
 use crate::model::frontends::Frontends;
 use crate::model::ids::{UpstreamId, WorkspaceId};
 use crate::model::policy::Policy;
@@ -24,7 +25,7 @@ pub struct Plan {
     pub principal: Arc<ServicePrincipal>,
     /// Its header fields; none for a principal that has none.
     pub token: Option<Arc<Token>>,
-    /// The app or warehouse, for the log; none for the workspace itself.
+    /// The app, warehouse or engine, for the log; none for the workspace itself.
     pub upstream: Option<UpstreamId>,
     /// The workspace it belongs to.
     pub workspace: WorkspaceId,
@@ -34,6 +35,8 @@ pub struct Plan {
     pub frontends: Option<Arc<Frontends>>,
     /// Whether the gateway starts it when it does not run.
     pub starts: bool,
+    /// The engine, if it is one.
+    pub engine: Option<Arc<Engine>>,
 }
 
 /// The outcome of [`decide`].
@@ -58,7 +61,7 @@ pub fn decide(
     now: UnixSeconds,
     seed: u64,
 ) -> Result<Decision, Reject> {
-    let Granted { workspace, upstream, principal, frontends } = grant(snapshot, target, session)?;
+    let Granted { workspace, upstream, engine, principal, frontends } = grant(snapshot, target, session)?;
     if let Some(upstream) = upstream
         && needs_it_up(target)
         && upstream.autostart.as_ref().is_some_and(|autostart| !autostart.cell.is_up(now))
@@ -80,6 +83,7 @@ pub fn decide(
         upstream: upstream.map(|upstream| upstream.id.clone()),
         workspace: workspace.id.clone(),
         policy: upstream.map(|upstream| upstream.policy).unwrap_or_default(),
+        engine: engine.cloned(),
         frontends: frontends.cloned(),
         starts: upstream.is_some_and(|upstream| upstream.autostart.is_some()),
     }))
@@ -94,6 +98,7 @@ fn needs_it_up(target: &Target<'_>) -> bool {
 pub(super) struct Granted<'a> {
     workspace: &'a Arc<Workspace>,
     upstream: Option<&'a Arc<Upstream>>,
+    engine: Option<&'a Arc<Engine>>,
     /// As whom.
     pub(super) principal: &'a Arc<ServicePrincipal>,
     frontends: Option<&'a Arc<Frontends>>,
@@ -115,10 +120,11 @@ impl Granted<'_> {
 /// As [`decide`].
 pub(super) fn grant<'a>(snapshot: &'a Snapshot, target: &Target<'_>, session: &Session) -> Result<Granted<'a>, Reject> {
     let org = snapshot.admit(session.holder()).map_err(shut_out)?;
-    let Found { workspace, upstream } = find(org, target, session)?;
+    let Found { workspace, upstream, engine } = find(org, target, session)?;
     let nobody = || Reject::new(Class::Forbidden, "no service principal acts for this user in the workspace");
-    let principal = workspace.principals.of(session.email()).ok_or_else(nobody)?;
-    Ok(Granted { workspace, upstream, principal, frontends: org.frontends.as_ref() })
+    let principals = engine.map_or(&workspace.principals, |engine| engine.principals());
+    let principal = principals.of(session.email()).ok_or_else(nobody)?;
+    Ok(Granted { workspace, upstream, engine, principal, frontends: org.frontends.as_ref() })
 }
 
 /// Another session helps where one was ended, and not where the user may not come in.
@@ -137,6 +143,13 @@ fn shut_out(why: Option<NoAccess>) -> Reject {
 struct Found<'a> {
     workspace: &'a Arc<Workspace>,
     upstream: Option<&'a Arc<Upstream>>,
+    engine: Option<&'a Arc<Engine>>,
+}
+
+impl<'a> Found<'a> {
+    fn of(upstream: &'a Arc<Upstream>) -> Self {
+        Self { workspace: &upstream.workspace, upstream: Some(upstream), engine: None }
+    }
 }
 
 fn find<'a>(org: &'a Org, target: &Target<'_>, session: &Session) -> Result<Found<'a>, Reject> {
@@ -148,6 +161,10 @@ fn find<'a>(org: &'a Org, target: &Target<'_>, session: &Session) -> Result<Foun
         Target::AppByHost { app, .. } => &**app,
         Target::AppByPath { app, .. } => app,
         Target::Api(call) => return find_in_api(org, call, session),
+        Target::Engine { org: Some(host_org), .. } if **host_org != *session.org() => {
+            return Err(not_found("the host is another organisation's"));
+        }
+        Target::Engine { ask, .. } => return find_engine(org, ask, session),
         Target::Own(_)
         | Target::Discovery(_)
         | Target::StartSession
@@ -161,7 +178,20 @@ fn find<'a>(org: &'a Org, target: &Target<'_>, session: &Session) -> Result<Foun
     if session.app().is_some_and(|own| own != app) {
         return Err(Reject::new(Class::Forbidden, "the session is for another app"));
     }
-    Ok(Found { workspace: &upstream.workspace, upstream: Some(upstream) })
+    Ok(Found::of(upstream))
+}
+
+/// An engine, and what of it may be called.
+fn find_engine<'a>(org: &'a Org, ask: &Ask<'_>, session: &Session) -> Result<Found<'a>, Reject> {
+    let not_found = || Reject::new(Class::NotFound, "no such engine in the organisation");
+    let engine = org.engine(ask.engine).ok_or_else(not_found)?;
+    if session.app().is_some() {
+        return Err(Reject::new(Class::Forbidden, "the session is for an app, not for an engine"));
+    }
+    if !engine.permits(ask) {
+        return Err(Reject::new(Class::Forbidden, "the engine's list of calls does not have this one"));
+    }
+    Ok(Found { engine: Some(engine), ..Found::of(&engine.upstream) })
 }
 
 /// Whether a session may make a call of an API, whichever workspace and warehouse it is about.
@@ -198,12 +228,12 @@ fn find_in_api<'a>(org: &'a Org, call: &Call<'_>, session: &Session) -> Result<F
     let asked = call.workspace.filter(|_| org.workspaces().len() > 1);
     let found = match call.warehouse.and_then(|id| org.warehouse(id)) {
         Some(upstream) if asked.is_none_or(|asked| asked == upstream.workspace.id.as_str()) => {
-            Some(Found { workspace: &upstream.workspace, upstream: Some(upstream) })
+            Some(Found::of(upstream))
         }
         Some(_) => None,
         None => {
             let workspace = asked.map_or_else(|| org.home(), |asked| org.workspace(asked));
-            workspace.map(|workspace| Found { workspace, upstream: None })
+            workspace.map(|workspace| Found { workspace, upstream: None, engine: None })
         }
     };
     found.ok_or_else(|| Reject::new(Class::NotFound, "no such warehouse or workspace in the organisation"))

@@ -107,7 +107,7 @@ impl<'a> Exchange<'a> {
             fields: head.fields,
             takes_interim: head.http11,
             answering: false,
-            deadline: now + settings.first_byte_timeout,
+            deadline: now + pace.first_byte_timeout,
             session_end,
             pace,
             insertion: None,
@@ -252,7 +252,7 @@ impl<'a> Exchange<'a> {
             }
             self.upload.deadline = self.body_deadline();
             if self.upload.state != Sending::Body && !self.answering {
-                self.deadline = Instant::now() + self.worker.plane.settings.first_byte_timeout;
+                self.deadline = Instant::now() + self.pace.first_byte_timeout;
             }
         }
     }

@@ -124,7 +124,7 @@ pub(super) fn cut(worker: &Worker, failure: Failure, pace: Pace) -> Cut {
         Failure::SessionEnd => Cut::SessionEnd,
         Failure::Revoked(why) => Cut::Revoked(why),
         Failure::Leaving => Cut::Drain,
-        Failure::NoAnswer => Cut::UpstreamIdle(settings.first_byte_timeout),
+        Failure::NoAnswer => Cut::UpstreamIdle(pace.first_byte_timeout),
         Failure::UpstreamSlow => Cut::UpstreamIdle(pace.idle_timeout),
         Failure::UpstreamClosed => Cut::UpstreamClosed,
         Failure::UpstreamReset | Failure::UpstreamUntouched | Failure::NeedsHttp1 { .. } => Cut::UpstreamReset,

@@ -234,6 +234,7 @@ fn write_head(
         head,
         node: &trip.node,
         prefix: trip.link + if trip.policy.strip_prefix { trip.prefix } else { 0 },
+        manner: trip.manner(),
         host: trip.policy.host,
         uncompressed: trip.changes_pages() && head.method == "GET" && wants_page(head),
         held: body,

@@ -3,12 +3,14 @@
 
 use super::account::RequestId;
 use super::cookie::is_private;
+use super::engine::impersonates;
 use super::guard::Origin;
 use super::outside::Outside;
 use super::trailers;
 use crate::clock::UnixSeconds;
 use crate::credential::sigv4::Body;
 use crate::live::token::Token;
+use crate::model::engine::Manner;
 use crate::model::ids::MAX_ID_LEN;
 use crate::model::policy::HostSeen;
 use crate::model::principal::SigV4;
@@ -51,6 +53,8 @@ pub(super) struct ToUpstream<'a> {
     pub(super) node: &'a Node,
     /// How much of the target the upstream does not see.
     pub(super) prefix: usize,
+    /// What is said to an engine, and how; none for what is none.
+    pub(super) manner: Option<&'a Manner>,
     /// Whose host the upstream sees.
     pub(super) host: HostSeen,
     /// Whether the answer is to come without compression.
@@ -83,7 +87,10 @@ impl ToUpstream<'_> {
         let start = out.len();
         out.extend_from_slice(self.head.method.as_bytes());
         let target = &self.head.target[self.prefix..];
-        out.extend_from_slice(if target.starts_with('/') { b" " } else { b" /" });
+        let base = self.manner.map_or("", |manner| &*manner.base);
+        out.push(b' ');
+        out.extend_from_slice(base.as_bytes());
+        out.extend_from_slice(if target.starts_with('/') || !base.is_empty() { b"" } else { b"/" });
         out.extend_from_slice(target.as_bytes());
         out.extend_from_slice(b" HTTP/1.1\r\n");
         line(out, b"Host", self.outside_host().unwrap_or(self.node.url.authority()).as_bytes());
@@ -137,6 +144,7 @@ impl ToUpstream<'_> {
             Name::Cookie => cookies(field, out),
             Name::AcceptEncoding if self.uncompressed => {}
             _ if named.contains(field.name) || self.token.is_some_and(|token| token.is_own(field.name)) => {}
+            _ if self.manner.is_some_and(|manner| impersonates(manner, field.name)) => {}
             _ => line(out, field.name, field.value),
         }
     }
@@ -177,6 +185,9 @@ impl ToUpstream<'_> {
     fn identity(&self, out: &mut Vec<u8>) {
         if let Some(token) = self.token {
             out.extend_from_slice(token.lines());
+        }
+        if let Some(user) = self.manner.and_then(|manner| manner.user.as_deref()) {
+            line(out, b"X-Trino-User", user.as_bytes());
         }
         self.forwarded(out);
         if let Some(session) = self.session {
@@ -224,6 +235,14 @@ fn is_html(content_type: &[u8]) -> bool {
 /// Whether the address of a page has a session in it.
 fn leads_to_session(referer: &[u8]) -> bool {
     holds_token(referer) || memchr::memmem::find(referer, b"/.embedgate/").is_some()
+}
+
+/// Whether a field has one of these names, which are in lower case. Some servers read underscores as hyphens.
+pub(super) fn is_named(name: &[u8], known: &[&[u8]]) -> bool {
+    let is_same = |one: &u8, other: &u8| one.eq_ignore_ascii_case(other) || (*one == b'_' && *other == b'-');
+    known
+        .iter()
+        .any(|known| name.len() == known.len() && name.iter().zip(*known).all(|(one, other)| is_same(one, other)))
 }
 
 /// Whether an address holds a sealed token: one of ours, or one of FireFly's, which are longer than any id.

@@ -15,6 +15,8 @@ pub(super) struct Outside<'a> {
     pub(super) host: &'a str,
     /// What comes before all its paths from outside and holds the session; empty where that is in a cookie.
     pub(super) link: &'a str,
+    /// What its paths begin with inside, and not from outside; empty for its root.
+    pub(super) base: &'a str,
     /// What its paths begin with from outside; empty where it has a host of its own.
     pub(super) prefix: &'a str,
     /// Whether the app is told that, and writes its own paths with it.
@@ -61,8 +63,8 @@ impl Outside<'_> {
             [b'/', b'/', rest @ ..] => rest,
             // Nothing to add: it stays as it is.
             [b'/', ..] => {
-                let stays = self.link.is_empty() && self.prefix_for(address).is_empty();
-                return (!stays).then_some(address);
+                let stays = self.link.is_empty() && self.base.is_empty() && self.prefix_for(address).is_empty();
+                return if stays { None } else { self.without_base(address) };
             }
             _ => without_scheme(address)?,
         };
@@ -73,10 +75,18 @@ impl Outside<'_> {
         match path {
             _ if !is_own => None,
             [b'/', b'/', ..] | [b'\\', ..] => None,
-            [b'/', ..] => Some(path),
-            [] => Some(b"/"),
+            [b'/', ..] => self.without_base(path),
+            [] if self.base.is_empty() => Some(b"/"),
             // A query without a path stands on the root, which cannot be written without copying: left as it is.
             _ => None,
+        }
+    }
+
+    /// What of a path is below the app's base; none for what leads elsewhere on its host.
+    fn without_base<'v>(&self, path: &'v [u8]) -> Option<&'v [u8]> {
+        match path.strip_prefix(self.base.as_bytes())? {
+            [] => Some(b"/"),
+            rest => rest.starts_with(b"/").then_some(rest),
         }
     }
 
@@ -100,11 +110,11 @@ impl Outside<'_> {
     /// beyond it is about others, so its own base stands for that.
     fn confine(&self, path: &[u8], out: &mut Vec<u8>) {
         out.extend_from_slice(self.link.as_bytes());
-        if self.prefix.is_empty() || self.is_below(path) {
+        if self.base.is_empty() && (self.prefix.is_empty() || self.is_below(path)) {
             return out.extend_from_slice(path);
         }
         out.extend_from_slice(self.prefix.as_bytes());
-        out.extend_from_slice(if self.is_told { b"/" } else { path });
+        out.extend_from_slice(if self.is_told { b"/" } else { self.without_base(path).unwrap_or(b"/") });
     }
 
     /// Passes on a cookie that the app sets, for the app's own place: our names are refused, as is a cookie without a name,
@@ -129,7 +139,7 @@ impl Outside<'_> {
             if count > 0 {
                 out.push(b';');
             }
-            let is_beyond = !self.link.is_empty() || !self.is_below(value);
+            let is_beyond = !self.link.is_empty() || !self.base.is_empty() || !self.is_below(value);
             if is(b"path") && !is_bound && value.starts_with(b"/") && is_beyond {
                 out.extend_from_slice(b" Path=");
                 self.confine(value, out);
@@ -228,6 +238,26 @@ mod tests {
         }
         for address in ["///a", "https:///a"] {
             assert_eq!(passed(by_path(&node), "Location", address), address, "no host is nobody's");
+        }
+    }
+
+    #[test]
+    fn what_begins_at_a_path_inside_begins_at_its_own_outside() {
+        let node = BaseUrl::parse("https://knox.example").unwrap();
+        let by_path = Outside { node: Some(&node), base: "/gateway/a", prefix: "/engine/e", ..Outside::default() };
+        let by_host = Outside { prefix: "", ..by_path };
+        for (name, value, on_path, on_host) in [
+            ("Location", "/gateway/a/x?y", "/engine/e/x?y", "/x?y"),
+            ("Location", "/gateway/a", "/engine/e/", "/"),
+            ("Location", "https://knox.example/gateway/a/x", "/engine/e/x", "/x"),
+            ("Location", "/gateway/ab", "/gateway/ab", "/gateway/ab"),
+            ("Location", "https://knox.example", "https://knox.example", "https://knox.example"),
+            ("Set-Cookie", "a=b; Path=/gateway/a", "a=b; Path=/engine/e/", "a=b; Path=/"),
+            ("Set-Cookie", "a=b; Path=/gateway/a/x", "a=b; Path=/engine/e/x", "a=b; Path=/x"),
+            ("Set-Cookie", "a=b; Path=/gateway", "a=b; Path=/engine/e/", "a=b; Path=/"),
+        ] {
+            assert_eq!(passed(by_path, name, value), on_path, "{name}: {value}");
+            assert_eq!(passed(by_host, name, value), on_host, "{name}: {value}");
         }
     }
 

@@ -9,6 +9,7 @@ use super::cors;
 use super::cut::Cut;
 use super::databricks;
 use super::decide::{Decision, Plan, decide};
+use super::engine;
 use super::forward::{Forwarded, forward};
 use super::hold::{self, Outcome};
 use super::own;
@@ -63,10 +64,19 @@ pub(super) async fn serve(worker: &Rc<Worker>, client: &mut Client, head: &Head<
     let located = locate(&worker.plane.settings.hosts, head);
     let mut account = Account::open(worker, head, &loggable(head.path()), client);
     let served = match located {
-        Ok(target) => {
-            account.kind = target.kind();
-            handle(worker, client, head, &target, &mut account).await
-        }
+        Ok(target) => match engine::by_host(worker, head, &target) {
+            None => {
+                account.kind = target.kind();
+                handle(worker, client, head, &target, &mut account).await
+            }
+            Some(engine) => {
+                account.kind = RouteKind::Engine;
+                match engine {
+                    Ok(target) => handle(worker, client, head, &target, &mut account).await,
+                    Err(reject) => Err(reject),
+                }
+            }
+        },
         Err(reject) => {
             account.kind = kind_of_refused(head.path());
             Err(reject)
@@ -120,6 +130,7 @@ async fn handle(
             }
         }
         Target::Api(call) => return Box::pin(databricks::serve(worker, client, head, *call, account)).await,
+        Target::Engine { .. } => return Box::pin(engine::serve(worker, client, head, target, account)).await,
         Target::Discovery(path) => {
             let answer = databricks::discovery(worker, head, path)?;
             return Ok(reply(worker, client, head, &answer, account).await);
@@ -225,7 +236,10 @@ pub(super) async fn go_on(
     };
     // Nothing is awaited between the decision and this: what changes after it is heard of.
     client.registration.stand_on(Standing::new(target, &plan, session));
-    let prefix = if let Target::AppByPath { prefix, .. } = target { *prefix } else { 0 };
+    let prefix = match target {
+        Target::AppByPath { prefix, .. } | Target::Engine { prefix, .. } => *prefix,
+        _ => 0,
+    };
     account.upstream.clone_from(&plan.upstream);
     let guard = worker.plane.settings.guard.with(plan.frontends.clone());
     let mut trip = Trip::planned(plan, prefix, via, guard);

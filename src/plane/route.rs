@@ -2,6 +2,7 @@
 
 use crate::metrics::RouteKind;
 use crate::model::api::{Ambiguous, Call, is_api};
+use crate::model::engine::Ask;
 use crate::model::reject::{Class, Reject};
 use crate::model::url::{is_loopback_name, split_authority};
 use crate::session::seal::PREFIX;
@@ -12,7 +13,7 @@ use std::borrow::Cow;
 #[derive(Debug, Clone, Default)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a switch of the configuration")]
 pub struct Hosts {
-    /// Apps are at `{app}--{org}.{base_domain}`; lower case.
+    /// Apps and engines are at `{id}--{org}.{base_domain}`; lower case.
     pub base_domain: Option<String>,
     /// Names of the host for path mode and SQL; lower case.
     pub public: Vec<String>,
@@ -53,6 +54,15 @@ pub enum Target<'a> {
         /// How much of the target the app does not see.
         prefix: usize,
     },
+    /// An engine of the session's organisation.
+    Engine {
+        /// The organisation in the host name, where the engine was asked for by one.
+        org: Option<&'a str>,
+        /// What is asked of it.
+        ask: Ask<'a>,
+        /// How much of the target the engine does not see.
+        prefix: usize,
+    },
     /// An app by path without the slash that makes relative links work: to be redirected.
     AppWithoutSlash,
     /// `/.embedgate/t/{token}/...`: an app by an address that holds the session, for browsers without cookies.
@@ -87,6 +97,7 @@ impl Target<'_> {
                 RouteKind::App
             }
             Self::Api(_) | Self::Discovery(_) => RouteKind::Sql,
+            Self::Engine { .. } => RouteKind::Engine,
             Self::FireflyV1 { .. } => RouteKind::FireflyV1,
         }
     }
@@ -96,13 +107,15 @@ const OWN: &str = "/.embedgate/";
 /// What addresses that hold a session begin with.
 pub(super) const LINK: &str = "/.embedgate/t/";
 const APPS: &str = "/app-proxy/";
+const ENGINES: &str = "/engine/";
 /// App ids are shorter than this, sealed bearers are not.
 const MAX_APP_ID: usize = crate::model::ids::MAX_ID_LEN;
 
 /// Says what a request asks for.
 ///
 /// # Errors
-/// Not found for a host or path that is nothing here; malformed for a path of an API that could be read in two ways.
+/// Not found for a host or path that is nothing here; malformed for a path of an API or an engine that could be read in two
+/// ways.
 pub fn locate<'a>(hosts: &Hosts, head: &Head<'a>) -> Result<Target<'a>, Reject> {
     let path = head.path();
     if let Some((token, _)) = path.strip_prefix(LINK).filter(|_| hosts.cookieless).and_then(|rest| rest.split_once('/'))
@@ -125,7 +138,26 @@ pub fn locate<'a>(hosts: &Hosts, head: &Head<'a>) -> Result<Target<'a>, Reject> 
     if let Some(rest) = path.strip_prefix(APPS) {
         return by_path(hosts, rest);
     }
+    if let Some(rest) = path.strip_prefix(ENGINES) {
+        let engine = rest.split('/').next().unwrap_or_default();
+        return engine_at(None, engine, head, ENGINES.len() + engine.len());
+    }
     api(head)
+}
+
+/// What is asked of an engine behind the first `prefix` bytes of a request's path.
+///
+/// # Errors
+/// Malformed for a path that the engine could read in another way.
+pub(super) fn engine_at<'a>(
+    org: Option<&'a str>,
+    engine: &'a str,
+    head: &Head<'a>,
+    prefix: usize,
+) -> Result<Target<'a>, Reject> {
+    let ask = Ask::of(engine, head.method, &head.path()[prefix..]);
+    let ask = ask.map_err(|error| Reject::new(Class::Malformed, error.to_string()))?;
+    Ok(Target::Engine { org, ask, prefix })
 }
 
 /// The organisation that the host of a request names, whatever is asked for there.
@@ -215,7 +247,11 @@ fn firefly_v1(rest: &str) -> Result<Target<'_>, Reject> {
 /// The label for metrics of a request whose target cannot be told.
 #[must_use]
 pub fn kind_of_refused(path: &str) -> RouteKind {
-    if is_api(path) { RouteKind::Sql } else { RouteKind::Unknown }
+    match path {
+        _ if is_api(path) => RouteKind::Sql,
+        _ if path.starts_with(ENGINES) => RouteKind::Engine,
+        _ => RouteKind::Unknown,
+    }
 }
 
 /// Where clients of Databricks look for what a workspace is and who issues its tokens.

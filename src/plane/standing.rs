@@ -6,6 +6,7 @@ use super::route::Target;
 use crate::directory::News;
 use crate::model::access::{Bar, Subject};
 use crate::model::api::Call;
+use crate::model::engine::Ask;
 use crate::model::ids::{PrincipalId, UpstreamId, WorkspaceId};
 use crate::model::reject::Reject;
 use crate::model::snapshot::Snapshot;
@@ -35,6 +36,11 @@ pub(super) enum Ground {
 
 enum On {
     App(UpstreamId),
+    Engine {
+        id: UpstreamId,
+        /// Method and path, which the engine's list may come to leave out.
+        call: (Box<str>, Box<str>),
+    },
     Api {
         workspace: WorkspaceId,
         warehouse: Option<UpstreamId>,
@@ -47,6 +53,9 @@ impl Standing {
     /// What a decided request stands on.
     pub(super) fn new(target: &Target<'_>, plan: &Plan, session: &Rc<Session>) -> Self {
         let on = match (target, &plan.upstream) {
+            (Target::Engine { ask, .. }, Some(id)) => {
+                On::Engine { id: id.clone(), call: (ask.method.into(), ask.path.into()) }
+            }
             (Target::Api(_), _) | (_, None) => On::Api {
                 workspace: plan.workspace.clone(),
                 warehouse: plan.upstream.clone(),
@@ -75,6 +84,9 @@ impl Standing {
     pub(super) fn check(&self, snapshot: &Snapshot) -> Result<Ground, &'static str> {
         let target = match &self.on {
             On::App(id) => Target::AppByPath { app: id.as_str(), prefix: 0 },
+            On::Engine { id, call: (method, path) } => {
+                Target::Engine { org: None, ask: Ask { engine: id.as_str(), method, path }, prefix: 0 }
+            }
             On::Api { workspace, warehouse, by_rule } => {
                 let usual = Call::usual(workspace.as_str(), warehouse.as_ref().map(UpstreamId::as_str));
                 let (method, path) =

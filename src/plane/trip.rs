@@ -8,6 +8,7 @@ use super::outside::Outside;
 use super::pool::To;
 use super::worker::Worker;
 use crate::live::token::Token;
+use crate::model::engine::{Engine, Manner};
 use crate::model::policy::{HostSeen, Policy, Protocol};
 use crate::model::principal::{ClientCertificate, PrincipalKind, SigV4};
 use crate::model::reject::{Class, Reject};
@@ -31,6 +32,8 @@ pub(super) struct Trip {
     /// How much of what follows leads to the app.
     pub(super) prefix: usize,
     pub(super) policy: Policy,
+    /// The engine, if it is one.
+    pub(super) engine: Option<Arc<Engine>>,
     /// Whose pages may show the answer and have asked for it.
     pub(super) guard: Guard,
     pub(super) drop_authorization: bool,
@@ -55,12 +58,15 @@ impl Trip {
     pub(super) fn planned(plan: Plan, prefix: usize, via: Via<'_>, guard: Guard) -> Self {
         Self {
             node: plan.node,
+            // To an engine nobody is anybody but the principal.
             drop_authorization: via == Via::Bearer
+                || plan.engine.is_some()
                 || plan.token.as_ref().is_some_and(|token| token.replaces_authorization()),
             credential: Credential::Principal(plan.principal, plan.token),
             link: 0,
             prefix,
             policy: plan.policy,
+            engine: plan.engine,
             guard,
             renewal: None,
             may_be_elsewhere: false,
@@ -76,6 +82,7 @@ impl Trip {
             link: 0,
             prefix,
             policy: Policy::default(),
+            engine: None,
             guard,
             drop_authorization: true,
             renewal: None,
@@ -104,9 +111,15 @@ impl Trip {
             host: if self.policy.host == HostSeen::Outside { head.authority } else { "" },
             link: &head.target[..self.link],
             prefix: &head.target[self.link..][..self.prefix],
+            base: self.manner().map_or("", |manner| &manner.base),
             is_told: !self.policy.strip_prefix,
             is_framed: self.guard.cookies_in_frames(head.authority),
         }
+    }
+
+    /// What is said to an engine, and how.
+    pub(super) fn manner(&self) -> Option<&Manner> {
+        self.engine.as_deref().map(|engine| &engine.manner)
     }
 
     /// Whether pages of the app get a base: it wants so, and is not at the root of its host.
@@ -123,6 +136,12 @@ impl Trip {
     pub(super) fn pace(&self, worker: &Worker) -> Pace {
         let settings = &worker.plane.settings;
         Pace {
+            // While an engine works on a query, its answer has not begun.
+            first_byte_timeout: self
+                .policy
+                .idle_timeout
+                .filter(|_| self.engine.is_some())
+                .unwrap_or(settings.first_byte_timeout),
             idle_timeout: self.policy.idle_timeout.unwrap_or(settings.idle_timeout),
             ping_interval: self.policy.ping_interval.unwrap_or(settings.ping_interval),
         }
@@ -180,6 +199,8 @@ impl Trip {
 /// How long an upstream may be silent.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pace {
+    /// Before an answer begins.
+    pub(super) first_byte_timeout: Duration,
     /// An answer or a tunnel, before it is cut.
     pub(super) idle_timeout: Duration,
     /// A WebSocket, before its client is pinged; zero for never.

@@ -8,6 +8,7 @@ mod databricks;
 mod deploy;
 mod directory;
 mod docker;
+mod engines;
 mod firefly;
 mod harness;
 mod http;

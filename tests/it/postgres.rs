@@ -171,7 +171,7 @@ async fn database(app: &Named) -> Result<(Postgres, Setup)> {
     setup.configure(&format!("url = '{}'", postgres.url("embedgate_admin")))?;
     let said = setup.import(&organisation("acme", &app.url()))?;
     ensure!(
-        said.contains("imported 1 organisation, 1 workspace,") && said.contains("1 warehouse, 0 clusters"),
+        said.contains("imported 1 organisation, 1 workspace,") && said.contains("1 warehouse, 0 engines, 0 clusters"),
         "{said}"
     );
     setup.configure(&format!("url = '{}'", postgres.url("embedgate_serve")))?;

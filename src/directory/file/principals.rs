@@ -8,13 +8,33 @@ use crate::model::principal::PrincipalRow;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
+/// The principals of an organisation.
+pub(super) struct Principals {
+    pub(super) rows: Vec<PrincipalRow>,
+    /// Whether none was left out because of a mistake.
+    is_whole: bool,
+}
+
+impl Principals {
+    /// The principal that an item names, if it is a readable one.
+    pub(super) fn named(&self, item: &Item<'_>) -> Option<PrincipalId> {
+        let name = item.text()?;
+        let row = self.rows.iter().find(|row| row.id.as_str() == name);
+        // One with mistakes in it may be the one that is meant.
+        if row.is_none() && self.is_whole {
+            item.wrong_missing(format!("the organisation has no principal {name:?}; add it, or write one of its own"));
+        }
+        row.map(|row| row.id.clone())
+    }
+}
+
 /// Reads the principals of an organisation.
 pub(super) fn read(
     org: &Section<'_>,
     org_id: Option<&OrgId>,
     workspaces: &Workspaces,
     context: Context<'_>,
-) -> Vec<PrincipalRow> {
+) -> Principals {
     let mut ids = Ids::new("principal", "the organisation");
     let mut taken = Taken::default();
     let row = |section: &Section<'_>| {
@@ -35,7 +55,9 @@ pub(super) fn read(
         let workspace = workspace?.id.clone();
         Some(PrincipalRow { id: id?, kind, extras, workspace, issuer: None, users: users?, control })
     };
-    org.sections("principal", KEYS).iter().filter_map(row).collect()
+    let sections = org.sections("principal", KEYS);
+    let rows: Vec<_> = sections.iter().filter_map(row).collect();
+    Principals { is_whole: rows.len() == sections.len(), rows }
 }
 
 /// The e-mail addresses, in lower case and each once; `None` when one is wrong, for then it is unclear who is meant.

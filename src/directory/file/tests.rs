@@ -223,7 +223,7 @@ nodes = ['https://127.0.0.1', 'https://a.example.com/x']
         [
             "2 org[#1].id: an id is 1 to 63 characters of A-Z, a-z, 0-9, '-' and '_'",
             "3 org[#1].segment: \"beta\" is not known here; known here: internal, preview, stable",
-            "4 org[#1].colour: unknown key; known here: id, name, segment, members, frontend_origins, workspace, principal, app, warehouse, api",
+            "4 org[#1].colour: unknown key; known here: id, name, segment, members, frontend_origins, workspace, principal, app, warehouse, engine, api",
             "7 org[#1].workspace[w].url: host evil.com is not in upstreams.allowed_domains; add it there, or write another URL",
             "8 org[#1].workspace[#2].id: is missing; write id = \"...\"",
             "9 org[#1].workspace[#2].url: a URL here must not hold a user name or password, nor any other '@'",
@@ -258,7 +258,7 @@ fn ids_are_unique_among_their_kind() {
             "18 org[acme].principal[x].id: another principal of the organisation has the id \"x\" already on line 13",
             "26 org[acme].warehouse[x].id: another warehouse of the organisation has the id \"x\" already on line 23",
             "33 org[acme].app[x].id: another app of the organisation has the id \"x\" already on line 29",
-            "41 org[acme].app[x].cluster[x].id: another cluster of the app or warehouse has the id \"x\" already on line 37",
+            "41 org[acme].app[x].cluster[x].id: another cluster of the app, warehouse or engine has the id \"x\" already on line 37",
             "47 org[x].id: another organisation of the directory has the id \"x\" already on line 45",
         ]
     );
@@ -362,6 +362,32 @@ fn rules_say_who_may_call_what() {
             "15 org[acme].api[b].users[#1]: \"ann\" is not an e-mail address; write one such as \"ann@example.com\"",
             "17 org[acme].api[b].roles: unknown key; known here: id, members, users, allow, warehouses",
             "18 org[acme].api[c]: allows nothing; write allow = [\"GET /api/...\"] or warehouses = [\"start\", \"stop\"]",
+        ]
+    );
+}
+
+#[test]
+fn engines_say_where_they_are_and_what_may_be_called() {
+    assert_eq!(
+        mistakes(
+            "[[org.engine]]\nid = 'a'\nurl = 'https://evil.com/a/../b'\nallow = ['GET', 'GET a', 'GET /{warehouse}', 'GET /*']\n\
+             [[org.engine]]\nid = 'a'\nurl = 'https://evil.com/x'\nprincipal = 'nobody'\nallow = []\n\
+             [[org.engine]]\nid = 'b'\ndialect = 'presto'\nuser = 'x'\nidle_timeout = '0s'\nstatus = 'active'\n"
+        ),
+        [
+            "8 org[acme].engine[a].url: the path \"/a/../b\" has empty, dot or encoded segments, or more than a path",
+            "9 org[acme].engine[a].allow[#1]: \"GET\" does not begin with a method; write one such as \"GET /api/2.0/sql/history/queries\"",
+            "9 org[acme].engine[a].allow[#2]: the path of \"GET a\" does not begin with a slash",
+            "9 org[acme].engine[a].allow[#3]: \"GET /{warehouse}\" has the segment \"{warehouse}\"; write letters and digits, *, or ** as the last one",
+            "11 org[acme].engine[a].id: another engine of the organisation has the id \"a\" already on line 7",
+            "12 org[acme].engine[a].url: host evil.com is not in upstreams.allowed_domains; add it there, or write another URL",
+            "13 org[acme].engine[a].principal: the organisation has no principal \"nobody\"; add it, or write one of its own",
+            "14 org[acme].engine[a].allow: allows nothing; write allow = [\"POST /\"], or leave it out for everything below the url",
+            "15 org[acme].engine[b].url: is missing; write url = \"https://...\", where the engine's paths begin",
+            "17 org[acme].engine[b].dialect: \"presto\" is not known here; known here: generic, firebolt, trino",
+            "18 org[acme].engine[b].user: is for engines with dialect = \"trino\"; remove it, or write the dialect",
+            "19 org[acme].engine[b].idle_timeout: must be longer than 0; write a duration such as \"500ms\" or \"30s\"",
+            "20 org[acme].engine[b].status: unknown key; known here: id, workspace, principal, url, dialect, user, allow, host, protocol, idle_timeout, cluster",
         ]
     );
 }

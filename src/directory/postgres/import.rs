@@ -1,7 +1,7 @@
 //! Writes a directory file's rows into the database.
 
 use super::rows::subject_columns;
-use super::{Error, migrate};
+use super::{Error, engines, migrate};
 use crate::config::duration;
 use crate::directory::principal::{Parts, SEALED};
 use crate::directory::start;
@@ -27,6 +27,8 @@ pub struct Counts {
     pub apps: usize,
     /// Warehouses.
     pub warehouses: usize,
+    /// Engines.
+    pub engines: usize,
     /// Clusters.
     pub clusters: usize,
     /// Nodes.
@@ -40,18 +42,18 @@ pub struct Counts {
 }
 
 /// The columns of a table, each as an array: one statement writes all rows.
-struct Columns {
+pub(super) struct Columns {
     sql: &'static str,
     texts: Vec<Vec<Option<String>>>,
     positions: Vec<i32>,
 }
 
 impl Columns {
-    fn new(sql: &'static str, texts: usize) -> Self {
+    pub(super) fn new(sql: &'static str, texts: usize) -> Self {
         Self { sql, texts: vec![Vec::new(); texts], positions: Vec::new() }
     }
 
-    fn push<'a>(&mut self, texts: impl IntoIterator<Item = Option<&'a str>>, position: usize) {
+    pub(super) fn push<'a>(&mut self, texts: impl IntoIterator<Item = Option<&'a str>>, position: usize) {
         for (column, text) in self.texts.iter_mut().zip(texts) {
             column.push(text.map(str::to_owned));
         }
@@ -152,14 +154,27 @@ pub async fn import(client: &mut Client, tables: &Tables, vault: &Vault) -> Resu
     counts.rules = rules(tables).write(&transaction).await?;
     let mut parts =
         [Columns::new(APPS, 12), Columns::new(WAREHOUSES, 4), Columns::new(CLUSTERS, 6), Columns::new(NODES, 5)];
+    let mut engines = engines::columns();
     for org in &tables.orgs {
         let id = org.id.as_str();
-        org.apps.iter().for_each(|app| upstream(&mut parts, id, "app", app));
-        org.warehouses.iter().for_each(|warehouse| upstream(&mut parts, id, "warehouse", warehouse));
+        for row in &org.apps {
+            app(&mut parts[0], id, row);
+            clusters(&mut parts, id, "app", row);
+        }
+        for row in &org.warehouses {
+            let place = [id, row.id.as_str(), row.workspace.as_str()].map(Some);
+            parts[1].push(place.into_iter().chain([start(row).as_deref()]), 0);
+            clusters(&mut parts, id, "warehouse", row);
+        }
+        for row in &org.engines {
+            engines::push(&mut engines, id, row);
+            clusters(&mut parts, id, "engine", &row.upstream);
+        }
     }
     let [apps, warehouses, clusters, nodes] = &parts;
     counts.apps = apps.write(&transaction).await?;
     counts.warehouses = warehouses.write(&transaction).await?;
+    counts.engines = engines.write(&transaction).await?;
     counts.clusters = clusters.write(&transaction).await?;
     counts.nodes = nodes.write(&transaction).await?;
     transaction.commit().await?;
@@ -256,8 +271,10 @@ fn seal(org: &str, id: &str, parts: &Parts<'_>, vault: &Vault) -> Result<[Option
     Ok(all)
 }
 
-/// An app. `place` is its organisation, id, workspace and address.
-fn app(apps: &mut Columns, place: [&str; 4], row: &UpstreamRow) {
+/// An app of an organisation.
+fn app(apps: &mut Columns, org: &str, row: &UpstreamRow) {
+    let url = row.url.to_string();
+    let place = [org, row.id.as_str(), row.workspace.as_str(), &url];
     let Policy { host, strip_prefix, base_tag, protocol, ping_interval, idle_timeout } = row.policy;
     let status = if row.failed { "failed" } else { "active" };
     let [ping, idle] = [ping_interval, idle_timeout].map(|time| time.map(duration::format));
@@ -269,7 +286,7 @@ fn app(apps: &mut Columns, place: [&str; 4], row: &UpstreamRow) {
     apps.push([org, id, workspace, url, status, host, strip, base, ping, idle, protocol, start], 0);
 }
 
-fn start(row: &UpstreamRow) -> Option<String> {
+pub(super) fn start(row: &UpstreamRow) -> Option<String> {
     row.start.as_ref().map(|start| start::to_json(start).to_string())
 }
 
@@ -277,14 +294,9 @@ fn boolean(value: bool) -> &'static str {
     if value { "true" } else { "false" }
 }
 
-/// An app or warehouse, with its clusters and nodes.
-fn upstream([apps, warehouses, clusters, nodes]: &mut [Columns; 4], org: &str, kind: &str, row: &UpstreamRow) {
-    let (id, workspace, url) = (row.id.as_str(), row.workspace.as_str(), row.url.to_string());
-    if kind == "app" {
-        app(apps, [org, id, workspace, &url], row);
-    } else {
-        warehouses.push([Some(org), Some(id), Some(workspace), start(row).as_deref()], 0);
-    }
+/// The clusters and nodes of an app, warehouse or engine.
+fn clusters([_, _, clusters, nodes]: &mut [Columns; 4], org: &str, kind: &str, row: &UpstreamRow) {
+    let id = row.id.as_str();
     for (position, cluster) in row.clusters.iter().enumerate() {
         let state = match cluster.state {
             ClusterState::Stopped => "stopped",

@@ -1,6 +1,6 @@
 //! From the rows of the database to those of the directory. A row that cannot be used harms its own organisation alone.
 
-use super::{Error, migrate};
+use super::{Error, engines, migrate};
 use crate::clock::UnixSeconds;
 use crate::config::{Env, duration};
 use crate::directory::principal::{self, SEALED, SecretFiles, of_row};
@@ -93,6 +93,7 @@ pub async fn read(client: &impl GenericClient, orgs: Option<&[&str]>, context: C
     each(client, PRINCIPALS, orgs, |row| reader.principal(row)).await?;
     each(client, APPS, orgs, |row| reader.app(row)).await?;
     each(client, WAREHOUSES, orgs, |row| reader.warehouse(row)).await?;
+    each(client, engines::ENGINES, orgs, |row| reader.engine(row)).await?;
     each(client, NODES, orgs, |row| reader.node(row)).await?;
     each(client, RULES, orgs, |row| reader.rule(row)).await?;
     let mut read = reader.finish();
@@ -190,8 +191,8 @@ struct Draft {
     row: OrgRow,
     /// A workspace cannot be used. Another one must not take its place, so neither can the organisation.
     broken: bool,
-    /// Apps and warehouses of which a node or cluster cannot be used: requests must not go to the rest as if it were all.
-    spoilt: BTreeSet<(bool, String)>,
+    /// Kinds and ids of those of which a node or cluster cannot be used: requests must not go to the rest as if it were all.
+    spoilt: BTreeSet<(String, String)>,
 }
 
 struct Reader<'a> {
@@ -243,6 +244,7 @@ impl Reader<'_> {
             principals: Vec::new(),
             apps: Vec::new(),
             warehouses: Vec::new(),
+            engines: Vec::new(),
             rules: Vec::new(),
         };
         self.drafts.push(Draft { row, broken: false, spoilt: BTreeSet::new() });
@@ -350,6 +352,17 @@ impl Reader<'_> {
         }
     }
 
+    fn engine(&mut self, row: &Row) -> Taken {
+        let (org, id): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
+        let Some(at) = self.at(org) else { return Ok(()) };
+        let start = self.start(at, row.try_get(11)?);
+        match engines::engine(row, self.context.policy, start)? {
+            Ok(engine) => self.drafts[at].row.engines.push(engine),
+            Err(cause) => self.fault(org, format!("engine {id:?}"), cause),
+        }
+        Ok(())
+    }
+
     /// A node with its cluster; the nodes of a cluster follow one another.
     fn node(&mut self, row: &Row) -> Taken {
         let (org, kind, name, cluster): (&str, &str, &str, &str) =
@@ -357,9 +370,13 @@ impl Reader<'_> {
         let Some(at) = self.at(org) else { return Ok(()) };
         let made = self.url(row.try_get(6)?).and_then(|url| Ok((new_cluster(cluster, row)?, url)));
         let draft = &mut self.drafts[at];
-        let is_app = kind == "app";
-        let upstreams = if is_app { &mut draft.row.apps } else { &mut draft.row.warehouses };
-        let Some(upstream) = upstreams.iter_mut().find(|upstream| upstream.id.as_str() == name) else { return Ok(()) };
+        let is_it = |upstream: &&mut UpstreamRow| upstream.id.as_str() == name;
+        let upstream = match kind {
+            "app" => draft.row.apps.iter_mut().find(is_it),
+            "engine" => draft.row.engines.iter_mut().map(|engine| &mut engine.upstream).find(is_it),
+            _ => draft.row.warehouses.iter_mut().find(is_it),
+        };
+        let Some(upstream) = upstream else { return Ok(()) };
         match made {
             Ok((new, url)) => {
                 if upstream.clusters.last().is_none_or(|last| last.id != new.id) {
@@ -368,7 +385,7 @@ impl Reader<'_> {
                 upstream.clusters.last_mut().into_iter().for_each(|last| last.nodes.push(url.clone()));
             }
             Err(cause) => {
-                draft.spoilt.insert((is_app, name.to_owned()));
+                draft.spoilt.insert((kind.to_owned(), name.to_owned()));
                 self.fault(org, format!("cluster {cluster:?}, and with it {kind} {name:?}"), cause);
             }
         }
@@ -395,8 +412,10 @@ impl Reader<'_> {
                 return None;
             }
             if !spoilt.is_empty() {
-                row.apps.retain(|app| !spoilt.contains(&(true, app.id.to_string())));
-                row.warehouses.retain(|warehouse| !spoilt.contains(&(false, warehouse.id.to_string())));
+                let is_whole = |kind: &str, row: &UpstreamRow| !spoilt.contains(&(kind.to_owned(), row.id.to_string()));
+                row.apps.retain(|app| is_whole("app", app));
+                row.warehouses.retain(|warehouse| is_whole("warehouse", warehouse));
+                row.engines.retain(|engine| is_whole("engine", &engine.upstream));
             }
             Some(row)
         };
@@ -460,7 +479,7 @@ fn policy(row: &Row) -> Result<Result<Policy, String>, tokio_postgres::Error> {
 }
 
 /// What a name in `column` stands for.
-fn named<T: Copy>(column: &str, names: &[(&str, T)], name: &str) -> Result<T, String> {
+pub(super) fn named<T: Copy>(column: &str, names: &[(&str, T)], name: &str) -> Result<T, String> {
     let known = names.iter().find(|(known, _)| *known == name);
     known.map(|(_, value)| *value).ok_or_else(|| format!("the {column} {name:?} is not known"))
 }

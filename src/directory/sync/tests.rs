@@ -26,6 +26,7 @@ fn row(version: u64) -> OrgRow {
         principals: vec![],
         apps: vec![],
         warehouses: vec![],
+        engines: Vec::new(),
         rules: Vec::new(),
     }
 }

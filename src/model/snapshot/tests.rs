@@ -42,6 +42,7 @@ fn row(secret: &str, app: &str) -> OrgRow {
             clusters: vec![],
         }],
         warehouses: vec![],
+        engines: Vec::new(),
         rules: Vec::new(),
         workspaces: vec![WorkspaceRow { id: workspace, url: url("https://dbc.example") }],
     }

@@ -51,6 +51,7 @@ fn org(id: &str, clusters: Vec<ClusterRow>, kind: PrincipalKind) -> OrgRow {
         }],
         apps: vec![upstream("editor", clusters), upstream("viz", vec![])],
         warehouses: vec![upstream("wh", vec![])],
+        engines: Vec::new(),
         rules: Vec::new(),
         workspaces: vec![WorkspaceRow { id: workspace, url: url("https://dbc.example") }],
     }

@@ -20,6 +20,7 @@ fn to_upstream(text: &str, change: impl FnOnce(&mut ToUpstream<'_>)) -> String {
         head: &head,
         node: &node,
         prefix: 0,
+        manner: None,
         host: HostSeen::Own,
         uncompressed: false,
         held: None,

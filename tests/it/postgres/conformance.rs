@@ -200,6 +200,30 @@ start = { by = 'databricks-warehouse' }
 id = 'only'
 state = 'stopped'
 nodes = ['https://4.example.com']
+[[org.engine]]
+id = 'trino'
+workspace = 'second'
+principal = 'own'
+url = 'https://trino.example.com:8443/base/path/'
+dialect = 'trino'
+user = 'gate'
+allow = ['POST /v1/statement', 'GET /v1/statement/**']
+protocol = 'http1'
+idle_timeout = '2h'
+[[org.engine]]
+id = 'usual'
+workspace = 'first'
+url = 'https://usual.example.com'
+host = 'keep'
+[[org.engine.cluster]]
+id = 'only'
+state = 'running'
+nodes = ['https://5.example.com', 'https://6.example.com']
+[[org.engine]]
+id = 'firebolt'
+workspace = 'first'
+url = 'https://firebolt.example.com'
+dialect = 'firebolt'
 [[org.api]]
 id = 'all'
 allow = ['GET /api/2.0/sql/history/queries', 'POST /api/2.0/sql/queries/*/runs/**']
@@ -254,6 +278,7 @@ fn normal(mut orgs: Vec<OrgRow>) -> Vec<OrgRow> {
         org.version = 0;
         org.principals.sort_by(|a, b| a.id.cmp(&b.id));
         org.apps.sort_by(|a, b| a.id.cmp(&b.id));
+        org.engines.sort_by(|a, b| a.upstream.id.cmp(&b.upstream.id));
         org.members.iter_mut().for_each(|members| members.sort());
     }
     orgs

@@ -77,6 +77,7 @@ impl Draft {
             principals,
             apps,
             warehouses: Vec::new(),
+            engines: Vec::new(),
             rules: Vec::new(),
         })
     }
