@@ -13,6 +13,7 @@ pub mod decide;
 mod engine;
 mod exchange;
 mod failure;
+mod fetch;
 mod forward;
 mod frames;
 pub mod guard;

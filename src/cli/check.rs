@@ -6,6 +6,8 @@ use crate::config::{self, Config, DirectorySource, Env, Mistake, Mistakes, Postg
 use crate::credential::assertions::Assertions;
 use crate::directory::file;
 use crate::directory::postgres::{self, url};
+use crate::model::ids::UpstreamId;
+use crate::model::tables::{OrgRow, Tables};
 use crate::net::certificates::Certificate;
 use crate::net::tls::{self, TlsError};
 use crate::session::keys::{self, Keys};
@@ -66,12 +68,35 @@ fn check(found: &Found, env: &Env) -> (Option<usize>, Vec<Mistake>) {
     // A key that cannot be had has been reported; then nothing opens.
     let vault = Keys::load(&config.session.keys, env).map(|keys| Arc::clone(keys.vault())).unwrap_or_default();
     match file::load(directory, &config.upstreams.allowed, env, &vault) {
-        Ok(tables) => (Some(tables.orgs.len()), mistakes),
+        Ok(tables) => {
+            mistakes.extend(hidden(&tables, &config, directory));
+            (Some(tables.orgs.len()), mistakes)
+        }
         Err(more) => {
             mistakes.extend(more.0);
             (None, mistakes)
         }
     }
+}
+
+/// Engines that have no host of their own, because an app has it.
+fn hidden(tables: &Tables, config: &Config, directory: &Path) -> Vec<Mistake> {
+    let Some(base) = &config.routing.base_domain else { return Vec::new() };
+    let of_org = |org: &OrgRow| {
+        let has_app = |id: &UpstreamId| org.apps.iter().any(|app| app.id == *id);
+        let ids = org.engines.iter().map(|engine| &engine.upstream.id).filter(|id| has_app(id));
+        let mistake = |id: &UpstreamId| Mistake {
+            file: directory.to_owned(),
+            line: None,
+            key: format!("org[{}].engine[{id}].id", org.id),
+            message: format!(
+                "an app has the same id, and the host {id}--{}.{base}; give one of them another id",
+                org.id
+            ),
+        };
+        ids.map(mistake).collect::<Vec<_>>()
+    };
+    tables.orgs.iter().flat_map(of_org).collect()
 }
 
 fn postgres_urls(settings: &Postgres, env: &Env) -> Result<(), postgres::Error> {

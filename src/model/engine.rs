@@ -161,11 +161,11 @@ impl Engine {
         self.manner.allow.as_ref().is_none_or(listed)
     }
 
-    /// Whether it is at this host, whatever the port.
+    /// Whether it is at this host, and at this port where one is named.
     #[must_use]
-    pub fn is_at(&self, host: &str) -> bool {
+    pub fn is_at(&self, host: &str, port: Option<u16>) -> bool {
         let mut nodes = self.upstream.clusters.iter().flat_map(|cluster| &cluster.nodes);
-        nodes.any(|node| node.url.host().eq_ignore_ascii_case(host))
+        nodes.any(|node| node.url.host().eq_ignore_ascii_case(host) && port.is_none_or(|port| port == node.url.port()))
     }
 }
 

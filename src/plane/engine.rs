@@ -1,10 +1,14 @@
 //! Calls of engines on their way: what of an engine may be called is told by method and path, so these have one reading.
 
+mod firebolt;
+
+pub(super) use firebolt::{Leads, leads};
+
 use super::account::Account;
 use super::client::Client;
 use super::forward::Forwarded;
 use super::headers::is_named;
-use super::request::{Way, authenticate, enter, go_on};
+use super::request::{Planned, Way, authenticate, enter, go_on, plan};
 use super::route::{Target, engine_at};
 use super::worker::Worker;
 use crate::model::engine::{Dialect, Manner};
@@ -25,6 +29,16 @@ pub(super) async fn serve(
     let head = &Head { upgrade: None, ..*head };
     let (session, via) = authenticate(worker, head, target)?;
     let session = enter(worker, head, session, via, account)?;
+    if let Target::Engine { ask, prefix, .. } = target
+        && firebolt::is_discovery(ask)
+    {
+        let is_firebolt = |engine: &&Engine| engine.manner.dialect == Dialect::Firebolt;
+        if let Planned::Goes(plan) = plan(worker, client, head, target, &session, account).await?
+            && let Some(engine) = plan.engine.as_deref().filter(is_firebolt)
+        {
+            return firebolt::discover(worker, client, head, (&plan, engine, *prefix), account).await;
+        }
+    }
     go_on(worker, client, head, Way::new(target, 0), &session, via, account).await
 }
 

@@ -4,6 +4,7 @@
 use super::account::Account;
 use super::base_tag::Insertion;
 use super::client::Client;
+use super::engine::Leads;
 use super::failure::Failure;
 use super::headers::ToClient;
 use super::multiplexed::UpstreamIo;
@@ -161,8 +162,22 @@ impl<'a> Exchange<'a> {
         if self.takes_interim {
             let (cookie, frames, framing, connection) = (None, None, Framing::Empty, None);
             let (ours, trailers, outside, changed) = (false, false, Outside::default(), false);
-            ToClient { head: &head, ours, cookie, frames, outside, changed, framing, trailers, held: None, connection }
-                .write(self.client.outbox.buffer());
+            // Where it leads is told by the answer itself.
+            let leads = &Leads::Away;
+            ToClient {
+                head: &head,
+                ours,
+                cookie,
+                frames,
+                outside,
+                leads,
+                changed,
+                framing,
+                trailers,
+                held: None,
+                connection,
+            }
+            .write(self.client.outbox.buffer());
         }
         self.input.drain(..length);
         Ok(true)

@@ -5,6 +5,7 @@ use super::account::Account;
 use super::base_tag;
 use super::client::Client;
 use super::cut::Cut;
+use super::engine::{Leads, leads};
 use super::exchange::{Exchange, Passage};
 use super::failure::{Failure, broke, cut, dial_failed, fail};
 use super::guard::Origin;
@@ -333,12 +334,14 @@ async fn deliver(
     // Trailers may be about the body as the app sent it.
     let trailers = framing == Framing::Chunked && head.takes_trailers() && !changed;
     let cookie = cookie.as_deref();
+    let leads = &leads(worker, trip.engine.as_deref(), head, answer, account);
     ToClient {
         head: answer,
         ours,
         cookie,
         frames,
         outside,
+        leads,
         changed,
         framing,
         trailers,
@@ -374,13 +377,14 @@ async fn switch(
 ) -> Result<Forwarded, Reject> {
     let out = exchange.client.outbox.buffer();
     let connection = Some("Upgrade");
-    let (frames, framing, trailers, changed) = (None, Framing::Empty, false, false);
+    let (frames, framing, trailers, changed, leads) = (None, Framing::Empty, false, false, &Leads::AsTold);
     ToClient {
         head: answer,
         ours: true,
         cookie,
         frames,
         outside,
+        leads,
         changed,
         framing,
         trailers,

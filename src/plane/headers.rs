@@ -3,7 +3,7 @@
 
 use super::account::RequestId;
 use super::cookie::is_private;
-use super::engine::impersonates;
+use super::engine::{Leads, impersonates};
 use super::guard::Origin;
 use super::outside::Outside;
 use super::trailers;
@@ -327,6 +327,8 @@ pub(super) struct ToClient<'a> {
     pub(super) frames: Option<&'a str>,
     /// Where the app is, from outside.
     pub(super) outside: Outside<'a>,
+    /// Where the answer leads a client of an engine.
+    pub(super) leads: &'a Leads,
     /// Whether the body is another than the app's.
     pub(super) changed: bool,
     /// How the body is framed for the client.
@@ -401,6 +403,11 @@ impl ToClient<'_> {
             Name::Upgrade if self.head.status != 101 => {}
             Name::WwwAuthenticate if self.ours => {}
             Name::Validator if self.changed => {}
+            _ if self.leads.replaces(field.name) => {
+                if let Leads::To(host) = self.leads {
+                    line(out, field.name, host.as_bytes());
+                }
+            }
             _ if named.contains(field.name) || self.outside.pass(field, out) => {}
             kind => {
                 said.html |= kind == Name::ContentType && is_html(field.value);

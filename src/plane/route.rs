@@ -31,6 +31,18 @@ impl Hosts {
     fn is_public(&self, host: &str) -> bool {
         self.any || self.public.iter().any(|name| name == host) || (self.loopback && is_loopback_name(host))
     }
+
+    /// The host of an app or engine; none where there is none, or none that leads back to it.
+    pub(super) fn host_for(&self, org: &str, id: &str) -> Option<String> {
+        let label = format!("{id}--{org}");
+        let is_it = match by_host(&label.to_ascii_lowercase()).ok()? {
+            Target::AppByHost { org: found, app } => found == org && app == id,
+            _ => false,
+        };
+        // A label is no longer than that (RFC 1035 2.3.4).
+        let fits = is_it && label.len() <= 63;
+        self.base_domain.as_deref().filter(|_| fits).map(|base| format!("{label}.{base}"))
+    }
 }
 
 /// What a request asks for.

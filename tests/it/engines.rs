@@ -3,6 +3,7 @@
 
 mod calls;
 mod errors;
+mod firebolt;
 
 use crate::harness::gateway::{Builder, Gateway, org};
 use crate::harness::raw::{Message, Upstream, ok};

@@ -5,11 +5,10 @@ use crate::model::api::Call;
 use crate::model::ids::WorkspaceId;
 use crate::model::reject::{Class, Reject};
 use crate::model::snapshot::Org;
-use crate::net::http::{CallError, Limits, call as ask};
 use crate::plane::account::Account;
 use crate::plane::client::Client;
 use crate::plane::decide::Plan;
-use crate::plane::failure::dial_failed;
+use crate::plane::fetch::fetch;
 use crate::plane::forward::Forwarded;
 use crate::plane::request::{Planned, plan, reply};
 use crate::plane::respond::{Answer, phrase};
@@ -18,8 +17,7 @@ use crate::plane::worker::Worker;
 use crate::session::Session;
 use crate::wire::request::Head;
 use bytes::Bytes;
-use http::{Request, Response, header};
-use http_body_util::Full;
+use http::{Response, header};
 use serde_json::{Map, Value};
 use std::rc::Rc;
 
@@ -64,27 +62,8 @@ async fn whole(
     plan: &Plan,
     account: &Account,
 ) -> Result<Response<Bytes>, Reject> {
-    let mut request = Request::get(head.target).header(header::ACCEPT, "application/json");
-    if let Some(token) = &plan.token {
-        for (name, value) in token.fields() {
-            request = request.header(name, value);
-        }
-    }
-    if let Some(agent) = head.fields.iter().find(|field| field.name.eq_ignore_ascii_case(b"user-agent")) {
-        request = request.header(header::USER_AGENT, agent.value);
-    }
-    if let Some(workspace) = call.workspace {
-        request = request.header("x-databricks-org-id", workspace);
-    }
-    let request = request.header("x-request-id", &account.request_id[..]).body(Full::default());
-    let request = request.map_err(|error| Reject::new(Class::Malformed, error.to_string()))?;
-    let limits = Limits { time: worker.plane.settings.first_byte_timeout, answer: MAX_LIST };
-    let answered = ask(&worker.plane.dialer, &plan.node.url, request, limits).await;
-    answered.map_err(|error| match error {
-        CallError::Dial(error) => dial_failed(&error),
-        CallError::Timeout(..) => Reject::new(Class::UpstreamTimeout, error.to_string()),
-        CallError::Broken(..) | CallError::TooLong(..) => Reject::new(Class::UpstreamBroke, error.to_string()),
-    })
+    let named = call.workspace.map(|workspace| ("x-databricks-org-id", workspace));
+    fetch(worker, head, plan, (head.target, named.as_slice()), MAX_LIST, account).await
 }
 
 /// Gets another token, where the workspace does not take the one there is.
