@@ -11,7 +11,7 @@ use super::headers::is_named;
 use super::request::{Planned, Way, authenticate, enter, go_on, plan};
 use super::route::{Target, engine_at};
 use super::worker::Worker;
-use crate::model::engine::{Dialect, Manner};
+use crate::model::engine::{Dialect, Engine, Manner};
 use crate::model::reject::{Class, Reject};
 use crate::wire::request::Head;
 use std::rc::Rc;

@@ -58,7 +58,7 @@ impl Trip {
     pub(super) fn planned(plan: Plan, prefix: usize, via: Via<'_>, guard: Guard) -> Self {
         Self {
             node: plan.node,
-            // To an engine nobody is anybody but the principal.
+            // To an engine everybody is the principal.
             drop_authorization: via == Via::Bearer
                 || plan.engine.is_some()
                 || plan.token.as_ref().is_some_and(|token| token.replaces_authorization()),
@@ -135,13 +135,10 @@ impl Trip {
     /// How long the app may be silent.
     pub(super) fn pace(&self, worker: &Worker) -> Pace {
         let settings = &worker.plane.settings;
+        // While an engine works on a query, its answer has not begun.
+        let working = self.policy.idle_timeout.filter(|_| self.engine.is_some());
         Pace {
-            // While an engine works on a query, its answer has not begun.
-            first_byte_timeout: self
-                .policy
-                .idle_timeout
-                .filter(|_| self.engine.is_some())
-                .unwrap_or(settings.first_byte_timeout),
+            first_byte_timeout: working.unwrap_or(settings.first_byte_timeout),
             idle_timeout: self.policy.idle_timeout.unwrap_or(settings.idle_timeout),
             ping_interval: self.policy.ping_interval.unwrap_or(settings.ping_interval),
         }

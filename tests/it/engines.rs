@@ -2,6 +2,8 @@
 //! own, as the principal and nobody else, and nothing beyond what the directory lets be called.
 
 mod calls;
+mod check;
+mod clickhouse;
 mod errors;
 mod firebolt;
 

@@ -6,6 +6,7 @@
 pub(crate) mod apps;
 pub(crate) mod ask;
 pub(crate) mod browser;
+pub(crate) mod clickhouse;
 pub(crate) mod control;
 pub(crate) mod curl;
 pub(crate) mod embedgate;
