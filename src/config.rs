@@ -250,7 +250,7 @@ pub struct Embedding {
 /// Host names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Routing {
-    /// Apps answer at `{app}--{org}.{base_domain}`; absent means path mode only. Lower case.
+    /// Apps and engines answer at `{id}--{org}.{base_domain}`; absent means path mode only. Lower case.
     pub base_domain: Option<String>,
     /// Names, besides that of the public URL, at which the public host answers. Lower case, without ports.
     pub public_hosts: Vec<String>,

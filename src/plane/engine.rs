@@ -15,6 +15,7 @@ use crate::model::engine::{Dialect, Engine, Manner};
 use crate::model::reject::{Class, Reject};
 use crate::wire::request::Head;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// Serves a call of an engine.
 pub(super) async fn serve(
@@ -32,11 +33,11 @@ pub(super) async fn serve(
     if let Target::Engine { ask, prefix, .. } = target
         && firebolt::is_discovery(ask)
     {
-        let is_firebolt = |engine: &&Engine| engine.manner.dialect == Dialect::Firebolt;
-        if let Planned::Goes(plan) = plan(worker, client, head, target, &session, account).await?
-            && let Some(engine) = plan.engine.as_deref().filter(is_firebolt)
+        let is_firebolt = |engine: &Arc<Engine>| engine.manner.dialect == Dialect::Firebolt;
+        if let Planned::Goes(mut plan) = plan(worker, client, head, target, &session, account).await?
+            && let Some(engine) = plan.engine.clone().filter(is_firebolt)
         {
-            return firebolt::discover(worker, client, head, (&plan, engine, *prefix), account).await;
+            return firebolt::discover(worker, client, head, (&mut plan, &engine, *prefix), account).await;
         }
     }
     go_on(worker, client, head, Way::new(target, 0), &session, via, account).await

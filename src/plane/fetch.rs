@@ -12,7 +12,23 @@ use http::{Request, Response, header};
 use http_body_util::Full;
 
 /// Gets what is at `target` of the plan's node, as its principal, in JSON and of `max` bytes at most. `fields` go along.
+/// Where the credential is not taken, once more with another.
 pub(super) async fn fetch(
+    worker: &Worker,
+    head: &Head<'_>,
+    plan: &mut Plan,
+    what: (&str, &[(&str, &str)]),
+    max: usize,
+    account: &Account,
+) -> Result<Response<Bytes>, Reject> {
+    let response = once(worker, head, plan, what, max, account).await?;
+    if response.status() == 401 && renew(worker, plan).await {
+        return once(worker, head, plan, what, max, account).await;
+    }
+    Ok(response)
+}
+
+async fn once(
     worker: &Worker,
     head: &Head<'_>,
     plan: &Plan,
@@ -41,4 +57,16 @@ pub(super) async fn fetch(
         CallError::Timeout(..) => Reject::new(Class::UpstreamTimeout, error.to_string()),
         CallError::Broken(..) | CallError::TooLong(..) => Reject::new(Class::UpstreamBroke, error.to_string()),
     })
+}
+
+/// Gets another token, where the upstream does not take the one there is.
+async fn renew(worker: &Worker, plan: &mut Plan) -> bool {
+    let Some(stale) = plan.token.clone() else { return false };
+    match worker.plane.minter.renew(&plan.principal, &stale).await {
+        Ok(Some(fresh)) => {
+            plan.token = Some(fresh);
+            true
+        }
+        Ok(None) | Err(_) => false,
+    }
 }

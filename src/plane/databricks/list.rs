@@ -7,7 +7,6 @@ use crate::model::reject::{Class, Reject};
 use crate::model::snapshot::Org;
 use crate::plane::account::Account;
 use crate::plane::client::Client;
-use crate::plane::decide::Plan;
 use crate::plane::fetch::fetch;
 use crate::plane::forward::Forwarded;
 use crate::plane::request::{Planned, plan, reply};
@@ -16,8 +15,7 @@ use crate::plane::route::Target;
 use crate::plane::worker::Worker;
 use crate::session::Session;
 use crate::wire::request::Head;
-use bytes::Bytes;
-use http::{Response, header};
+use http::header;
 use serde_json::{Map, Value};
 use std::rc::Rc;
 
@@ -37,10 +35,8 @@ pub(super) async fn answer(
     let Planned::Goes(mut plan) = plan(worker, client, head, &Target::Api(call), session, account).await? else {
         return Err(Reject::new(Class::Internal, "a list that waits for a warehouse"));
     };
-    let mut response = whole(worker, head, &call, &plan, account).await?;
-    if response.status() == 401 && renew(worker, &mut plan).await {
-        response = whole(worker, head, &call, &plan, account).await?;
-    }
+    let named = call.workspace.map(|workspace| ("x-databricks-org-id", workspace));
+    let response = fetch(worker, head, &mut plan, (head.target, named.as_slice()), MAX_LIST, account).await?;
     let snapshot = worker.plane.directory.snapshot();
     let org = snapshot.as_ref().and_then(|snapshot| snapshot.org(session.org()));
     let org = org.ok_or_else(|| Reject::new(Class::Session, "the session's organisation is not in the directory"))?;
@@ -52,30 +48,6 @@ pub(super) async fn answer(
         answer = answer.field("Retry-After", seconds);
     }
     Ok(reply(worker, client, head, &answer.body("application/json", body), account).await)
-}
-
-/// Asks the workspace for the list.
-async fn whole(
-    worker: &Worker,
-    head: &Head<'_>,
-    call: &Call<'_>,
-    plan: &Plan,
-    account: &Account,
-) -> Result<Response<Bytes>, Reject> {
-    let named = call.workspace.map(|workspace| ("x-databricks-org-id", workspace));
-    fetch(worker, head, plan, (head.target, named.as_slice()), MAX_LIST, account).await
-}
-
-/// Gets another token, where the workspace does not take the one there is.
-async fn renew(worker: &Worker, plan: &mut Plan) -> bool {
-    let Some(stale) = plan.token.clone() else { return false };
-    match worker.plane.minter.renew(&plan.principal, &stale).await {
-        Ok(Some(fresh)) => {
-            plan.token = Some(fresh);
-            true
-        }
-        Ok(None) | Err(_) => false,
-    }
 }
 
 /// The list without everything that is not the organisation's in this workspace.

@@ -77,7 +77,7 @@ pub(super) async fn discover(
     worker: &Rc<Worker>,
     client: &mut Client,
     head: &Head<'_>,
-    (plan, engine, prefix): (&Plan, &Engine, usize),
+    (plan, engine, prefix): (&mut Plan, &Engine, usize),
     account: &mut Account,
 ) -> Result<Forwarded, Reject> {
     account.upstream.clone_from(&plan.upstream);
