@@ -13,6 +13,8 @@ use super::route::{Target, engine_at};
 use super::worker::Worker;
 use crate::model::engine::{Dialect, Engine, Manner};
 use crate::model::reject::{Class, Reject};
+use crate::session::Session;
+use crate::session::carrier::Via;
 use crate::wire::request::Head;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -26,10 +28,23 @@ pub(super) async fn serve(
     account: &mut Account,
 ) -> Result<Forwarded, Reject> {
     refuse_other_method(head)?;
+    let entry = authenticate(worker, head, target)?;
+    serve_as(worker, client, head, target, entry, account).await
+}
+
+/// Serves a call of somebody who has a session.
+pub(super) async fn serve_as(
+    worker: &Rc<Worker>,
+    client: &mut Client,
+    head: &Head<'_>,
+    target: &Target<'_>,
+    (session, via): (Session, Via<'_>),
+    account: &mut Account,
+) -> Result<Forwarded, Reject> {
     // Whatever was agreed on in its place, nobody would look at it.
     let head = &Head { upgrade: None, ..*head };
-    let (session, via) = authenticate(worker, head, target)?;
     let session = enter(worker, head, session, via, account)?;
+    refuse_other_method(head)?;
     if let Target::Engine { ask, prefix, .. } = target
         && firebolt::is_discovery(ask)
     {
@@ -43,13 +58,18 @@ pub(super) async fn serve(
     go_on(worker, client, head, Way::new(target, 0), &session, via, account).await
 }
 
-/// What is asked of the engine that has the host of a request; none where an app has it, or nobody.
+/// What is asked of the engine that has the host of a request; none where an app has it, or nobody. To whom is not of the
+/// organisation, nobody has it: they must not see that an engine does.
 pub(super) fn by_host<'a>(
     worker: &Worker,
     head: &Head<'a>,
     target: &'a Target<'a>,
+    session: &Session,
 ) -> Option<Result<Target<'a>, Reject>> {
     let Target::AppByHost { org, app: id } = target else { return None };
+    if **org != *session.org() {
+        return None;
+    }
     let snapshot = worker.plane.directory.snapshot()?;
     let known = snapshot.org(org)?;
     if known.app(id).is_some() {

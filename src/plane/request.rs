@@ -64,19 +64,10 @@ pub(super) async fn serve(worker: &Rc<Worker>, client: &mut Client, head: &Head<
     let located = locate(&worker.plane.settings.hosts, head);
     let mut account = Account::open(worker, head, &loggable(head.path()), client);
     let served = match located {
-        Ok(target) => match engine::by_host(worker, head, &target) {
-            None => {
-                account.kind = target.kind();
-                handle(worker, client, head, &target, &mut account).await
-            }
-            Some(engine) => {
-                account.kind = RouteKind::Engine;
-                match engine {
-                    Ok(target) => handle(worker, client, head, &target, &mut account).await,
-                    Err(reject) => Err(reject),
-                }
-            }
-        },
+        Ok(target) => {
+            account.kind = target.kind();
+            handle(worker, client, head, &target, &mut account).await
+        }
         Err(reject) => {
             account.kind = kind_of_refused(head.path());
             Err(reject)
@@ -140,6 +131,10 @@ async fn handle(
         return Box::pin(linked(worker, client, head, (token, *link), account)).await;
     }
     let entry = authenticate(worker, head, target)?;
+    if let Some(engine) = engine::by_host(worker, head, target, &entry.0) {
+        account.kind = RouteKind::Engine;
+        return engine::serve_as(worker, client, head, &engine?, entry, account).await;
+    }
     serve_as(worker, client, head, Way::new(target, 0), entry, account).await
 }
 

@@ -51,6 +51,34 @@ async fn what_is_not_the_organisations_does_not_exist() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_host_does_not_tell_others_that_it_is_an_engines() -> Result<()> {
+    let site = Site::open().await?;
+    let foreign = format!("Authorization: Bearer {}\r\n", site.token);
+    let preflight = "Origin: http://localhost\r\nAccess-Control-Request-Method: POST\r\n";
+    for session in ["", &foreign] {
+        for (line, fields) in [
+            ("GET /", ""),
+            ("GET //", ""),
+            ("GET /a/../b", ""),
+            ("GET /", "X-HTTP-Method: PUT\r\n"),
+            ("OPTIONS /", preflight),
+            ("GET /", "Accept: text/html\r\n"),
+        ] {
+            let mut faces = Vec::new();
+            for host in
+                ["theirs--globex.apps.localhost", "nothing--globex.apps.localhost", "nothing--nobody.apps.localhost"]
+            {
+                let request = format!("{line} HTTP/1.1\r\nHost: {host}\r\n{session}{fields}\r\n");
+                let answer = site.refused(request).await?;
+                faces.push((answer.status(), answer.field("Content-Type").map(str::to_owned)));
+            }
+            ensure!(faces.iter().all(|face| *face == faces[0]), "{line} {fields}: {faces:?}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn nobody_comes_in_without_a_session_for_everything() -> Result<()> {
     let mut site = Site::open().await?;
     let for_app = site.gateway.token("acme", "ann", "ann@acme.example", Some("editor"), 3600)?;
