@@ -26,7 +26,7 @@ use tokio::time::{Instant, sleep_until};
 /// Limits on waiting.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// How long a request for SQL waits: its clients take a refusal for a minute's pause.
+    /// How long a request for SQL waits, of a warehouse or an engine: clients take a refusal for a minute's pause.
     pub sql: Duration,
     /// How long any other request of a program waits, a WebSocket's too.
     pub api: Duration,
@@ -120,7 +120,7 @@ pub(super) async fn until_up(
     let (began, for_page) = (place.began.0, gets_page(head));
     let limit = match kind {
         _ if for_page => FIRST_LOOK,
-        RouteKind::Sql => holds.limits.sql,
+        RouteKind::Sql | RouteKind::Engine => holds.limits.sql,
         _ => holds.limits.api,
     };
     wait(worker, client, upstream, autostart, (began, began + limit), for_page).await

@@ -133,7 +133,7 @@ async fn handle(
     let entry = authenticate(worker, head, target)?;
     if let Some(engine) = engine::by_host(worker, head, target, &entry.0) {
         account.kind = RouteKind::Engine;
-        return engine::serve_as(worker, client, head, &engine?, entry, account).await;
+        return Box::pin(engine::serve_as(worker, client, head, &engine?, entry, account)).await;
     }
     serve_as(worker, client, head, Way::new(target, 0), entry, account).await
 }

@@ -210,6 +210,7 @@ user = 'gate'
 allow = ['POST /v1/statement', 'GET /v1/statement/**']
 protocol = 'http1'
 idle_timeout = '2h'
+start = { by = 'webhook', url = 'https://hook.example.com/a?b=c' }
 [[org.engine]]
 id = 'usual'
 workspace = 'first'

@@ -25,7 +25,7 @@ fn starts_say_who_starts_and_as_whom() {
         ),
         (
             "by = 'databricks-app', name = 'x', principal = 'nobody'",
-            ".start.principal: the organisation has no principal \"nobody\"; add it, or name one of its own",
+            ".start.principal: the organisation has no principal \"nobody\"; add it, or write one of its own",
         ),
     ] {
         let found = mistakes(&app(start));
