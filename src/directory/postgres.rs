@@ -12,6 +12,7 @@ pub mod migrate;
 pub mod reading;
 pub mod replicas;
 pub mod rows;
+mod rules;
 pub mod servers;
 pub mod source;
 pub mod standing;

@@ -1,14 +1,13 @@
 //! From the rows of the database to those of the directory. A row that cannot be used harms its own organisation alone.
 
-use super::{Error, engines, migrate};
+use super::{Error, engines, migrate, rules};
 use crate::clock::UnixSeconds;
 use crate::config::{Env, duration};
 use crate::directory::principal::{self, SEALED, SecretFiles, of_row};
 use crate::directory::start;
 use crate::model::access::{Bar, Subject, session_id, session_text};
-use crate::model::api::{Action, Pattern, RuleRow};
 use crate::model::autostart::StartRow;
-use crate::model::ids::{ClusterId, OrgId, PrincipalId, RuleId, UpstreamId, WorkspaceId};
+use crate::model::ids::{ClusterId, OrgId, PrincipalId, UpstreamId, WorkspaceId};
 use crate::model::policy::{HostSeen, Policy, Protocol};
 use crate::model::principal::{Extras, PrincipalKind, PrincipalRow};
 use crate::model::tables::{ClusterRole, ClusterRow, ClusterState, OrgRow, Segment, UpstreamRow, WorkspaceRow};
@@ -71,8 +70,6 @@ const APPS: &str = "select org::text, id::text, workspace::text, url::text, stat
     where $1 is null or org = any ($1) order by org, id";
 const WAREHOUSES: &str = "select org::text, id::text, workspace::text, start::text from embedgate.warehouse
     where $1 is null or org = any ($1) order by org, id";
-const RULES: &str = "select org::text, id::text, members, users, allow, warehouses from embedgate.api_rule
-    where $1 is null or org = any ($1) order by org, id";
 const NODES: &str = "select c.org::text, c.kind, c.upstream::text, c.id::text, c.state, c.role, n.url::text
     from embedgate.cluster c join embedgate.node n
       on n.org = c.org and n.kind = c.kind and n.upstream = c.upstream and n.cluster = c.id
@@ -95,7 +92,7 @@ pub async fn read(client: &impl GenericClient, orgs: Option<&[&str]>, context: C
     each(client, WAREHOUSES, orgs, |row| reader.warehouse(row)).await?;
     each(client, engines::ENGINES, orgs, |row| reader.engine(row)).await?;
     each(client, NODES, orgs, |row| reader.node(row)).await?;
-    each(client, RULES, orgs, |row| reader.rule(row)).await?;
+    each(client, rules::RULES, orgs, |row| reader.rule(row)).await?;
     let mut read = reader.finish();
     if orgs.is_none() {
         read.bars = bars(client, None).await?;
@@ -396,7 +393,7 @@ impl Reader<'_> {
     fn rule(&mut self, row: &Row) -> Taken {
         let (org, id): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
         let Some(at) = self.at(org) else { return Ok(()) };
-        match rule(id, row)? {
+        match rules::rule(id, row)? {
             Ok(rule) => self.drafts[at].row.rules.push(rule),
             Err(cause) => self.fault(org, format!("rule {id:?}"), cause),
         }
@@ -444,23 +441,6 @@ fn upstream(id: &str, workspace: &str, url: BaseUrl) -> Result<UpstreamRow, Stri
     let id = UpstreamId::parse(id).map_err(|error| error.to_string())?;
     let workspace = WorkspaceId::parse(workspace).map_err(|error| error.to_string())?;
     Ok(UpstreamRow { id, workspace, url, failed: false, policy: Policy::default(), start: None, clusters: Vec::new() })
-}
-
-fn rule(id: &str, row: &Row) -> Result<Result<RuleRow, String>, tokio_postgres::Error> {
-    let members = row.try_get::<_, Vec<&str>>(2)?.into_iter().map(Box::from).collect();
-    let (users, allow, warehouses) =
-        (row.try_get(3)?, row.try_get::<_, Vec<&str>>(4)?, row.try_get::<_, Vec<&str>>(5)?);
-    let action = |word: &str| {
-        let known = Action::NAMES.iter().find(|(name, _)| *name == word).map(|(_, action)| *action);
-        known.ok_or_else(|| format!("{word:?} is nothing that may be done to warehouses"))
-    };
-    let made = || {
-        let id = RuleId::parse(id).map_err(|error| error.to_string())?;
-        let patterns = allow.into_iter().map(|text| Pattern::parse(text).map_err(|error| error.to_string()));
-        let warehouses = warehouses.into_iter().map(action).collect::<Result<_, _>>()?;
-        Ok(RuleRow { id, members, users, allow: patterns.collect::<Result<_, _>>()?, warehouses })
-    };
-    Ok(made())
 }
 
 /// How the requests of an app are treated.
