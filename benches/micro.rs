@@ -7,7 +7,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use embedgate::model::snapshot::Snapshot;
 use embedgate::model::tables::Tables;
 use embedgate::model::url::AllowedHosts;
-use embedgate::plane::decide::decide;
+use embedgate::plane::decide::{Moment, decide};
 use embedgate::plane::route::{Hosts, locate};
 use embedgate::session::carrier::{CookieNames, find};
 use embedgate::session::seal::{KeyRing, Purpose};
@@ -94,7 +94,7 @@ fn directory(c: &mut Criterion) {
     c.bench_function("decide among 10,000 organisations", |b| {
         b.iter(|| {
             seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(1);
-            decide(black_box(&snapshot), &target, &session, 1, seed).is_ok()
+            decide(black_box(&snapshot), &target, &session, &Moment { now: 1, seed, tried: &[] }).is_ok()
         });
     });
     let mut group = c.benchmark_group("snapshot");

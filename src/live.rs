@@ -2,5 +2,6 @@
 //! takes these over from the old one by id.
 
 pub mod autostart;
+pub mod cluster;
 pub mod node;
 pub mod token;

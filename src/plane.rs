@@ -2,6 +2,7 @@
 //! asks a database and takes no lock on the way of a request.
 
 mod account;
+mod balance;
 mod base_tag;
 mod budget;
 mod client;

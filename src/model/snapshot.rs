@@ -15,10 +15,16 @@ use super::upstream::{Cluster, Node, Principals, ServicePrincipal, Upstream, Wor
 use super::url::BaseUrl;
 use crate::clock::UnixSeconds;
 use crate::live::autostart::StartCell;
+use crate::live::cluster::ClusterLive;
 use crate::live::node::NodeLive;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
+
+/// The kinds of upstreams, as the directory names them.
+const APP: &str = "app";
+const WAREHOUSE: &str = "warehouse";
+const ENGINE: &str = "engine";
 
 /// An organisation and all that belongs to it.
 #[derive(Debug)]
@@ -125,9 +131,24 @@ impl Org {
         self.workspaces.values().flat_map(|w| w.principals.all())
     }
 
+    /// Everything that requests are sent to, with the word for its kind.
+    pub fn by_kind(&self) -> impl Iterator<Item = (&'static str, &Arc<Upstream>)> {
+        let apps = self.apps.values().map(|app| (APP, app));
+        let warehouses = self.warehouses.values().map(|warehouse| (WAREHOUSE, warehouse));
+        let engines = self.engines.values().map(|engine| (ENGINE, &engine.upstream));
+        apps.chain(warehouses).chain(engines)
+    }
+
     fn upstreams(&self) -> impl Iterator<Item = &Arc<Upstream>> {
-        let engines = self.engines.values().map(|engine| &engine.upstream);
-        self.apps.values().chain(self.warehouses.values()).chain(engines)
+        self.by_kind().map(|(_, upstream)| upstream)
+    }
+
+    /// The counters of all clusters, with what tells these apart.
+    fn clusters(&self) -> impl Iterator<Item = ((&'static str, UpstreamId, ClusterId), Arc<ClusterLive>)> {
+        self.by_kind().flat_map(|(kind, upstream)| {
+            let key = move |cluster: &Cluster| (kind, upstream.id.clone(), cluster.id.clone());
+            upstream.clusters.iter().map(move |cluster| (key(cluster), Arc::clone(&cluster.live)))
+        })
     }
 
     fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
@@ -239,6 +260,8 @@ fn own_frontends(org: &Org) -> Option<&Frontends> {
 struct Builder {
     org: OrgId,
     nodes: HashMap<BaseUrl, Arc<NodeLive>>,
+    /// By kind and id of the upstream, and the cluster's own.
+    clusters: HashMap<(&'static str, UpstreamId, ClusterId), Arc<ClusterLive>>,
     tokens: HashMap<PrincipalId, Arc<ServicePrincipal>>,
     /// What can be started, by kind and id.
     starts: HashMap<(&'static str, UpstreamId), Arc<Upstream>>,
@@ -255,7 +278,8 @@ impl Builder {
         });
         let starts: HashMap<_, _> = starts.collect();
         let waiting = starts.values().find_map(|upstream| Some(Arc::clone(&upstream.autostart.as_ref()?.waiting)));
-        Self { org, nodes, tokens, starts, waiting: waiting.unwrap_or_default() }
+        let clusters = old.into_iter().flat_map(Org::clusters).collect();
+        Self { org, nodes, clusters, tokens, starts, waiting: waiting.unwrap_or_default() }
     }
 
     fn build(mut self, row: OrgRow) -> Org {
@@ -267,8 +291,8 @@ impl Builder {
             home.get_or_insert_with(|| Arc::clone(&workspace));
             workspaces.insert(w.id, workspace);
         }
-        let apps = self.upstreams("app", row.apps, &workspaces);
-        let warehouses = self.upstreams("warehouse", row.warehouses, &workspaces);
+        let apps = self.upstreams(APP, row.apps, &workspaces);
+        let warehouses = self.upstreams(WAREHOUSE, row.warehouses, &workspaces);
         let engines = self.engines(row.engines, &row.principals, &workspaces);
         let members = row.members.map(|mut members| {
             members.sort_unstable();
@@ -335,7 +359,7 @@ impl Builder {
             if own.as_ref().is_some_and(Option::is_none) {
                 continue;
             }
-            if let Some(upstream) = self.upstream("engine", upstream, workspaces) {
+            if let Some(upstream) = self.upstream(ENGINE, upstream, workspaces) {
                 engines.insert(upstream.id.clone(), Arc::new(Engine { upstream, own: own.flatten(), manner }));
             }
         }
@@ -363,7 +387,7 @@ impl Builder {
         let is_running = row.clusters.iter().any(ClusterRow::is_serving);
         let start = row.start.filter(|_| !is_running);
         let autostart = start.and_then(|start| self.autostart((kind, &row.id), start, &workspace, workspaces));
-        let clusters = self.clusters(row.clusters, row.url);
+        let clusters = self.clusters((kind, &row.id), row.clusters, row.url);
         let (id, failed, policy) = (row.id, row.failed, row.policy);
         Some(Arc::new(Upstream { id, workspace, failed, policy, autostart, clusters }))
     }
@@ -388,20 +412,26 @@ impl Builder {
         Some(AutoStart { by: row.by, principal, idle_stop: row.idle_stop, kind, cell, waiting })
     }
 
-    fn clusters(&mut self, rows: Vec<ClusterRow>, url: BaseUrl) -> Vec<Cluster> {
-        if rows.is_empty() {
-            let nodes = vec![self.node(url)];
-            let id = ClusterId::parse("default").expect("a constant that is a valid id");
-            return vec![Cluster { id, state: ClusterState::Running, role: ClusterRole::Primary, nodes }];
-        }
-        let cluster = |row: ClusterRow| Cluster {
-            nodes: row.nodes.into_iter().map(|url| self.node(url)).collect(),
-            id: row.id,
-            state: row.state,
-            role: row.role,
+    fn clusters(
+        &mut self,
+        (kind, upstream): (&'static str, &UpstreamId),
+        rows: Vec<ClusterRow>,
+        url: BaseUrl,
+    ) -> Vec<Arc<Cluster>> {
+        let rows = if rows.is_empty() { vec![only(url)] } else { rows };
+        let cluster = |row: ClusterRow| {
+            let live = self.clusters.get(&(kind, upstream.clone(), row.id.clone())).cloned().unwrap_or_default();
+            let nodes = row.nodes.into_iter().map(|url| self.node(url)).collect();
+            Arc::new(Cluster { id: row.id, state: row.state, role: row.role, nodes, live })
         };
         rows.into_iter().map(cluster).collect()
     }
+}
+
+/// The cluster of an upstream that lists none.
+fn only(url: BaseUrl) -> ClusterRow {
+    let id = ClusterId::parse("default").expect("a constant that is a valid id");
+    ClusterRow { id, state: ClusterState::Running, role: ClusterRole::Primary, nodes: vec![url] }
 }
 
 /// A principal as the only one there is: for everybody, or for those it is reserved for and nobody else.

@@ -6,6 +6,7 @@ use super::policy::Policy;
 use super::principal::{Extras, PrincipalKind};
 use super::tables::{ClusterRole, ClusterState};
 use super::url::BaseUrl;
+use crate::live::cluster::ClusterLive;
 use crate::live::node::NodeLive;
 use crate::live::token::TokenCell;
 use std::collections::HashMap;
@@ -31,6 +32,8 @@ pub struct Cluster {
     pub role: ClusterRole,
     /// At least one.
     pub nodes: Vec<Arc<Node>>,
+    /// Its counters; they outlive the snapshot.
+    pub live: Arc<ClusterLive>,
 }
 
 /// An identity used upstream.
@@ -108,16 +111,15 @@ pub struct Upstream {
     /// cluster is running.
     pub autostart: Option<AutoStart>,
     /// At least one.
-    pub clusters: Vec<Cluster>,
+    pub clusters: Vec<Arc<Cluster>>,
 }
 
 impl Upstream {
-    /// The nodes that requests go to: those of running primary clusters. Of what is started on demand the directory does
-    /// not know that it runs.
-    pub fn serving(&self) -> impl Iterator<Item = &Arc<Node>> {
+    /// The clusters that requests go to: running ones whose answers count. Of what is started on demand the directory
+    /// does not know that it runs.
+    pub fn serving(&self) -> impl Iterator<Item = &Arc<Cluster>> {
         let started = self.autostart.is_some();
         let runs = move |state| state == ClusterState::Running || (started && state != ClusterState::Draining);
-        let serves = move |cluster: &&Cluster| runs(cluster.state) && cluster.role == ClusterRole::Primary;
-        self.clusters.iter().filter(serves).flat_map(|cluster| &cluster.nodes)
+        self.clusters.iter().filter(move |cluster| runs(cluster.state) && cluster.role == ClusterRole::Primary)
     }
 }

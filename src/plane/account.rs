@@ -5,6 +5,7 @@ use super::client::Client;
 use super::cut::Cut;
 use super::worker::Worker;
 use crate::config::LogFormat;
+use crate::live::cluster::ClusterLease;
 use crate::live::node::NodeLease;
 use crate::metrics::RouteKind;
 use crate::model::reject::Reject;
@@ -21,6 +22,13 @@ pub(super) const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// The name of a request for logs, 32 hexadecimal digits.
 pub(super) type RequestId = [u8; 32];
+
+/// A request's places, given back when it is over.
+#[expect(dead_code, reason = "held for what dropping it does")]
+pub(super) struct Lease {
+    pub(super) node: NodeLease,
+    pub(super) cluster: Option<ClusterLease>,
+}
 
 /// The account of one request.
 pub(super) struct Account {
@@ -44,7 +52,7 @@ pub(super) struct Account {
     pub(super) answered: Option<Instant>,
     /// When the head of the answer had been handed to the client's socket.
     pub(super) replied: Option<Instant>,
-    pub(super) lease: Option<NodeLease>,
+    pub(super) lease: Option<Lease>,
     /// How long the request waited for its upstream to start.
     pub(super) held: Option<Duration>,
     /// Whether nobody has said yet that it is over: with the worker, it is cut then.

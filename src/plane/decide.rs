@@ -1,6 +1,7 @@
 //! The decision on a request: a plain function of the snapshot, the session, what is asked for, a time and a seed. It
 //! awaits nothing and knows no socket.
 
+use super::balance::{Choice, pick};
 use super::route::Target;
 use crate::clock::UnixSeconds;
 use crate::live::token::Token;
@@ -12,7 +13,7 @@ use crate::model::ids::{UpstreamId, WorkspaceId};
 use crate::model::policy::Policy;
 use crate::model::reject::{Class, Reject};
 use crate::model::snapshot::{Org, Snapshot};
-use crate::model::upstream::{Node, ServicePrincipal, Upstream, Workspace};
+use crate::model::upstream::{Cluster, Node, ServicePrincipal, Upstream, Workspace};
 use crate::session::Session;
 use std::sync::Arc;
 
@@ -21,6 +22,8 @@ use std::sync::Arc;
 pub struct Plan {
     /// Where it goes.
     pub node: Arc<Node>,
+    /// The cluster that the node was chosen from; none for the workspace itself.
+    pub cluster: Option<Arc<Cluster>>,
     /// As whom.
     pub principal: Arc<ServicePrincipal>,
     /// Its header fields; none for a principal that has none.
@@ -37,6 +40,17 @@ pub struct Plan {
     pub starts: bool,
     /// The engine, if it is one.
     pub engine: Option<Arc<Engine>>,
+}
+
+/// What of a decision is not the directory's: when it is made, and what came of those before for the same request.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment<'a> {
+    /// When it is made.
+    pub now: UnixSeconds,
+    /// A number that nobody chose.
+    pub seed: u64,
+    /// Nodes, by their numbers, that the request could not be sent to.
+    pub tried: &'a [u64],
 }
 
 /// The outcome of [`decide`].
@@ -58,9 +72,9 @@ pub fn decide(
     snapshot: &Snapshot,
     target: &Target<'_>,
     session: &Session,
-    now: UnixSeconds,
-    seed: u64,
+    moment: &Moment<'_>,
 ) -> Result<Decision, Reject> {
+    let now = moment.now;
     let Granted { workspace, upstream, engine, principal, frontends } = grant(snapshot, target, session)?;
     if let Some(upstream) = upstream
         && needs_it_up(target)
@@ -72,11 +86,12 @@ pub fn decide(
     if token.is_none() && !principal.kind.is_anonymous() {
         return Ok(Decision::NeedsToken(Arc::clone(principal)));
     }
-    let node = match upstream {
-        Some(upstream) => pick(upstream, seed)?,
-        None => &workspace.node,
+    let (cluster, node) = match upstream {
+        Some(upstream) => pick(upstream, moment).map(|Choice { cluster, node }| (Some(cluster), node))?,
+        None => (None, &workspace.node),
     };
     Ok(Decision::Go(Plan {
+        cluster: cluster.cloned(),
         node: Arc::clone(node),
         principal: Arc::clone(principal),
         token,
@@ -108,7 +123,9 @@ impl Granted<'_> {
     /// Whether requests go to this node.
     pub(super) fn is_served_by(&self, node: &Node) -> bool {
         match self.upstream {
-            Some(upstream) => upstream.serving().any(|serving| serving.url == node.url),
+            Some(upstream) => {
+                upstream.serving().flat_map(|cluster| &cluster.nodes).any(|serving| serving.url == node.url)
+            }
             None => self.workspace.node.url == node.url,
         }
     }
@@ -237,24 +254,6 @@ fn find_in_api<'a>(org: &'a Org, call: &Call<'_>, session: &Session) -> Result<F
         }
     };
     found.ok_or_else(|| Reject::new(Class::NotFound, "no such warehouse or workspace in the organisation"))
-}
-
-/// The less busy of two nodes picked by chance, among those that serve. Knowing the load of two is
-/// nearly as good as knowing it of all, and herds nobody onto the one that was idle a moment ago.
-fn pick(upstream: &Upstream, seed: u64) -> Result<&Arc<Node>, Reject> {
-    let count = upstream.serving().count() as u64;
-    if count == 0 {
-        return Err(Reject::new(Class::NoRunningCluster, "no cluster of the upstream is running"));
-    }
-    let first = seed % count;
-    // Another one: 1 to count - 1 places further on.
-    let second = (first + 1 + (seed >> 32) % (count - 1).max(1)) % count;
-    let nth = |n: u64| upstream.serving().nth(n as usize);
-    let better = match (nth(first), nth(second)) {
-        (Some(a), Some(b)) if b.live.active() < a.live.active() => Some(b),
-        (a, _) => a,
-    };
-    better.ok_or_else(|| Reject::new(Class::Internal, "a node vanished from an immutable snapshot"))
 }
 
 #[cfg(test)]

@@ -52,7 +52,7 @@ pub(super) async fn forward(
     mut trip: Trip,
     account: &mut Account,
 ) -> Result<Forwarded, Reject> {
-    account.lease = Some(trip.node.live.lease());
+    account.lease = Some(trip.lease());
     worker.retries.earn();
     let body = hold_body(worker, client, head, &trip).await?;
     // What has been held back goes out with the head, as often as that does.

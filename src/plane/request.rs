@@ -8,7 +8,7 @@ use super::cookie::{NO_KEY, Renewal};
 use super::cors;
 use super::cut::Cut;
 use super::databricks;
-use super::decide::{Decision, Plan, decide};
+use super::decide::{Decision, Moment, Plan, decide};
 use super::engine;
 use super::forward::{Forwarded, forward};
 use super::hold::{self, Outcome};
@@ -300,7 +300,8 @@ pub(super) async fn plan(
     for _ in 0..ROUNDS {
         let not_ready = || Reject::new(Class::NotReady, "the directory has not been loaded yet");
         let snapshot = plane.directory.snapshot().ok_or_else(not_ready)?;
-        match decide(&snapshot, target, session, plane.clock.now(), worker.random())? {
+        let moment = Moment { now: plane.clock.now(), seed: worker.random(), tried: &[] };
+        match decide(&snapshot, target, session, &moment)? {
             Decision::Go(plan) if plan.starts && hold::is_asked(head) => return Ok(Planned::Waits(hold::arrived())),
             Decision::Go(plan) => return Ok(Planned::Goes(plan)),
             Decision::NeedsStart(upstream) => {

@@ -1,6 +1,6 @@
 //! Where a request goes and with what.
 
-use super::account::Account;
+use super::account::{Account, Lease};
 use super::cookie::Renewal;
 use super::decide::Plan;
 use super::guard::Guard;
@@ -12,7 +12,7 @@ use crate::model::engine::{Engine, Manner};
 use crate::model::policy::{HostSeen, Policy, Protocol};
 use crate::model::principal::{ClientCertificate, PrincipalKind, SigV4};
 use crate::model::reject::{Class, Reject};
-use crate::model::upstream::{Node, ServicePrincipal};
+use crate::model::upstream::{Cluster, Node, ServicePrincipal};
 use crate::model::url::Scheme;
 use crate::net::dial::Speech;
 use crate::secret::Secret;
@@ -26,6 +26,8 @@ use tokio_rustls::TlsConnector;
 /// Where a request goes and with what.
 pub(super) struct Trip {
     pub(super) node: Arc<Node>,
+    /// The cluster that the node was chosen from, where there are clusters.
+    pub(super) cluster: Option<Arc<Cluster>>,
     pub(super) credential: Credential,
     /// How much of the target holds the session.
     pub(super) link: usize,
@@ -58,6 +60,7 @@ impl Trip {
     pub(super) fn planned(plan: Plan, prefix: usize, via: Via<'_>, guard: Guard) -> Self {
         Self {
             node: plan.node,
+            cluster: plan.cluster,
             // To an engine everybody is the principal.
             drop_authorization: via == Via::Bearer
                 || plan.engine.is_some()
@@ -78,6 +81,7 @@ impl Trip {
     pub(super) fn firefly(node: Arc<Node>, authorization: &Secret, prefix: usize, guard: Guard) -> Self {
         Self {
             node,
+            cluster: None,
             credential: Credential::Firefly(Token::authorization(authorization, &[])),
             link: 0,
             prefix,
@@ -89,6 +93,11 @@ impl Trip {
             may_be_elsewhere: false,
             is_held: false,
         }
+    }
+
+    /// The request's place on its node and cluster.
+    pub(super) fn lease(&self) -> Lease {
+        Lease { node: self.node.live.lease(), cluster: self.cluster.as_ref().map(|cluster| cluster.live.lease()) }
     }
 
     pub(super) fn token(&self) -> Option<&Token> {

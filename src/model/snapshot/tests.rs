@@ -81,6 +81,29 @@ fn counters_and_tokens_live_on_while_their_owner_stays_the_same() {
 }
 
 #[test]
+fn what_is_under_way_on_a_cluster_is_counted_for_it_alone() {
+    let cluster = |id: &str, state| {
+        let nodes = vec![BaseUrl::parse("https://a.example").unwrap()];
+        ClusterRow { id: ClusterId::parse(id).unwrap(), state, role: ClusterRole::Primary, nodes }
+    };
+    let with = |state, previous: Option<&Snapshot>| {
+        let mut org = row("s", "https://a.example");
+        org.apps[0].clusters = vec![cluster("blue", state), cluster("green", ClusterState::Running)];
+        snapshot(org, previous)
+    };
+    let active = |snapshot: &Snapshot| {
+        let app = Arc::clone(snapshot.org("acme").unwrap().app("editor").unwrap());
+        app.clusters.iter().map(|cluster| cluster.live.active()).collect::<Vec<_>>()
+    };
+    let first = with(ClusterState::Running, None);
+    let lease = first.org("acme").unwrap().app("editor").unwrap().clusters[0].live.lease();
+    let second = with(ClusterState::Draining, Some(&first));
+    assert_eq!((active(&first), active(&second)), (vec![1, 0], vec![1, 0]));
+    drop(lease);
+    assert_eq!(active(&second), [0, 0]);
+}
+
+#[test]
 fn one_organisation_is_replaced_and_the_others_stay_where_they_are() {
     let other = OrgRow { id: OrgId::parse("other").unwrap(), ..row("s", "https://o.example") };
     let first = Snapshot::build(Tables { orgs: vec![row("s", "https://a.example"), other], bars: Vec::new() }, None);

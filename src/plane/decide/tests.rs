@@ -9,6 +9,8 @@ use crate::session::Parts;
 use std::borrow::Cow;
 use std::collections::HashMap;
 
+const AT: Moment<'_> = Moment { now: 1, seed: 0, tried: &[] };
+
 fn url(text: &str) -> BaseUrl {
     BaseUrl::parse(text).unwrap()
 }
@@ -84,7 +86,7 @@ fn class(result: Result<Decision, Reject>) -> Result<(), Class> {
 #[test]
 fn access_follows_organisation_then_app() {
     let world = world(vec![]);
-    let ask = |target: &Target<'_>, session: &Session| class(decide(&world, target, session, 1, 0));
+    let ask = |target: &Target<'_>, session: &Session| class(decide(&world, target, session, &AT));
     let (all, bound) = (session("acme", None), session("acme", Some("editor")));
     assert_eq!(ask(&by_path("editor"), &all), Ok(()));
     assert_eq!(ask(&by_path("editor"), &bound), Ok(()));
@@ -111,7 +113,7 @@ fn calls_are_those_of_everybody_and_those_that_a_rule_allows() {
         warehouses: vec![Action::Start],
     }];
     let world = Snapshot::build(tables(vec![acme, org("other", vec![], bearer())]), None);
-    let ask = |call, session: &Session| class(decide(&world, &api(call), session, 1, 0));
+    let ask = |call, session: &Session| class(decide(&world, &api(call), session, &AT));
     let (all, bound) = (session("acme", None), session("acme", Some("editor")));
     for (call, expected) in [
         ("POST /sql/1.0/warehouses/wh", Ok(())),
@@ -148,7 +150,7 @@ fn a_call_goes_to_the_workspace_of_its_warehouse_or_to_the_one_it_asks_for() {
     let all = session("acme", None);
     let ask = |call, workspace| {
         let Target::Api(call) = api(call) else { panic!("an api") };
-        match decide(&world, &Target::Api(Call { workspace, ..call }), &all, 1, 0) {
+        match decide(&world, &Target::Api(Call { workspace, ..call }), &all, &AT) {
             Ok(Decision::Go(plan)) => Ok(plan.workspace.to_string()),
             Ok(other) => panic!("{other:?}"),
             Err(reject) => Err(reject.class),
@@ -168,7 +170,7 @@ fn a_refused_request_needs_no_token() {
     let databricks =
         PrincipalKind::Databricks { client_id: "c".into(), client_secret: Secret::new("s".into()), account: None };
     let world = Snapshot::build(tables(vec![org("acme", vec![], databricks)]), None);
-    let ask = |app, session: &Session| decide(&world, &by_path(app), session, 1, 0);
+    let ask = |app, session: &Session| decide(&world, &by_path(app), session, &AT);
     assert!(matches!(ask("editor", &session("acme", None)), Ok(Decision::NeedsToken(p)) if p.id.as_str() == "spn"));
     assert_eq!(class(ask("viz", &session("acme", Some("editor")))), Err(Class::Forbidden));
 }
@@ -185,9 +187,12 @@ fn only_running_primary_clusters_are_used() {
     ]);
     let mut seen: HashMap<String, u32> = HashMap::new();
     for seed in 0..3000u64 {
-        let Ok(Decision::Go(plan)) =
-            decide(&world, &by_path("editor"), &session("acme", None), 1, seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))
-        else {
+        let Ok(Decision::Go(plan)) = decide(
+            &world,
+            &by_path("editor"),
+            &session("acme", None),
+            &Moment { seed: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15), ..AT },
+        ) else {
             panic!("refused");
         };
         *seen.entry(plan.node.url.host().to_owned()).or_default() += 1;
@@ -198,7 +203,7 @@ fn only_running_primary_clusters_are_used() {
         "{seen:?}"
     );
     let stopped = self::world(vec![cluster("old", Stopped, Primary, &["https://old.example"])]);
-    let refused = decide(&stopped, &by_path("editor"), &session("acme", None), 1, 0);
+    let refused = decide(&stopped, &by_path("editor"), &session("acme", None), &AT);
     assert_eq!(class(refused), Err(Class::NoRunningCluster));
 }
 
@@ -209,9 +214,12 @@ fn the_less_busy_of_two_is_taken() {
     let busy = &world.org("acme").unwrap().app("editor").unwrap().clusters[0].nodes[0];
     let _lease = busy.live.lease();
     for seed in 0..100u64 {
-        let Ok(Decision::Go(plan)) =
-            decide(&world, &by_path("editor"), &session("acme", None), 1, seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))
-        else {
+        let Ok(Decision::Go(plan)) = decide(
+            &world,
+            &by_path("editor"),
+            &session("acme", None),
+            &Moment { seed: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15), ..AT },
+        ) else {
             panic!("refused");
         };
         assert_eq!(plan.node.url.host(), "b.example");
