@@ -229,14 +229,16 @@ async fn a_statement_that_hangs_is_given_up_and_told_of() -> Result<()> {
     let (postgres, setup) = database(&one).await?;
     let url = postgres.url("embedgate_serve");
     setup.configure(&format!("url = '{url}'\npool_size = 1\nstatement_timeout = '300ms'"))?;
-    let gateway = setup.ready().await?;
+    let mut gateway = setup.ready().await?;
     let token = setup.token("acme")?;
     let load = Load::start(&gateway, "editor", &token);
     let holder = postgres.client().await?;
     holder.batch_execute("begin; lock table embedgate.principal in access exclusive mode").await?;
     postgres.sql(&format!("update embedgate.app set url = '{}'", two.url())).await?;
     until_said(&gateway, Some("statement timeout")).await?;
-    ensure!(gateway.process.output().contains("statement timeout"), "the log says it too");
+    // The log says it too; it is written and read by threads of their own, so later.
+    let told = |line: &str| line.contains("statement timeout").then_some(());
+    gateway.process.wait_for_stderr("statement timeout in the log", told).await?;
     gateway.until_metric("embedgate_directory_loads_total{result=\"refused\"}", |count| count > 0).await?;
     load.go_on().await?;
     gateway.expect_app("editor", &token, "one").await?;
