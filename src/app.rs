@@ -222,7 +222,7 @@ fn build(
         tls,
         leaving: AtomicBool::new(false),
         connections: AtomicUsize::new(0),
-        held_bytes: AtomicUsize::new(0),
+        held: Arc::default(),
     })
 }
 

@@ -318,6 +318,8 @@ pub struct Limits {
     pub statement_bytes: usize,
     /// Size of all bodies that are held at once, in bytes.
     pub held_bytes: usize,
+    /// Size of those of one organisation, in bytes.
+    pub held_bytes_per_org: usize,
     /// Size of a request body that is held back until it can be signed, in bytes.
     pub signed_body_bytes: usize,
 }

@@ -3,5 +3,6 @@
 
 pub mod autostart;
 pub mod cluster;
+pub mod held;
 pub mod node;
 pub mod token;

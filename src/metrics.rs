@@ -189,6 +189,10 @@ pub struct Metrics {
     pub requests_active: Gauge,
     /// Bytes of bodies that are held until it is known where they go.
     pub held_bytes: Gauge,
+    /// Bodies refused because those of all organisations fill what may be held.
+    pub held_full: Counter,
+    /// Bodies refused because those of their organisation fill its share.
+    pub held_full_for_org: Counter,
     /// Open WebSockets and other upgraded connections.
     pub tunnels_active: Gauge,
     /// Open connections of clients.
@@ -288,6 +292,8 @@ impl Metrics {
                 .map(|why| labelled("embedgate_http2_refusals_total", "reason", why.label())),
             requests_active: gauge("embedgate_requests_active"),
             held_bytes: gauge("embedgate_held_bytes"),
+            held_full: labelled("embedgate_held_refused_total", "share", "all"),
+            held_full_for_org: labelled("embedgate_held_refused_total", "share", "organisation"),
             tunnels_active: gauge("embedgate_tunnels_active"),
             connections_active: gauge("embedgate_connections_active"),
             connections: labelled("embedgate_connections_total", "result", "accepted"),
@@ -436,6 +442,7 @@ fn describe(recorder: &PrometheusRecorder) {
         ("embedgate_upstream_http2_streams_total", "Requests that went on as streams of HTTP/2 connections."),
         ("embedgate_http2_refusals_total", "Connections of HTTP/2 that were ended for what the client did, by reason."),
         ("embedgate_proxy_protocol_errors_total", "Connections refused for want of a good PROXY header, by reason."),
+        ("embedgate_held_refused_total", "Bodies refused because too much was held, by whose share was full."),
         ("embedgate_received_bytes_total", "Body and tunnel bytes received from clients."),
         ("embedgate_sent_bytes_total", "Body and tunnel bytes sent to clients."),
         ("embedgate_upstream_connections_total", "Connections to upstreams, opened or failed."),

@@ -47,6 +47,7 @@ use crate::config::{Config, DirectorySource, Http2Limits, IpNet, LogFormat};
 use crate::credential::Minter;
 use crate::directory::Directory;
 use crate::directory::revoke::Revoker;
+use crate::live::held::HeldLive;
 use crate::log::Sink;
 use crate::metrics::Metrics;
 use crate::model::frontends::Frontends;
@@ -92,6 +93,8 @@ pub struct Settings {
     pub statement_bytes: usize,
     /// Most bytes of all bodies that are held at once.
     pub held_bytes: usize,
+    /// Most bytes of those of one organisation.
+    pub held_bytes_per_org: usize,
     /// Size of a request body that is held back until it can be signed.
     pub signed_body_bytes: usize,
     /// How long a head may take.
@@ -170,6 +173,7 @@ impl Settings {
             body_bytes: limits.body_bytes,
             statement_bytes: limits.statement_bytes,
             held_bytes: limits.held_bytes,
+            held_bytes_per_org: limits.held_bytes_per_org,
             signed_body_bytes: limits.signed_body_bytes,
             header_timeout: limits.header_timeout,
             keep_alive_timeout: limits.keep_alive_timeout,
@@ -240,8 +244,8 @@ pub struct Plane {
     pub leaving: AtomicBool,
     /// Connections of clients and streams of HTTP/2 now.
     pub connections: AtomicUsize,
-    /// Bytes of bodies that are held until it is known where they go.
-    pub held_bytes: AtomicUsize,
+    /// Bodies that are held until it is known where they go.
+    pub held: Arc<HeldLive>,
 }
 
 impl Plane {

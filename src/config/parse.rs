@@ -122,6 +122,7 @@ pub(super) mod keys {
         "body_bytes",
         "statement_bytes",
         "held_bytes",
+        "held_bytes_per_org",
         "signed_body_bytes",
     ];
     pub(crate) const CREDENTIALS: &[&str] = &["mint_timeout", "refresh_idle", "assertion_keys"];

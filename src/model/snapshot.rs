@@ -16,6 +16,7 @@ use super::url::BaseUrl;
 use crate::clock::UnixSeconds;
 use crate::live::autostart::StartCell;
 use crate::live::cluster::ClusterLive;
+use crate::live::held::HeldLive;
 use crate::live::node::NodeLive;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -49,6 +50,8 @@ pub struct Org {
     home: Option<Arc<Workspace>>,
     /// What users may call besides the usual.
     rules: Box<[Rule]>,
+    /// How much of its bodies is held in memory.
+    pub held: Arc<HeldLive>,
 }
 
 impl Org {
@@ -266,6 +269,7 @@ struct Builder {
     /// What can be started, by kind and id.
     starts: HashMap<(&'static str, UpstreamId), Arc<Upstream>>,
     waiting: Arc<AtomicU32>,
+    held: Arc<HeldLive>,
 }
 
 impl Builder {
@@ -278,8 +282,9 @@ impl Builder {
         });
         let starts: HashMap<_, _> = starts.collect();
         let waiting = starts.values().find_map(|upstream| Some(Arc::clone(&upstream.autostart.as_ref()?.waiting)));
+        let held = old.map(|old| Arc::clone(&old.held)).unwrap_or_default();
         let clusters = old.into_iter().flat_map(Org::clusters).collect();
-        Self { org, nodes, clusters, tokens, starts, waiting: waiting.unwrap_or_default() }
+        Self { org, nodes, clusters, tokens, starts, waiting: waiting.unwrap_or_default(), held }
     }
 
     fn build(mut self, row: OrgRow) -> Org {
@@ -302,7 +307,8 @@ impl Builder {
         let rules = row.rules.into_iter().map(Rule::from).collect();
         let frontends = row.frontends.map(|own| Arc::new(Frontends::new(&own)));
         let (id, name, segment, version) = (row.id, row.name, row.segment, row.version);
-        Org { id, name, segment, version, frontends, members, workspaces, apps, warehouses, engines, home, rules }
+        let held = self.held;
+        Org { id, name, segment, version, frontends, members, workspaces, apps, warehouses, engines, home, rules, held }
     }
 
     fn node(&mut self, url: BaseUrl) -> Arc<Node> {

@@ -87,7 +87,7 @@ async fn execute(
     let mut scanner = Scanner::new();
     let limit = worker.plane.settings.statement_bytes;
     let look = |piece: &[u8]| scanner.push(piece).map_err(ScanError::reject);
-    let mut body = Held::read(worker, client, head, limit, look).await?;
+    let mut body = Held::read(worker, client, head, limit, account, look).await?;
     let warehouse = scanner.finish().map_err(ScanError::reject)?;
     let target = Target::Api(Call { warehouse: Some(&warehouse), ..call });
     // Where the token was not taken, the statement has not run.

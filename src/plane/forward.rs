@@ -54,7 +54,7 @@ pub(super) async fn forward(
 ) -> Result<Forwarded, Reject> {
     account.lease = Some(trip.lease());
     worker.retries.earn();
-    let body = hold_body(worker, client, head, &trip).await?;
+    let body = hold_body(worker, client, head, &trip, account).await?;
     // What has been held back goes out with the head, as often as that does.
     let head = &match &body {
         Some(_) => Head { framing: Framing::Empty, expects_continue: false, ..*head },
@@ -151,7 +151,13 @@ pub(super) async fn forward(
 }
 
 /// The body of a request, if it has to be signed as a whole.
-async fn hold_body(worker: &Worker, client: &mut Client, head: &Head<'_>, trip: &Trip) -> Result<Option<Held>, Reject> {
+async fn hold_body(
+    worker: &Worker,
+    client: &mut Client,
+    head: &Head<'_>,
+    trip: &Trip,
+    account: &Account,
+) -> Result<Option<Held>, Reject> {
     if head.framing == Framing::Empty || !trip.signer().is_some_and(SigV4::needs_body) {
         return Ok(None);
     }
@@ -163,7 +169,7 @@ async fn hold_body(worker: &Worker, client: &mut Client, head: &Head<'_>, trip: 
         ),
         _ => reject,
     };
-    Box::pin(Held::read(worker, client, head, limit, |_| Ok(()))).await.map(Some).map_err(too_large)
+    Box::pin(Held::read(worker, client, head, limit, account, |_| Ok(()))).await.map(Some).map_err(too_large)
 }
 
 /// Whether a request that could be sent again may be, as things are with this worker.

@@ -2,13 +2,15 @@
 //! only what has come.
 
 use super::Plane;
+use super::account::Account;
 use super::client::Client;
 use super::worker::Worker;
+use crate::live::held::{HeldLive, HeldShare};
 use crate::model::reject::{Class, Reject};
 use crate::wire::body::Framing;
 use crate::wire::request::Head;
+use metrics::Counter;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -17,16 +19,17 @@ const LONGEST: Duration = Duration::from_secs(300);
 /// A body begins with room for this much.
 const FIRST_ROOM: usize = 8 * 1024;
 
-/// A body, and its share of what may be held.
+/// A body, and its share of what may be held: of its organisation's, and of all.
 pub(super) struct Held {
     bytes: Vec<u8>,
     plane: Arc<Plane>,
-    share: usize,
+    own: HeldShare,
+    all: HeldShare,
 }
 
 impl Held {
-    /// Reads a body of at most `limit` bytes to its end. What `look` has against a piece is said at the end: a client that
-    /// is still sending would not hear it.
+    /// Reads a body of at most `limit` bytes to its end, on the account of the session's organisation. What `look` has
+    /// against a piece is said at the end: a client that is still sending would not hear it.
     ///
     /// # Errors
     /// [`Reject`] when the body is too long, breaks off, or finds no room.
@@ -35,6 +38,7 @@ impl Held {
         client: &mut Client,
         head: &Head<'_>,
         limit: usize,
+        account: &Account,
         mut look: impl FnMut(&[u8]) -> Result<(), Reject>,
     ) -> Result<Self, Reject> {
         let too_large =
@@ -46,7 +50,7 @@ impl Held {
         if matches!(head.framing, Framing::Length(length) if length > limit as u64) {
             return Err(too_large());
         }
-        let mut body = Self { bytes: Vec::new(), plane: Arc::clone(&worker.plane), share: 0 };
+        let mut body = Self::empty(&worker.plane, account);
         let (mut length, mut fault) = (0, None);
         let end = Instant::now() + LONGEST;
         let deadline = || end.min(Instant::now() + worker.plane.settings.body_idle_timeout);
@@ -67,19 +71,41 @@ impl Held {
         fault.map_or(Ok(body), Err)
     }
 
+    fn empty(plane: &Arc<Plane>, account: &Account) -> Self {
+        let snapshot = plane.directory.snapshot();
+        let session = account.session.as_ref();
+        let org = session.and_then(|session| Some(Arc::clone(&snapshot.as_ref()?.org(session.org())?.held)));
+        // Who is in no organisation any more is refused as soon as it is asked where the request goes.
+        let own = org.unwrap_or_else(Arc::<HeldLive>::default).share();
+        Self { bytes: Vec::new(), plane: Arc::clone(plane), own, all: plane.held.share() }
+    }
+
     fn keep(&mut self, piece: &[u8], limit: usize) -> Result<(), Reject> {
-        let needed = self.bytes.len() + piece.len();
-        if needed > self.share {
-            let more = needed.max(2 * self.share).max(FIRST_ROOM).min(limit) - self.share;
-            let before = self.plane.held_bytes.fetch_add(more, Ordering::Relaxed);
-            self.plane.metrics.held_bytes.increment(more as f64);
-            self.share += more;
-            if before + more > self.plane.settings.held_bytes {
-                return Err(Reject::new(Class::Overloaded, "the bodies that are held fill limits.held_bytes"));
-            }
-            self.bytes.reserve_exact(self.share - self.bytes.len());
+        let (needed, room) = (self.bytes.len() + piece.len(), self.all.bytes());
+        if needed > room {
+            self.make_room(needed.max(2 * room).max(FIRST_ROOM).min(limit))?;
         }
         self.bytes.extend_from_slice(piece);
+        Ok(())
+    }
+
+    /// Makes room for so many bytes in all.
+    fn make_room(&mut self, room: usize) -> Result<(), Reject> {
+        let (settings, metrics) = (&self.plane.settings, &self.plane.metrics);
+        let full = |counter: &Counter, cause| {
+            counter.increment(1);
+            Err(Reject::new(Class::Overloaded, cause))
+        };
+        let more = room - self.all.bytes();
+        if !self.own.grow(more, settings.held_bytes_per_org) {
+            let cause = "the bodies of the organisation that are held fill limits.held_bytes_per_org";
+            return full(&metrics.held_full_for_org, cause);
+        }
+        if !self.all.grow(more, settings.held_bytes) {
+            return full(&metrics.held_full, "the bodies that are held fill limits.held_bytes");
+        }
+        metrics.held_bytes.increment(more as f64);
+        self.bytes.reserve_exact(room - self.bytes.len());
         Ok(())
     }
 
@@ -100,9 +126,9 @@ impl Held {
 
     fn forget(&mut self) {
         self.bytes = Vec::new();
-        let share = std::mem::take(&mut self.share);
-        self.plane.held_bytes.fetch_sub(share, Ordering::Relaxed);
-        self.plane.metrics.held_bytes.decrement(share as f64);
+        self.plane.metrics.held_bytes.decrement(self.all.bytes() as f64);
+        self.all.give_back();
+        self.own.give_back();
     }
 }
 

@@ -18,6 +18,7 @@ struct Site {
     gateway: Gateway,
     workspace: Upstream,
     token: String,
+    directory: String,
 }
 
 /// A rule that lets everybody start warehouses and look at the history, and one user more.
@@ -43,10 +44,11 @@ impl Site {
         let workspace = Upstream::start()?;
         let theirs = org("globex", &[("editor", workspace.address())]).replace("wh1", "theirs");
         let directory = org("acme", &[("editor", workspace.address())]) + RULES + &theirs;
-        let builder = settings.iter().fold(Builder::new(directory), |builder, (key, value)| builder.set(key, value));
+        let builder =
+            settings.iter().fold(Builder::new(directory.clone()), |builder, (key, value)| builder.set(key, value));
         let gateway = builder.start().await?;
         let token = gateway.session("acme")?;
-        Ok(Self { gateway, workspace, token })
+        Ok(Self { gateway, workspace, token, directory })
     }
 
     /// A request of the user's, without a body where `body` is empty.

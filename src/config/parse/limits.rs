@@ -17,6 +17,21 @@ pub(super) fn limits(section: &Section<'_>) -> Limits {
         }
         held
     });
+    let signed_body_bytes = section.or("signed_body_bytes", 1_048_576, |item| item.integer(0..=1_073_741_824));
+    // A quarter, and whatever else is set: enough for one body of each sort.
+    let usual = (held_bytes / 4).max(statement_bytes).max(signed_body_bytes.min(held_bytes));
+    let held_bytes_per_org = section.or("held_bytes_per_org", usual, |item| {
+        let held = item.integer(4_096..=1 << 40);
+        if held.is_some_and(|held: usize| held < statement_bytes) {
+            item.wrong(
+                "is less than limits.statement_bytes, so that no organisation could run a statement of that size",
+            );
+        }
+        if held.is_some_and(|held| held > held_bytes) {
+            item.wrong("is more than limits.held_bytes, which is for all organisations together");
+        }
+        held
+    });
     Limits {
         max_connections: section.or("max_connections", 0, |item| item.integer(0..=10_000_000)),
         http2: http2(section),
@@ -29,7 +44,8 @@ pub(super) fn limits(section: &Section<'_>) -> Limits {
         body_bytes: section.or("body_bytes", 0, |item| item.integer(0..=i128::from(i64::MAX))),
         statement_bytes,
         held_bytes,
-        signed_body_bytes: section.or("signed_body_bytes", 1_048_576, |item| item.integer(0..=1_073_741_824)),
+        held_bytes_per_org,
+        signed_body_bytes,
     }
 }
 
@@ -75,5 +91,13 @@ mod tests {
         let fits = parse("statement_bytes = 2000000\nheld_bytes = 2000000").unwrap();
         assert_eq!((fits.statement_bytes, fits.held_bytes), (2_000_000, 2_000_000));
         assert!(parse("held_bytes = 2000000").unwrap_err().contains("limits.held_bytes: is less than"));
+        // And of an organisation's share.
+        assert_eq!(parse("").unwrap().held_bytes_per_org, 64 << 20);
+        assert_eq!(parse("statement_bytes = 2000000\nheld_bytes = 4000000").unwrap().held_bytes_per_org, 2_000_000);
+        assert_eq!(parse("signed_body_bytes = 100000000").unwrap().held_bytes_per_org, 100_000_000);
+        let little = parse("held_bytes_per_org = 2000000").unwrap_err();
+        assert!(little.contains("limits.held_bytes_per_org: is less than"), "{little}");
+        let much = parse("held_bytes_per_org = 300000000").unwrap_err();
+        assert!(much.contains("limits.held_bytes_per_org: is more than"), "{much}");
     }
 }

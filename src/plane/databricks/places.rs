@@ -75,7 +75,7 @@ pub(super) async fn find(
         let target = Target::Api(call);
         return go_on(worker, client, head, Way::new(&target, 0), &caller.session, caller.via, account).await;
     }
-    let mut body = Held::read(worker, client, head, MAX_BODY, |_| Ok(())).await?;
+    let mut body = Held::read(worker, client, head, MAX_BODY, account, |_| Ok(())).await?;
     let mut failed = None;
     for (at, place) in places.iter().enumerate() {
         let target = Target::Api(Call { workspace: Some(place.as_str()), ..call });

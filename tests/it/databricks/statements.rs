@@ -177,6 +177,31 @@ async fn what_is_held_has_a_limit_for_each_and_for_all() -> Result<()> {
 }
 
 #[tokio::test]
+async fn an_organisation_that_fills_its_share_leaves_room_for_others() -> Result<()> {
+    let settings = [("limits.statement_bytes", "1000000"), ("limits.held_bytes", "4000000"), ("server.workers", "2")];
+    let site = Site::with(&[&settings[..], &[("limits.held_bytes_per_org", "1500000")]].concat()).await?;
+    let body = |warehouse| format!(r#"{{"warehouse_id":"{warehouse}","statement":"{}"}}"#, "x".repeat(990_000));
+    let first = site.call(EXECUTE, &body("wh1"));
+    let mut holding = site.gateway.connect().await?;
+    holding.send(&first.as_bytes()[..first.len() - 1]).await?;
+    let is_held = async || Ok((site.gateway.metric("embedgate_held_bytes").await? > 900_000.0).then_some(()));
+    until(PATIENCE, is_held).await?.context("nothing is held")?;
+    // A change of the directory forgets nothing of it.
+    site.gateway.publish(&site.directory)?;
+    let full = site.refused(site.call(EXECUTE, &body("wh1"))).await?;
+    ensure!(full.status() == 503 && full.field("Retry-After") == Some("5"), "{full:?}");
+    site.gateway.expect_metric(r#"embedgate_held_refused_total{share="organisation"}"#, 1.0).await?;
+    let line = site.gateway.log_line(|line| line.contains("held_bytes_per_org")).await?;
+    ensure!(line.contains(r#""org":"acme""#), "{line}");
+    let theirs = site.call(EXECUTE, &body("theirs")).replace(&site.token, &site.gateway.session("globex")?);
+    ensure!(site.passed(theirs).await?.1.status() == 200);
+    drop(holding);
+    site.gateway.expect_metric("embedgate_held_bytes", 0.0).await?;
+    ensure!(site.passed(first).await?.1.status() == 200);
+    site.gateway.expect_metric(r#"embedgate_held_refused_total{share="all"}"#, 0.0).await
+}
+
+#[tokio::test]
 async fn a_body_that_breaks_off_reaches_nobody() -> Result<()> {
     let site = Site::with(&[("limits.body_idle_timeout", "\"200ms\"")]).await?;
     let part = site.call_with(EXECUTE, "Content-Length: 100\r\n", "") + r#"{"warehouse_id":"wh1""#;
