@@ -44,6 +44,8 @@ pub struct Config {
     pub upstreams: Upstreams,
     /// What a client may use up.
     pub limits: Limits,
+    /// `sql`.
+    pub sql: Sql,
     /// What is started when somebody asks for it.
     pub autostart: AutoStart,
     /// Tokens of service principals.
@@ -291,6 +293,28 @@ pub struct Upstreams {
     pub websocket_max_frame: u64,
     /// Largest sum of the payloads of all frames of a WebSocket message, in bytes; 0 means no limit.
     pub websocket_max_message: u64,
+}
+
+/// What is added to statements and done for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sql {
+    /// How the backend is told whose a statement is.
+    pub attribution: Attribution,
+    /// Whether statements are cancelled whose clients have gone before the answer.
+    pub cancel_abandoned: bool,
+    /// Whether answers about statements are asked for without compression.
+    pub plain_answers: bool,
+}
+
+/// How the history of a backend learns whose a statement is, besides the fields that every request has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attribution {
+    /// Not at all: a statement is passed on byte by byte.
+    Off,
+    /// By tags that are put beside the statement.
+    Tags,
+    /// By a comment in front of its text.
+    Comment,
 }
 
 /// What a client may use up.

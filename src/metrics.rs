@@ -1,5 +1,11 @@
 //! Names and handles of all metrics. One registry per instance, none global, so that two gateways run in one test.
 
+mod http2;
+mod sql;
+
+pub use http2::Http2Refusal;
+pub use sql::{Abandoned, Api, SqlMetrics, StatementCall, StatementState};
+
 use crate::model::reject::Class;
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, Unit};
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
@@ -108,51 +114,6 @@ impl CutBy {
     }
 }
 
-/// Why a connection of HTTP/2 was ended for what the client did; a label of few values (RFC 9113 7).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Http2Refusal {
-    /// Frames that are not allowed, or not there.
-    Protocol,
-    /// More than the windows allow.
-    FlowControl,
-    /// Frames on a stream that is over.
-    StreamClosed,
-    /// A frame of a wrong size.
-    FrameSize,
-    /// Heads that cannot be decoded.
-    Compression,
-    /// Too much of what costs the client nothing.
-    Calm,
-    /// Anything else.
-    Other,
-}
-
-impl Http2Refusal {
-    const ALL: [Self; 7] = [
-        Self::Protocol,
-        Self::FlowControl,
-        Self::StreamClosed,
-        Self::FrameSize,
-        Self::Compression,
-        Self::Calm,
-        Self::Other,
-    ];
-
-    /// The label's value.
-    #[must_use]
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Protocol => "protocol_error",
-            Self::FlowControl => "flow_control_error",
-            Self::StreamClosed => "stream_closed",
-            Self::FrameSize => "frame_size_error",
-            Self::Compression => "compression_error",
-            Self::Calm => "enhance_your_calm",
-            Self::Other => "other",
-        }
-    }
-}
-
 /// The handles of one kind of route.
 pub struct RouteMetrics {
     /// Whole life of a request, from its head to the last byte of its answer.
@@ -185,6 +146,8 @@ pub struct Metrics {
     rejects: Vec<Counter>,
     cuts: [Counter; 13],
     http2_refusals: [Counter; 7],
+    /// Of SQL.
+    pub sql: SqlMetrics,
     /// Requests being served.
     pub requests_active: Gauge,
     /// Bytes of bodies that are held until it is known where they go.
@@ -290,6 +253,7 @@ impl Metrics {
             cuts: CutBy::ALL.map(|by| labelled("embedgate_cuts_total", "by", by.label())),
             http2_refusals: Http2Refusal::ALL
                 .map(|why| labelled("embedgate_http2_refusals_total", "reason", why.label())),
+            sql: SqlMetrics::new(&recorder),
             requests_active: gauge("embedgate_requests_active"),
             held_bytes: gauge("embedgate_held_bytes"),
             held_full: labelled("embedgate_held_refused_total", "share", "all"),

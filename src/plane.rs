@@ -2,6 +2,7 @@
 //! asks a database and takes no lock on the way of a request.
 
 mod account;
+mod attribution;
 mod balance;
 mod base_tag;
 mod budget;
@@ -43,7 +44,7 @@ mod tunnel;
 mod worker;
 
 use crate::clock::Clock;
-use crate::config::{Config, DirectorySource, Http2Limits, IpNet, LogFormat};
+use crate::config::{Config, DirectorySource, Http2Limits, IpNet, LogFormat, Sql};
 use crate::credential::Minter;
 use crate::directory::Directory;
 use crate::directory::revoke::Revoker;
@@ -95,6 +96,8 @@ pub struct Settings {
     pub held_bytes: usize,
     /// Most bytes of those of one organisation.
     pub held_bytes_per_org: usize,
+    /// What is added to statements and done for them.
+    pub sql: Sql,
     /// Size of a request body that is held back until it can be signed.
     pub signed_body_bytes: usize,
     /// How long a head may take.
@@ -174,6 +177,7 @@ impl Settings {
             statement_bytes: limits.statement_bytes,
             held_bytes: limits.held_bytes,
             held_bytes_per_org: limits.held_bytes_per_org,
+            sql: config.sql,
             signed_body_bytes: limits.signed_body_bytes,
             header_timeout: limits.header_timeout,
             keep_alive_timeout: limits.keep_alive_timeout,

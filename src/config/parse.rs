@@ -6,6 +6,7 @@ mod credentials;
 mod limits;
 mod log;
 mod postgres;
+mod sql;
 mod upstreams;
 
 use super::mistake::Report;
@@ -34,6 +35,7 @@ pub(super) mod keys {
         "routing",
         "upstreams",
         "limits",
+        "sql",
         "autostart",
         "credentials",
         "log",
@@ -170,6 +172,7 @@ fn all(root: &Section<'_>, env: &Env) -> Config {
         routing: routing(&root.section("routing", keys::ROUTING)),
         upstreams,
         limits: limits::limits(&root.section("limits", keys::LIMITS)),
+        sql: sql::sql(&root.section("sql", sql::KEYS)),
         autostart: autostart::autostart(&root.section("autostart", autostart::KEYS)),
         credentials: credentials::credentials(&root.section("credentials", keys::CREDENTIALS), env),
         log: log::log(&root.section("log", keys::LOG)),

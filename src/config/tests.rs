@@ -178,7 +178,7 @@ access = 'yes'
             "17 limits.header_bytes: out of range; write a number from 4096 to 1048576",
             "19 log.format: \"jsn\" is not known here; did you mean \"json\"?",
             "20 log.access: expected true or false, without quotes, found a string",
-            "21 metrics: unknown key; known here: server, admin, directory, session, embedding, routing, upstreams, limits, autostart, credentials, log, firefly",
+            "21 metrics: unknown key; known here: server, admin, directory, session, embedding, routing, upstreams, limits, sql, autostart, credentials, log, firefly",
         ]
     );
 }

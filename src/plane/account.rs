@@ -3,6 +3,7 @@
 
 use super::client::Client;
 use super::cut::Cut;
+use super::databricks::{Moments, Statement};
 use super::worker::Worker;
 use crate::config::LogFormat;
 use crate::live::cluster::ClusterLease;
@@ -55,6 +56,8 @@ pub(super) struct Account {
     pub(super) lease: Option<Lease>,
     /// How long the request waited for its upstream to start.
     pub(super) held: Option<Duration>,
+    /// The statement that it is about.
+    pub(super) statement: Option<Box<Statement>>,
     /// Whether nobody has said yet that it is over: with the worker, it is cut then.
     under_way: bool,
     reject: Option<Reject>,
@@ -102,6 +105,7 @@ impl Account {
             replied: None,
             lease: None,
             held: None,
+            statement: None,
             under_way: true,
             reject: None,
             cut: None,
@@ -145,6 +149,9 @@ impl Account {
         route.duration.record(total.as_secs_f64());
         metrics.bytes_received.increment(self.received);
         metrics.bytes_sent.increment(self.sent);
+        if let (Some(statement), Some(moments)) = (&self.statement, self.moments()) {
+            statement.measure(&metrics.sql, moments, self.sent);
+        }
         let (forwarded, answered) = (self.forwarded?, self.answered?);
         let upstream = answered.saturating_duration_since(forwarded);
         route.upstream.record(upstream.as_secs_f64());
@@ -152,6 +159,32 @@ impl Account {
         let after = self.replied?.saturating_duration_since(answered);
         route.overhead.record((before + after).as_secs_f64());
         Some(upstream)
+    }
+
+    /// When the request was sent on and answered, if it was sent on.
+    fn moments(&self) -> Option<Moments> {
+        let since = |moment: Instant| moment.saturating_duration_since(self.started);
+        Some(Moments { forwarded: since(self.forwarded?), answered: self.answered.map(since) })
+    }
+
+    fn log_statement(&self, statement: &Statement, fields: &mut Fields<'_>) {
+        if let Some(warehouse) = self.upstream.as_ref().filter(|_| statement.names_warehouse()) {
+            fields.text("warehouse", warehouse.as_str().as_bytes());
+        }
+        if let Some(id) = statement.id() {
+            fields.text("statement_id", id.as_bytes());
+        }
+        let Some(moments) = self.moments() else { return };
+        if let Some(state) = statement.state() {
+            fields.text("statement_state", state.label().as_bytes());
+        }
+        if let Some(rows) = statement.rows() {
+            fields.number("statement_rows", rows);
+        }
+        fields.millis("queue_ms", moments.forwarded);
+        if let Some(answered) = moments.answered {
+            fields.millis("first_byte_ms", answered);
+        }
     }
 
     fn log(&mut self, total: Duration, upstream: Option<Duration>) {
@@ -178,6 +211,9 @@ impl Account {
         }
         if let Some(held) = self.held {
             fields.millis("held_ms", held);
+        }
+        if let Some(statement) = &self.statement {
+            self.log_statement(statement, &mut fields);
         }
         if let Some(cut) = self.cut {
             fields.quoted("cut_by", |out| cut.write(out));

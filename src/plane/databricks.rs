@@ -2,17 +2,23 @@
 //! workspace a statement's result is in.
 //!
 //! What is asked about here is a path, a method and, for statements, one name in the body. Everything else is the
-//! workspace's business and goes through as it came.
+//! workspace's business and goes through as it came, unless the configuration wants statements to say whose they are.
 
+mod abandoned;
+mod attribute;
 mod discovery;
 mod list;
+mod peek;
 mod places;
 mod refusal;
 mod scan;
+mod statement;
 
+pub(super) use abandoned::take_over;
 pub(super) use discovery::discovery;
 pub(super) use places::Places;
 pub(super) use refusal::refusal;
+pub(super) use statement::{Moments, Statement};
 
 use super::account::Account;
 use super::client::Client;
@@ -30,6 +36,7 @@ use crate::session::Session;
 use crate::session::carrier::Via;
 use crate::wire::fields::Name;
 use crate::wire::request::Head;
+use attribute::attribute;
 use scan::{ScanError, Scanner};
 use std::rc::Rc;
 
@@ -52,6 +59,7 @@ pub(super) async fn serve(
     let session = enter(worker, head, session, via, account)?;
     // Before a body is read: who may not make the call need not send it.
     admit(worker, &call, &session)?;
+    account.statement = Statement::of(&call).map(Box::new);
     let caller = Caller { session, via };
     match call.operation {
         Operation::Execute => execute(worker, client, head, call, &caller, account).await,
@@ -88,7 +96,10 @@ async fn execute(
     let limit = worker.plane.settings.statement_bytes;
     let look = |piece: &[u8]| scanner.push(piece).map_err(ScanError::reject);
     let mut body = Held::read(worker, client, head, limit, account, look).await?;
-    let warehouse = scanner.finish().map_err(ScanError::reject)?;
+    let (warehouse, marks) = scanner.finish().map_err(ScanError::reject)?;
+    if statement::is_begun_by(&call) {
+        attribute(worker, &mut body, marks, account)?;
+    }
     let target = Target::Api(Call { warehouse: Some(&warehouse), ..call });
     // Where the token was not taken, the statement has not run.
     let is_held = body.bytes().len() <= MAX_REPEATED;
@@ -100,6 +111,20 @@ async fn execute(
     }
     let again = body.offer(client, head, false);
     go_on(worker, client, &again, Way::new(&target, 0), &caller.session, caller.via, account).await
+}
+
+/// What is wanted of the answer to a call besides that it is passed on.
+pub(super) fn wishes(worker: &Worker, target: &Target<'_>) -> (bool, Option<Begins>) {
+    let (sql, Target::Api(call)) = (worker.plane.settings.sql, target) else { return (false, None) };
+    let begins = sql.cancel_abandoned && statement::is_begun_by(call);
+    let is_plain = begins || sql.plain_answers && Statement::of(call).is_some_and(|one| one.tells_state());
+    (is_plain, begins.then(|| Begins { workspace: call.workspace.map(Into::into) }))
+}
+
+/// A statement that is cancelled should its client go before the answer.
+pub(super) struct Begins {
+    /// The workspace that the client named.
+    workspace: Option<Box<str>>,
 }
 
 /// That the body means what its JSON says: nothing in the head gives it another form, or adds to it.

@@ -1,6 +1,10 @@
 //! One request and its answer on one upstream connection: both bodies move at the same time, each only as fast as the
 //! other side takes it, and none is ever held whole.
 
+mod download;
+
+pub(super) use download::Passage;
+
 use super::account::Account;
 use super::base_tag::Insertion;
 use super::client::Client;
@@ -15,15 +19,14 @@ use super::trip::Pace;
 use super::worker::{HEAD_READ, Worker};
 use crate::live::token::Token;
 use crate::net::io::ReadInto as _;
-use crate::wire::body::{self, CHUNK_HEAD, Decoder, Framing, LAST_CHUNK, Piece};
+use crate::wire::body::{Decoder, Framing, LAST_CHUNK, Piece};
 use crate::wire::fields::Fields;
 use crate::wire::request::{Head, HeadEnd};
 use crate::wire::response;
+use download::{Download, send};
 use std::future::poll_fn;
-use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
 /// A request under way.
@@ -325,14 +328,7 @@ impl<'a> Exchange<'a> {
         rest: &[u8],
         account: &mut Account,
     ) -> (UpstreamIo, Result<bool, Failure>) {
-        let mut download = Download {
-            decoder: Decoder::new(passage.from),
-            chunked: passage.to == Framing::Chunked,
-            trailers: passage.trailers,
-            done: false,
-            clean: true,
-            sent: 0,
-        };
+        let mut download = Download::new(&passage, account.statement.as_deref_mut());
         self.answering = true;
         self.deadline = Instant::now() + self.pace.idle_timeout;
         let by_close = passage.to == Framing::UntilClose;
@@ -432,6 +428,9 @@ impl<'a> Exchange<'a> {
 
     /// Passes on body bytes, and what goes in among them.
     fn pass_data(&mut self, cx: &mut Context<'_>, download: &mut Download<'_>, data: &[u8]) -> Result<(), Failure> {
+        if let Some(statement) = &mut download.statement {
+            statement.pass(data);
+        }
         let insertion = self.insertion.take_if(|insertion| insertion.at <= download.sent + data.len() as u64);
         let (before, text, after) = match &insertion {
             None => (data, "", &[][..]),
@@ -459,40 +458,4 @@ impl<'a> Exchange<'a> {
         }
         download.done = true;
     }
-}
-
-/// How the body of an answer goes through.
-pub(super) struct Passage<'a> {
-    /// How the upstream frames it.
-    pub(super) from: Framing,
-    /// How the client gets it.
-    pub(super) to: Framing,
-    /// What came before it, where trailers may follow it.
-    pub(super) trailers: Option<Fields<'a>>,
-}
-
-/// The answer's body.
-struct Download<'a> {
-    decoder: Decoder,
-    chunked: bool,
-    trailers: Option<Fields<'a>>,
-    done: bool,
-    clean: bool,
-    sent: u64,
-}
-
-/// Sends body bytes, as a chunk of their own where the body is chunked.
-fn send<T: AsyncWrite + Unpin>(
-    cx: &mut Context<'_>,
-    outbox: &mut Outbox,
-    io: &mut T,
-    data: &[u8],
-    chunked: bool,
-) -> io::Result<()> {
-    if !chunked {
-        return outbox.send(cx, io, [data, b"", b""]);
-    }
-    let mut head = [0u8; CHUNK_HEAD];
-    let n = body::write_chunk_head(data.len(), &mut head);
-    outbox.send(cx, io, [&head[..n], data, b"\r\n"])
 }

@@ -5,6 +5,7 @@ use super::account::Account;
 use super::base_tag;
 use super::client::Client;
 use super::cut::Cut;
+use super::databricks;
 use super::engine::{Leads, leads};
 use super::exchange::{Exchange, Passage};
 use super::failure::{Failure, broke, cut, dial_failed, fail};
@@ -16,6 +17,7 @@ use super::outside::Outside;
 use super::respond::wants_page;
 use super::trip::{Credential, Pace, Trip};
 use super::worker::Worker;
+use crate::config::Attribution;
 use crate::live::token::Token;
 use crate::model::principal::SigV4;
 use crate::model::reject::{Class, Reject};
@@ -92,7 +94,13 @@ pub(super) async fn forward(
                 http1 = true;
                 continue;
             }
-            Err(failure) => return fail(worker, failure, exchange.is_silent(), trip.pace(worker), account),
+            Err(failure) => {
+                let is_silent = exchange.is_silent();
+                if failure == Failure::ClientGone && exchange.is_sent() {
+                    databricks::take_over(worker, (exchange.io, exchange.input), &trip, account);
+                }
+                return fail(worker, failure, is_silent, trip.pace(worker), account);
+            }
         };
         account.answered = Some(Instant::now());
         let input = std::mem::take(&mut exchange.input);
@@ -243,7 +251,8 @@ fn write_head(
         prefix: trip.link + if trip.policy.strip_prefix { trip.prefix } else { 0 },
         manner: trip.manner(),
         host: trip.policy.host,
-        uncompressed: trip.changes_pages() && head.method == "GET" && wants_page(head),
+        uncompressed: trip.uncompressed || trip.changes_pages() && head.method == "GET" && wants_page(head),
+        attributes: settings.sql.attribution != Attribution::Off,
         held: body,
         signer: trip.signer().map(|keys| Signer { keys, now: worker.plane.clock.now() }),
         token: trip.token(),
@@ -332,6 +341,9 @@ async fn deliver(
     };
     let insertion = exchange.insertion.as_ref();
     let (framing, changed) = (insertion.map_or(framing, |one| one.framing(framing)), insertion.is_some());
+    if let Some(statement) = &mut account.statement {
+        statement.answered(answer);
+    }
     let out = exchange.client.outbox.buffer();
     let ours = trip.token().is_some_and(Token::replaces_authorization);
     let cookie = trip.cookie(worker, account, answer);

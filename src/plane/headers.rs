@@ -2,6 +2,7 @@
 //! sends can replace it.
 
 use super::account::RequestId;
+use super::attribution::{Author, TRINO_TAGS};
 use super::cookie::is_private;
 use super::engine::{Leads, impersonates};
 use super::guard::Origin;
@@ -10,7 +11,7 @@ use super::trailers;
 use crate::clock::UnixSeconds;
 use crate::credential::sigv4::Body;
 use crate::live::token::Token;
-use crate::model::engine::Manner;
+use crate::model::engine::{Dialect, Manner};
 use crate::model::ids::MAX_ID_LEN;
 use crate::model::policy::HostSeen;
 use crate::model::principal::SigV4;
@@ -59,6 +60,8 @@ pub(super) struct ToUpstream<'a> {
     pub(super) host: HostSeen,
     /// Whether the answer is to come without compression.
     pub(super) uncompressed: bool,
+    /// Whether backends are told whose a statement is.
+    pub(super) attributes: bool,
     /// The whole body, where it has been held back; it goes out with the head.
     pub(super) held: Option<&'a [u8]>,
     /// What signs the head when all of it is written.
@@ -145,6 +148,7 @@ impl ToUpstream<'_> {
             Name::AcceptEncoding if self.uncompressed => {}
             _ if named.contains(field.name) || self.token.is_some_and(|token| token.is_own(field.name)) => {}
             _ if self.manner.is_some_and(|manner| impersonates(manner, field.name)) => {}
+            _ if self.author().is_some() && is_named(field.name, &TRINO_TAGS) => {}
             _ => line(out, field.name, field.value),
         }
     }
@@ -189,6 +193,10 @@ impl ToUpstream<'_> {
         if let Some(user) = self.manner.and_then(|manner| manner.user.as_deref()) {
             line(out, b"X-Trino-User", user.as_bytes());
         }
+        if let Some(author) = self.author() {
+            let own = self.head.fields.iter().filter(|field| is_named(field.name, &TRINO_TAGS));
+            author.trino_tags(own.map(|field| field.value), out);
+        }
         self.forwarded(out);
         if let Some(session) = self.session {
             line(out, b"X-Forwarded-User", session.user().as_bytes());
@@ -196,6 +204,13 @@ impl ToUpstream<'_> {
             line(out, b"X-Embedgate-Org", session.org().as_bytes());
         }
         line(out, b"X-Request-Id", self.request_id);
+    }
+
+    /// Whose a statement is, where one may begin whose engine asks for that in a field.
+    fn author(&self) -> Option<Author<'_>> {
+        let is_trino = self.manner.is_some_and(|manner| manner.dialect == Dialect::Trino);
+        let session = self.session.filter(|_| self.attributes && is_trino && self.head.method == "POST")?;
+        Some(Author::new(session, self.request_id))
     }
 
     fn forwarded(&self, out: &mut Vec<u8>) {

@@ -10,6 +10,7 @@ use crate::model::reject::{Class, Reject};
 use crate::wire::body::Framing;
 use crate::wire::request::Head;
 use metrics::Counter;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -107,6 +108,17 @@ impl Held {
         metrics.held_bytes.increment(more as f64);
         self.bytes.reserve_exact(room - self.bytes.len());
         Ok(())
+    }
+
+    /// Puts `text` in the place of a part of the body; false, and nothing is changed, if that makes it longer than `limit` or
+    /// finds no room.
+    pub(super) fn replace(&mut self, part: Range<usize>, text: &str, limit: usize) -> bool {
+        let length = self.bytes.len() - part.len() + text.len();
+        let fits = length <= limit && (length <= self.all.bytes() || self.make_room(length).is_ok());
+        if fits {
+            self.bytes.splice(part, text.bytes());
+        }
+        fits
     }
 
     /// The bytes.

@@ -10,6 +10,7 @@ use super::streams::Streams;
 use std::cell::{Cell, RefCell, RefMut};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 /// Bytes read from a socket at once, shared by all connections of a worker: a connection that waits holds no buffer.
 const SCRATCH: usize = 128 * 1024;
@@ -29,6 +30,8 @@ pub(super) struct Worker {
     pub(super) complaints: Complaints,
     /// Where statements were found.
     pub(super) places: Places,
+    /// How many statements without clients are waited for.
+    pub(super) abandoned: Arc<AtomicU32>,
     pub(super) scratch: RefCell<Box<[u8]>>,
     random: Cell<u64>,
     log: RefCell<Vec<u8>>,
@@ -50,6 +53,7 @@ impl Worker {
             streams: Rc::default(),
             complaints: Complaints::default(),
             places: Places::default(),
+            abandoned: Arc::default(),
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
             random: Cell::new(getrandom::u64()?),
             log: RefCell::default(),

@@ -1,9 +1,12 @@
 //! What the gateway promises to Databricks' clients: statements by REST and by Thrift, warehouses, errors in their form; and
 //! to operators: that nothing else of a workspace is reached, and nothing of anybody else's.
 
+mod abandoned;
+mod attribution;
 mod calls;
 mod clients;
 mod errors;
+mod figures;
 mod lists;
 mod places;
 mod statements;

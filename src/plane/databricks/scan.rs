@@ -4,8 +4,12 @@
 use crate::model::ids::{MAX_ID_LEN, is_valid_id};
 use crate::model::reject::{Class, Reject};
 
+mod marks;
 #[cfg(test)]
 mod tests;
+
+use marks::Mark;
+pub(super) use marks::{Marks, Place};
 
 /// What the body has to name.
 const KEY: &[u8] = b"warehouse_id";
@@ -50,8 +54,11 @@ pub(super) struct Scanner {
     utf8: Utf8,
     /// The warehouse, once it has been read.
     warehouse: Option<String>,
-    /// Whether the value that follows is the warehouse's id.
-    awaits_id: bool,
+    /// What the value that follows is.
+    awaits: Awaits,
+    /// Where the byte is that is being read.
+    at: usize,
+    marks: Marks,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -88,6 +95,16 @@ enum Number {
     Power,
 }
 
+/// What a value is, as its key says.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Awaits {
+    #[default]
+    Anything,
+    Id,
+    /// Something that has a mark.
+    Marked(Mark),
+}
+
 /// What a string is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Meaning {
@@ -111,7 +128,9 @@ impl Scanner {
             has_escape: false,
             utf8: Utf8::default(),
             warehouse: None,
-            awaits_id: false,
+            awaits: Awaits::Anything,
+            at: 0,
+            marks: Marks::default(),
         }
     }
 
@@ -124,20 +143,24 @@ impl Scanner {
             if self.state == State::Text && self.meaning == Meaning::Value && self.utf8.is_whole() {
                 // Most of a body is the text of its statement.
                 let plain = |byte: &u8| matches!(byte, 0x20..=0x7f) && *byte != b'"' && *byte != b'\\';
-                bytes = &bytes[bytes.iter().take_while(|byte| plain(byte)).count()..];
+                let count = bytes.iter().take_while(|byte| plain(byte)).count();
+                (bytes, self.at) = (&bytes[count..], self.at + count);
             }
             let Some((byte, rest)) = bytes.split_first() else { return Ok(()) };
             self.step(*byte)?;
-            bytes = rest;
+            (bytes, self.at) = (rest, self.at + 1);
         }
     }
 
-    /// The warehouse that the whole body names.
+    /// The warehouse that the whole body names, and where in it something may be added.
     ///
     /// # Errors
     /// [`ScanError`] when the body is not at its end, or names none.
-    pub(super) fn finish(self) -> Result<String, ScanError> {
-        if self.state == State::End { self.warehouse.ok_or(ScanError::Missing) } else { Err(ScanError::NotJson) }
+    pub(super) fn finish(self) -> Result<(String, Marks), ScanError> {
+        if self.state != State::End {
+            return Err(ScanError::NotJson);
+        }
+        self.warehouse.map(|warehouse| (warehouse, self.marks)).ok_or(ScanError::Missing)
     }
 
     fn step(&mut self, byte: u8) -> Result<(), ScanError> {
@@ -181,8 +204,11 @@ impl Scanner {
 
     /// The first byte of a value.
     fn value(&mut self, byte: u8) -> Result<State, ScanError> {
-        if std::mem::take(&mut self.awaits_id) {
-            return if byte == b'"' { Ok(self.begin_text(Meaning::Id)) } else { Err(ScanError::NotAnId) };
+        match std::mem::take(&mut self.awaits) {
+            Awaits::Anything => {}
+            Awaits::Id if byte == b'"' => return Ok(self.begin_text(Meaning::Id)),
+            Awaits::Id => return Err(ScanError::NotAnId),
+            Awaits::Marked(mark) => self.marks.begin(mark, byte, self.at),
         }
         Ok(match byte {
             b'{' => self.open(true)?,
@@ -211,6 +237,7 @@ impl Scanner {
     fn close(&mut self) -> State {
         self.depth -= 1;
         self.objects >>= 1;
+        self.marks.close(self.depth, self.at);
         if self.depth == 0 { State::End } else { State::AfterValue }
     }
 
@@ -260,20 +287,24 @@ impl Scanner {
     /// Some readers take warehouseId, or any case, for the key that matters; escapes can spell every key, and letters beyond
     /// ASCII have cases within it. No key that statements have needs any of that.
     fn end_key(&mut self) -> Result<(), ScanError> {
-        if self.has_escape || !self.word.is_ascii() || self.word != KEY && is_alike(&self.word) {
+        if self.has_escape || !self.word.is_ascii() || self.word != KEY && is_alike(&self.word, KEY) {
             return Err(ScanError::Disguised);
         }
-        self.awaits_id = self.word == KEY;
-        if self.awaits_id && self.warehouse.is_some() { Err(ScanError::Twice) } else { Ok(()) }
+        if self.word == KEY {
+            self.awaits = Awaits::Id;
+            return if self.warehouse.is_some() { Err(ScanError::Twice) } else { Ok(()) };
+        }
+        self.awaits = self.marks.key(&self.word).map_or(Awaits::Anything, Awaits::Marked);
+        Ok(())
     }
 }
 
-/// Whether a key has the letters of the one that matters.
-fn is_alike(key: &[u8]) -> bool {
+/// Whether a key has the letters of another one.
+fn is_alike(key: &[u8], other: &[u8]) -> bool {
     fn letters(key: &[u8]) -> impl Iterator<Item = u8> {
         key.iter().filter(|byte| byte.is_ascii_alphanumeric()).map(u8::to_ascii_lowercase)
     }
-    letters(key).eq(letters(KEY))
+    letters(key).eq(letters(other))
 }
 
 impl Number {

@@ -23,6 +23,7 @@ fn to_upstream(text: &str, change: impl FnOnce(&mut ToUpstream<'_>)) -> String {
         manner: None,
         host: HostSeen::Own,
         uncompressed: false,
+        attributes: false,
         held: None,
         signer: None,
         token: Some(&token),

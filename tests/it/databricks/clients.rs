@@ -19,7 +19,8 @@ struct Site {
     _installation: Installation,
 }
 
-fn config(database: &str, authority: &Authority) -> String {
+/// `more` is what else stands in it.
+fn config(database: &str, authority: &Authority, more: &str) -> String {
     let (cert, key) = (authority.toml("gate.crt"), authority.toml("gate.key"));
     format!(
         r#"
@@ -39,6 +40,7 @@ fn config(database: &str, authority: &Authority) -> String {
         [upstreams]
         allowed_domains = ["127.0.0.1"]
         allow_private_addresses = true
+        {more}
         "#
     )
 }
@@ -96,7 +98,7 @@ fn python() -> Command {
 }
 
 impl Site {
-    async fn open() -> Result<Self> {
+    async fn open(more: &str) -> Result<Self> {
         let mut command = python();
         command.arg(fixture("workspace.py"));
         let mut workspace = Process::spawn("the workspace", command)?;
@@ -105,7 +107,8 @@ impl Site {
         let authority = Authority::new()?;
         authority.issue("gate", "DNS:localhost,IP:127.0.0.1", 2)?;
         let postgres = Postgres::start().await?;
-        let installation = Installation::new(&config(&postgres.url("postgres"), &authority), &directory(port))?;
+        let config = config(&postgres.url("postgres"), &authority, more);
+        let installation = Installation::new(&config, &directory(port))?;
         for command in [&["db", "migrate"][..], &["db", "import", "directory.toml"]] {
             let ended = installation.run(&[command, &["--config", "embedgate.toml"]].concat()).await?;
             ensure!(ended.code == Some(0), "{command:?}: {ended:?}");
@@ -129,7 +132,7 @@ impl Site {
 
 #[tokio::test]
 async fn the_python_sdk_works_unchanged() -> Result<()> {
-    let site = Site::open().await?;
+    let site = Site::open("").await?;
     let host = format!("https://localhost:{}", site.serving.data.port());
     let (ours, theirs) = (session(KEY, "acme", None, 0)?, session(KEY, "globex", None, 0)?);
     site.run("sdk.py", &[&host, &ours, &theirs]).await
@@ -137,9 +140,17 @@ async fn the_python_sdk_works_unchanged() -> Result<()> {
 
 #[tokio::test]
 async fn the_sql_connector_works_unchanged() -> Result<()> {
-    let site = Site::open().await?;
+    let site = Site::open("").await?;
     let (ours, theirs) = (session(KEY, "acme", None, 0)?, session(KEY, "globex", None, 0)?);
     let (port, ca) = (site.serving.data.port().to_string(), site.authority.path("ca.crt"));
     let ca = ca.to_str().context("a path in UTF-8")?;
     site.run("connector.py", &["localhost", &port, &ours, &theirs, ca]).await
+}
+
+#[tokio::test]
+async fn statements_of_the_python_sdk_say_whose_they_are_and_end_with_it() -> Result<()> {
+    let site = Site::open("[sql]\nattribution = 'tags'\ncancel_abandoned = true").await?;
+    let host = format!("https://localhost:{}", site.serving.data.port());
+    site.run("attribution.py", &[&host, &session(KEY, "acme", None, 0)?]).await?;
+    site.serving.wait_for_metric(r#"embedgate_sql_abandoned_total{outcome="canceled"}"#, 1.0).await
 }

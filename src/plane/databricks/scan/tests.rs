@@ -7,7 +7,7 @@ fn scan(body: &[u8]) -> Result<String, ScanError> {
     let in_pieces_of = |size: usize| {
         let mut scanner = Scanner::new();
         body.chunks(size).try_for_each(|piece| scanner.push(piece))?;
-        scanner.finish()
+        scanner.finish().map(|(warehouse, _)| warehouse)
     };
     let whole = in_pieces_of(body.len().max(1));
     for size in [1, 2, 3, 7] {
