@@ -179,19 +179,16 @@ impl SqlMetrics {
     }
 
     /// Bytes of answers that went to clients.
-    #[must_use]
     pub fn result_bytes(&self, api: Api) -> &Counter {
         &self.result_bytes[api as usize]
     }
 
     /// From the head of a call to the head of its answer.
-    #[must_use]
     pub fn first_byte(&self, api: Api) -> &Histogram {
         &self.first_byte[api as usize]
     }
 
     /// From the head of a call to its being sent on: while its body came, the warehouse was started or a token was issued.
-    #[must_use]
     pub fn queue(&self, api: Api) -> &Histogram {
         &self.queue[api as usize]
     }

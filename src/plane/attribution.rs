@@ -79,7 +79,7 @@ impl fmt::Display for Escaped<'_> {
         for byte in self.0.bytes() {
             match byte {
                 b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'@' | b'.' | b'_' | b'+' | b'-' => {
-                    f.write_char(byte.into())?
+                    f.write_char(byte.into())?;
                 }
                 _ => write!(f, "%{byte:02X}")?,
             }

@@ -114,17 +114,29 @@ async fn execute(
 }
 
 /// What is wanted of the answer to a call besides that it is passed on.
-pub(super) fn wishes(worker: &Worker, target: &Target<'_>) -> (bool, Option<Begins>) {
-    let (sql, Target::Api(call)) = (worker.plane.settings.sql, target) else { return (false, None) };
-    let begins = sql.cancel_abandoned && statement::is_begun_by(call);
-    let is_plain = begins || sql.plain_answers && Statement::of(call).is_some_and(|one| one.tells_state());
-    (is_plain, begins.then(|| Begins { workspace: call.workspace.map(Into::into) }))
+#[derive(Default)]
+pub(super) struct Wishes {
+    /// It comes without compression.
+    pub(super) uncompressed: bool,
+    /// It is waited for without the client too, for the statement that the call begins.
+    begins: Option<Begins>,
 }
 
 /// A statement that is cancelled should its client go before the answer.
-pub(super) struct Begins {
+struct Begins {
     /// The workspace that the client named.
     workspace: Option<Box<str>>,
+}
+
+/// What the configuration wants of the answer to a call.
+pub(super) fn wishes(worker: &Worker, target: &Target<'_>, account: &Account) -> Wishes {
+    let (sql, Target::Api(call)) = (worker.plane.settings.sql, target) else { return Wishes::default() };
+    let begins = sql.cancel_abandoned && statement::is_begun_by(call);
+    let tells_state = || account.statement.as_ref().is_some_and(|one| one.tells_state());
+    Wishes {
+        uncompressed: begins || sql.plain_answers && tells_state(),
+        begins: begins.then(|| Begins { workspace: call.workspace.map(Into::into) }),
+    }
 }
 
 /// That the body means what its JSON says: nothing in the head gives it another form, or adds to it.

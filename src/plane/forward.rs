@@ -251,7 +251,7 @@ fn write_head(
         prefix: trip.link + if trip.policy.strip_prefix { trip.prefix } else { 0 },
         manner: trip.manner(),
         host: trip.policy.host,
-        uncompressed: trip.uncompressed || trip.changes_pages() && head.method == "GET" && wants_page(head),
+        uncompressed: trip.wishes.uncompressed || trip.changes_pages() && head.method == "GET" && wants_page(head),
         attributes: settings.sql.attribution != Attribution::Off,
         held: body,
         signer: trip.signer().map(|keys| Signer { keys, now: worker.plane.clock.now() }),

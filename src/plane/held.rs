@@ -5,11 +5,10 @@ use super::Plane;
 use super::account::Account;
 use super::client::Client;
 use super::worker::Worker;
-use crate::live::held::{HeldLive, HeldShare};
+use crate::live::held::HeldShare;
 use crate::model::reject::{Class, Reject};
 use crate::wire::body::Framing;
 use crate::wire::request::Head;
-use metrics::Counter;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +18,14 @@ use tokio::time::Instant;
 const LONGEST: Duration = Duration::from_secs(300);
 /// A body begins with room for this much.
 const FIRST_ROOM: usize = 8 * 1024;
+
+/// What has no room for more.
+#[derive(Clone, Copy)]
+enum Full {
+    /// The organisation's share.
+    Organisation,
+    All,
+}
 
 /// A body, and its share of what may be held: of its organisation's, and of all.
 pub(super) struct Held {
@@ -44,10 +51,7 @@ impl Held {
     ) -> Result<Self, Reject> {
         let too_large =
             || Reject::new(Class::BodyTooLarge, "the body is larger than is held, or than limits.body_bytes");
-        let limit = match worker.plane.settings.body_bytes {
-            0 => limit,
-            all => limit.min(usize::try_from(all).unwrap_or(limit)),
-        };
+        let limit = shorter(limit, worker.plane.settings.body_bytes);
         if matches!(head.framing, Framing::Length(length) if length > limit as u64) {
             return Err(too_large());
         }
@@ -77,42 +81,52 @@ impl Held {
         let session = account.session.as_ref();
         let org = session.and_then(|session| Some(Arc::clone(&snapshot.as_ref()?.org(session.org())?.held)));
         // Who is in no organisation any more is refused as soon as it is asked where the request goes.
-        let own = org.unwrap_or_else(Arc::<HeldLive>::default).share();
+        let own = org.unwrap_or_default().share();
         Self { bytes: Vec::new(), plane: Arc::clone(plane), own, all: plane.held.share() }
     }
 
     fn keep(&mut self, piece: &[u8], limit: usize) -> Result<(), Reject> {
         let (needed, room) = (self.bytes.len() + piece.len(), self.all.bytes());
         if needed > room {
-            self.make_room(needed.max(2 * room).max(FIRST_ROOM).min(limit))?;
+            let room = needed.max(2 * room).max(FIRST_ROOM).min(limit);
+            self.make_room(room).map_err(|full| self.refuse(full))?;
         }
         self.bytes.extend_from_slice(piece);
         Ok(())
     }
 
     /// Makes room for so many bytes in all.
-    fn make_room(&mut self, room: usize) -> Result<(), Reject> {
-        let (settings, metrics) = (&self.plane.settings, &self.plane.metrics);
-        let full = |counter: &Counter, cause| {
-            counter.increment(1);
-            Err(Reject::new(Class::Overloaded, cause))
-        };
+    fn make_room(&mut self, room: usize) -> Result<(), Full> {
+        let settings = &self.plane.settings;
         let more = room - self.all.bytes();
         if !self.own.grow(more, settings.held_bytes_per_org) {
-            let cause = "the bodies of the organisation that are held fill limits.held_bytes_per_org";
-            return full(&metrics.held_full_for_org, cause);
+            return Err(Full::Organisation);
         }
         if !self.all.grow(more, settings.held_bytes) {
-            return full(&metrics.held_full, "the bodies that are held fill limits.held_bytes");
+            return Err(Full::All);
         }
-        metrics.held_bytes.increment(more as f64);
+        self.plane.metrics.held_bytes.increment(more as f64);
         self.bytes.reserve_exact(room - self.bytes.len());
         Ok(())
+    }
+
+    fn refuse(&self, full: Full) -> Reject {
+        let metrics = &self.plane.metrics;
+        let (counter, cause) = match full {
+            Full::Organisation => (
+                &metrics.held_full_for_org,
+                "the bodies of the organisation that are held fill limits.held_bytes_per_org",
+            ),
+            Full::All => (&metrics.held_full, "the bodies that are held fill limits.held_bytes"),
+        };
+        counter.increment(1);
+        Reject::new(Class::Overloaded, cause)
     }
 
     /// Puts `text` in the place of a part of the body; false, and nothing is changed, if that makes it longer than `limit` or
     /// finds no room.
     pub(super) fn replace(&mut self, part: Range<usize>, text: &str, limit: usize) -> bool {
+        let limit = shorter(limit, self.plane.settings.body_bytes);
         let length = self.bytes.len() - part.len() + text.len();
         let fits = length <= limit && (length <= self.all.bytes() || self.make_room(length).is_ok());
         if fits {
@@ -141,6 +155,14 @@ impl Held {
         self.plane.metrics.held_bytes.decrement(self.all.bytes() as f64);
         self.all.give_back();
         self.own.give_back();
+    }
+}
+
+/// The shorter of a limit and `limits.body_bytes`, of which 0 is none.
+fn shorter(limit: usize, body_bytes: u64) -> usize {
+    match body_bytes {
+        0 => limit,
+        most => limit.min(usize::try_from(most).unwrap_or(limit)),
     }
 }
 

@@ -239,7 +239,7 @@ pub(super) async fn go_on(
     let guard = worker.plane.settings.guard.with(plan.frontends.clone());
     let mut trip = Trip::planned(plan, prefix, via, guard);
     (trip.link, trip.may_be_elsewhere, trip.is_held) = (link, may_be_elsewhere, is_held);
-    (trip.uncompressed, trip.begins) = databricks::wishes(worker, target);
+    trip.wishes = databricks::wishes(worker, target, account);
     trip.renewal = Renewal::due(worker, head, session, via);
     forward(worker, client, head, trip, account).await
 }

@@ -2,7 +2,7 @@
 
 use super::account::{Account, Lease};
 use super::cookie::Renewal;
-use super::databricks::Begins;
+use super::databricks::Wishes;
 use super::decide::Plan;
 use super::guard::Guard;
 use super::outside::Outside;
@@ -46,10 +46,8 @@ pub(super) struct Trip {
     pub(super) may_be_elsewhere: bool,
     /// Whether whoever sends the request has its body and can send it again.
     pub(super) is_held: bool,
-    /// Whether the answer is to come without compression.
-    pub(super) uncompressed: bool,
-    /// The statement that it begins, if that is not to go on without its client.
-    pub(super) begins: Option<Begins>,
+    /// What is wanted of a statement's answer.
+    pub(super) wishes: Wishes,
 }
 
 /// As whom it goes.
@@ -79,8 +77,7 @@ impl Trip {
             renewal: None,
             may_be_elsewhere: false,
             is_held: false,
-            uncompressed: false,
-            begins: None,
+            wishes: Wishes::default(),
         }
     }
 
@@ -99,8 +96,7 @@ impl Trip {
             renewal: None,
             may_be_elsewhere: false,
             is_held: false,
-            uncompressed: false,
-            begins: None,
+            wishes: Wishes::default(),
         }
     }
 

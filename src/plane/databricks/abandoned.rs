@@ -4,7 +4,7 @@
 use super::peek::{Known, Peek};
 use crate::live::autostart::Waiting;
 use crate::live::token::Token;
-use crate::metrics::{Abandoned, StatementState};
+use crate::metrics::Abandoned;
 use crate::model::upstream::{Node, ServicePrincipal};
 use crate::net::http::{Limits, call};
 use crate::net::io::ReadInto as _;
@@ -37,7 +37,9 @@ pub(in crate::plane) fn take_over(
     trip: &Trip,
     account: &mut Account,
 ) {
-    let (Some(asked), Credential::Principal(principal, token)) = (&trip.begins, &trip.credential) else { return };
+    let (Some(asked), Credential::Principal(principal, token)) = (&trip.wishes.begins, &trip.credential) else {
+        return;
+    };
     let Some(place) = Waiting::take(&worker.abandoned, MOST) else {
         return worker.plane.metrics.sql.abandoned(Abandoned::Dropped);
     };
@@ -48,7 +50,7 @@ pub(in crate::plane) fn take_over(
         token: token.clone(),
         workspace: asked.workspace.clone(),
         request: account.request_id,
-        lease: account.lease.take(),
+        _lease: account.lease.take(),
     };
     tokio::task::spawn_local(async move {
         let outcome = left.finish(io, input).await;
@@ -66,9 +68,8 @@ struct Left {
     /// The workspace that the client named.
     workspace: Option<Box<str>>,
     request: RequestId,
-    /// The node has its request until then.
-    #[allow(dead_code, reason = "held for what it does when it is dropped")]
-    lease: Option<Lease>,
+    /// Its node and cluster have the request until then.
+    _lease: Option<Lease>,
 }
 
 impl Left {
@@ -79,7 +80,7 @@ impl Left {
         };
         drop(io);
         match (known.id, known.state) {
-            (Some(id), Some(StatementState::Pending | StatementState::Running)) => self.cancel(&id).await,
+            (Some(id), Some(state)) if state.is_open() => self.cancel(&id).await,
             (_, Some(_)) => Abandoned::Ended,
             (_, None) => Abandoned::Unknown,
         }

@@ -74,6 +74,15 @@ async fn what_cannot_be_changed_goes_on_as_it_came_and_is_counted() -> Result<()
 }
 
 #[tokio::test]
+async fn what_is_added_does_not_make_a_body_too_large() -> Result<()> {
+    let body = r#"{"warehouse_id":"wh1","statement":"select 1"}"#;
+    let site = Site::with(&[("sql.attribution", "\"tags\""), ("limits.body_bytes", "100")]).await?;
+    let (request, answer) = site.passed(site.call(EXECUTE, body)).await?;
+    ensure!(request.body == body.as_bytes() && answer.status() == 200, "{request:?} {answer:?}");
+    site.gateway.expect_metric("embedgate_sql_unattributed_total", 1.0).await
+}
+
+#[tokio::test]
 async fn trino_is_told_by_client_tags() -> Result<()> {
     let upstream = Upstream::start()?;
     let engine = format!("[[org.engine]]\nid = 'sql'\nurl = 'http://{}'\ndialect = 'trino'\n", upstream.address());
