@@ -1,8 +1,11 @@
 //! A statement whose client goes away before the answer is cancelled, where the configuration wants so.
 
 use super::Site;
+use crate::harness::gateway::{Builder, org};
 use crate::harness::h2;
+use crate::harness::h2_upstream::Http2Upstream;
 use crate::harness::raw::{End, Wire, ok};
+use crate::harness::tls::Authority;
 use anyhow::{Result, ensure};
 use bytes::Bytes;
 use http::Request;
@@ -67,6 +70,32 @@ async fn so_is_one_of_a_stream_that_is_reset() -> Result<()> {
     ensure!(cancels.request().await?.target() == "/api/2.0/sql/statements/01ef/cancel");
     cancels.send("HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n").await?;
     site.expect_outcome("failed", 1.0).await
+}
+
+#[tokio::test]
+async fn so_is_one_that_went_on_in_a_shared_connection() -> Result<()> {
+    let authority = Authority::new()?;
+    authority.issue("upstream", "IP:127.0.0.1", 2)?;
+    let upstream = Http2Upstream::start(Some(authority.server("upstream", &["h2", "http/1.1"])?)).await?;
+    let directory = org("acme", &[("editor", upstream.address()?)]).replace("http://", "https://");
+    let builder = Builder::new(directory).set("upstreams.ca_file", &authority.toml("ca.crt"));
+    let gateway = builder.set("sql.cancel_abandoned", "true").start().await?;
+    let mut client = gateway.connect().await?;
+    let head = "POST /api/2.0/sql/statements HTTP/1.1\r\nHost: localhost";
+    let (session, length) = (gateway.session("acme")?, ORDER.len());
+    client
+        .send(format!("{head}\r\nAuthorization: Bearer {session}\r\nContent-Length: {length}\r\n\r\n{ORDER}"))
+        .await?;
+    let mut trunk = upstream.accept().await?;
+    let mut statement = trunk.request().await?;
+    ensure!(statement.upload.text().await? == ORDER);
+    drop(client);
+    gateway.expect_metric(GONE, 1.0).await?;
+    statement.answer(200, &[], r#"{"statement_id":"01ef","status":{"state":"RUNNING"}}"#)?;
+    let mut cancels = upstream.accept_http1().await?;
+    ensure!(cancels.request().await?.target() == "/api/2.0/sql/statements/01ef/cancel");
+    cancels.send(ok("{}")).await?;
+    gateway.expect_metric(r#"embedgate_sql_abandoned_total{outcome="canceled"}"#, 1.0).await
 }
 
 #[tokio::test]
