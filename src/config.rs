@@ -283,6 +283,8 @@ pub struct Upstreams {
     pub pool_max_idle: usize,
     /// How many of a thousand requests may be sent a second time.
     pub retry_budget: u32,
+    /// How long the share of nodes and clusters grows that join others; zero for not at all.
+    pub slow_start: Duration,
     /// How long WebSockets stay on a node whose cluster stops running; may be zero.
     pub drain_grace: Duration,
     /// Over how long a time they are then asked to leave; may be zero.

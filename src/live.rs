@@ -5,4 +5,5 @@ pub mod autostart;
 pub mod cluster;
 pub mod held;
 pub mod node;
+pub mod ramp;
 pub mod token;

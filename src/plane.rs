@@ -127,6 +127,8 @@ pub struct Settings {
     pub websocket_max_frame: u64,
     /// Largest payload of all frames of a WebSocket message; 0 for no limit.
     pub websocket_max_message: u64,
+    /// How long the share of nodes and clusters grows that join others.
+    pub slow_start: Duration,
     /// How long WebSockets stay on a node that is to go, and the time over which they then leave it.
     pub upstream_drain_grace: Duration,
     /// See `upstream_drain_grace`.
@@ -192,6 +194,7 @@ impl Settings {
             upgrades: upstreams.upgrades.clone(),
             websocket_max_frame: upstreams.websocket_max_frame,
             websocket_max_message: upstreams.websocket_max_message,
+            slow_start: upstreams.slow_start,
             upstream_drain_grace: upstreams.drain_grace,
             upstream_drain_spread: upstreams.drain_spread,
             drain_timeout: server.drain_timeout,

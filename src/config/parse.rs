@@ -99,6 +99,7 @@ pub(super) mod keys {
         "pool_idle_timeout",
         "pool_max_idle",
         "retry_budget",
+        "slow_start",
         "drain_grace",
         "drain_spread",
         "upgrades",

@@ -1,5 +1,6 @@
 //! The live side of a node: who is on it now.
 
+use super::ramp::Ramp;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -8,6 +9,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 pub struct NodeLive {
     uid: u64,
     active: AtomicU32,
+    /// Its slow start.
+    pub ramp: Ramp,
 }
 
 static NEXT_UID: AtomicU64 = AtomicU64::new(1);
@@ -16,7 +19,8 @@ impl NodeLive {
     /// A node that nobody uses yet.
     #[must_use]
     pub fn new() -> Arc<Self> {
-        Arc::new(Self { uid: NEXT_UID.fetch_add(1, Ordering::Relaxed), active: AtomicU32::new(0) })
+        let uid = NEXT_UID.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Self { uid, active: AtomicU32::new(0), ramp: Ramp::default() })
     }
 
     /// A number that no other node of this process has or had. Connections are pooled under it: as nodes belong to one
@@ -30,6 +34,18 @@ impl NodeLive {
     #[must_use]
     pub fn active(&self) -> u32 {
         self.active.load(Ordering::Relaxed)
+    }
+
+    /// Whether it may get requests, as far as is known.
+    #[must_use]
+    pub fn is_available(&self) -> bool {
+        true
+    }
+
+    /// How long it takes to answer of late, in microseconds; 0 as long as that is not known.
+    #[must_use]
+    pub fn latency(&self) -> u32 {
+        0
     }
 
     /// Counts a request onto the node until the lease is dropped.

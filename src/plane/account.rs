@@ -112,6 +112,11 @@ impl Account {
         }
     }
 
+    /// When the request came.
+    pub(super) fn started(&self) -> Instant {
+        self.started
+    }
+
     /// Notes that the gateway refused the request.
     pub(super) fn reject(&mut self, reject: Reject) {
         self.worker.plane.metrics.count_reject(reject.class);

@@ -237,10 +237,11 @@ pub(super) async fn go_on(
     };
     account.upstream.clone_from(&plan.upstream);
     let guard = worker.plane.settings.guard.with(plan.frontends.clone());
+    let renewal = Renewal::due(worker, head, session, via, plan.place);
     let mut trip = Trip::planned(plan, prefix, via, guard);
     (trip.link, trip.may_be_elsewhere, trip.is_held) = (link, may_be_elsewhere, is_held);
     trip.wishes = databricks::wishes(worker, target, account);
-    trip.renewal = Renewal::due(worker, head, session, via);
+    trip.renewal = renewal;
     forward(worker, client, head, trip, account).await
 }
 
@@ -301,7 +302,14 @@ pub(super) async fn plan(
     for _ in 0..ROUNDS {
         let not_ready = || Reject::new(Class::NotReady, "the directory has not been loaded yet");
         let snapshot = plane.directory.snapshot().ok_or_else(not_ready)?;
-        let moment = Moment { now: plane.clock.now(), seed: worker.random(), tried: &[] };
+        let moment = Moment {
+            now: plane.clock.now(),
+            seed: worker.random(),
+            tried: &[],
+            uptime: plane.clock.uptime(account.started().into_std()),
+            slow_start: plane.settings.slow_start,
+            head: Some(head),
+        };
         match decide(&snapshot, target, session, &moment)? {
             Decision::Go(plan) if plan.starts && hold::is_asked(head) => return Ok(Planned::Waits(hold::arrived())),
             Decision::Go(plan) => return Ok(Planned::Goes(plan)),
@@ -338,7 +346,7 @@ fn firefly_trip(worker: &Worker, token: &str, host: &str, prefix: usize) -> Resu
     let url = format!("https://{host}.{}", firefly.domain_suffix);
     let url = BaseUrl::parse(&url).map_err(|error| not_found(error.to_string()))?;
     settings.allowed.permits(&url).map_err(|error| not_found(error.to_string()))?;
-    let node = Arc::new(Node { url, live: NodeLive::new() });
+    let node = Arc::new(Node::new(url, NodeLive::new()));
     Ok(Trip::firefly(node, &opened, prefix, settings.guard.clone()))
 }
 

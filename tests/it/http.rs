@@ -7,6 +7,7 @@ mod base_tag;
 mod bodies;
 mod client_certificate;
 mod clients;
+mod clusters;
 mod cookieless;
 mod cors;
 mod cuts;

@@ -1,5 +1,6 @@
 //! Writes a directory file's rows into the database.
 
+use super::clusters::BalanceColumns;
 use super::rows::subject_columns;
 use super::{Error, engines, migrate};
 use crate::config::duration;
@@ -104,23 +105,28 @@ const PRINCIPALS: &str = "insert into embedgate.principal
     as r (position, org, id, workspace, kind, client_id, settings, users, client_secret, token, password, value,
       private_key, secret_access_key, session_token, client_key, control)";
 const APPS: &str = "insert into embedgate.app
-    (org, id, workspace, url, status, host, strip_prefix, base_tag, ping_interval, idle_timeout, protocol, start)
+    (org, id, workspace, url, status, host, strip_prefix, base_tag, ping_interval, idle_timeout, protocol, start,
+      balance, hash_on, affinity, slow_start)
     select org, id, workspace, url, status, host, strip_prefix::boolean, base_tag::boolean, ping_interval, idle_timeout,
-      protocol, start::jsonb
+      protocol, start::jsonb, balance, hash_on, affinity::boolean, slow_start
     from unnest($1::int4[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
-    $10::text[], $11::text[], $12::text[], $13::text[])
+    $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[])
     as r (position, org, id, workspace, url, status, host, strip_prefix, base_tag, ping_interval, idle_timeout, protocol,
-      start)";
-const WAREHOUSES: &str = "insert into embedgate.warehouse (org, id, workspace, start)
-    select org, id, workspace, start::jsonb from unnest($1::int4[], $2::text[], $3::text[], $4::text[], $5::text[])
-    as r (position, org, id, workspace, start)";
+      start, balance, hash_on, affinity, slow_start)";
+const WAREHOUSES: &str = "insert into embedgate.warehouse
+    (org, id, workspace, start, balance, hash_on, affinity, slow_start)
+    select org, id, workspace, start::jsonb, balance, hash_on, affinity::boolean, slow_start
+    from unnest($1::int4[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[])
+    as r (position, org, id, workspace, start, balance, hash_on, affinity, slow_start)";
 const RULES: &str = "insert into embedgate.api_rule (org, id, members, users, allow, warehouses)
     select org, id, string_to_array(members, E'\\n'), string_to_array(users, E'\\n'), string_to_array(allow, E'\\n'),
     string_to_array(warehouses, E'\\n')
     from unnest($1::int4[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
     as r (position, org, id, members, users, allow, warehouses)";
-const CLUSTERS: &str = "insert into embedgate.cluster (position, org, kind, upstream, id, state, role)
-    select * from unnest($1::int4[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])";
+const CLUSTERS: &str = "insert into embedgate.cluster (position, org, kind, upstream, id, state, role, weight)
+    select position, org, kind, upstream, id, state, role, weight::integer
+    from unnest($1::int4[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[])
+    as r (position, org, kind, upstream, id, state, role, weight)";
 const NODES: &str = "insert into embedgate.node (position, org, kind, upstream, cluster, url)
     select * from unnest($1::int4[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[])";
 
@@ -153,7 +159,7 @@ pub async fn import(client: &mut Client, tables: &Tables, vault: &Vault) -> Resu
     counts.principals = principals(tables, vault)?.write(&transaction).await?;
     counts.rules = rules(tables).write(&transaction).await?;
     let mut parts =
-        [Columns::new(APPS, 12), Columns::new(WAREHOUSES, 4), Columns::new(CLUSTERS, 6), Columns::new(NODES, 5)];
+        [Columns::new(APPS, 16), Columns::new(WAREHOUSES, 8), Columns::new(CLUSTERS, 7), Columns::new(NODES, 5)];
     let mut engines = engines::columns();
     for org in &tables.orgs {
         let id = org.id.as_str();
@@ -163,7 +169,8 @@ pub async fn import(client: &mut Client, tables: &Tables, vault: &Vault) -> Resu
         }
         for row in &org.warehouses {
             let place = [id, row.id.as_str(), row.workspace.as_str()].map(Some);
-            parts[1].push(place.into_iter().chain([start(row).as_deref()]), 0);
+            let balance = BalanceColumns::of(&row.balance);
+            parts[1].push(place.into_iter().chain([start(row).as_deref()]).chain(balance.texts()), 0);
             clusters(&mut parts, id, "warehouse", row);
         }
         for row in &org.engines {
@@ -283,7 +290,8 @@ fn app(apps: &mut Columns, org: &str, row: &UpstreamRow) {
     let [strip, base] = [strip_prefix, base_tag].map(|flag| Some(boolean(flag)));
     let start = start(row);
     let [ping, idle, start] = [ping.as_deref(), idle.as_deref(), start.as_deref()];
-    apps.push([org, id, workspace, url, status, host, strip, base, ping, idle, protocol, start], 0);
+    let own = [org, id, workspace, url, status, host, strip, base, ping, idle, protocol, start];
+    apps.push(own.into_iter().chain(BalanceColumns::of(&row.balance).texts()), 0);
 }
 
 pub(super) fn start(row: &UpstreamRow) -> Option<String> {
@@ -308,8 +316,8 @@ fn clusters([_, _, clusters, nodes]: &mut [Columns; 4], org: &str, kind: &str, r
             ClusterRole::Primary => "primary",
             ClusterRole::Shadow => "shadow",
         };
-        let name = cluster.id.as_str();
-        clusters.push([Some(org), Some(kind), Some(id), Some(name), Some(state), Some(role)], position);
+        let (name, weight) = (cluster.id.as_str(), cluster.weight.to_string());
+        clusters.push([org, kind, id, name, state, role, &weight].map(Some), position);
         for (position, node) in cluster.nodes.iter().enumerate() {
             nodes.push([Some(org), Some(kind), Some(id), Some(name), Some(&node.to_string())], position);
         }

@@ -1,0 +1,73 @@
+//! The choice of a node of a cluster, as the upstream's strategy has it.
+
+use super::{Candidates, Draw, owner};
+use crate::live::ramp::WHOLE;
+use crate::model::balance::Strategy;
+use crate::model::upstream::{Cluster, Node};
+use std::sync::Arc;
+
+/// What a node costs that has requests under way and has answered none yet, in place of its latency: it is one that takes
+/// long, until it says otherwise (as in Finagle).
+const UNPROVEN: u64 = 1 << 40;
+
+impl<'a> Candidates<'a, '_> {
+    /// One of the cluster's nodes that the request may go to.
+    pub(super) fn node(&self, cluster: &'a Cluster, key: Option<u64>, draw: &mut Draw) -> Option<&'a Arc<Node>> {
+        let weighed = || self.nodes(cluster).map(|node| (node, self.share(node)));
+        if let Some(key) = key {
+            return owner(key, weighed().map(|(node, share)| (node, node.hash, share)));
+        }
+        match self.upstream.balance.strategy {
+            Strategy::RoundRobin => self.next_in_turn(cluster, draw),
+            // With hashing there is a key.
+            Strategy::LeastRequests | Strategy::Hash => self.better_of_two(cluster, draw, requests),
+            Strategy::PeakEwma => self.better_of_two(cluster, draw, waiting_time),
+        }
+    }
+
+    /// How many thousandths of its share a node gets.
+    fn share(&self, node: &Node) -> u64 {
+        node.live.ramp.share(self.moment.uptime, self.slow_start()).into()
+    }
+
+    /// The cheaper of two nodes picked by chance. Knowing the load of two is nearly as good as knowing it of all, and herds
+    /// nobody onto the one that was idle a moment ago (Mitzenmacher 2001).
+    fn better_of_two(&self, cluster: &'a Cluster, draw: &mut Draw, cost: fn(&Node) -> u64) -> Option<&'a Arc<Node>> {
+        let weighed = || self.nodes(cluster).map(|node| (node, self.share(node)));
+        let first = draw.weighted(weighed())?;
+        let others = weighed().filter(|(node, _)| !Arc::ptr_eq(node, first));
+        let Some(second) = draw.weighted(others) else { return Some(first) };
+        // One that starts slowly has little to do, and would win nearly always: it may as often as its share allows. Else
+        // beside a single other one its start would be anything but slow.
+        let wins = cost(second) < cost(first) && draw.below(self.share(first)) < self.share(second);
+        Some(if wins { second } else { first })
+    }
+
+    /// One node after the other, of all workers together. Of those that start slowly, some turns go to the next one.
+    fn next_in_turn(&self, cluster: &'a Cluster, draw: &mut Draw) -> Option<&'a Arc<Node>> {
+        let count = self.nodes(cluster).count();
+        let start = cluster.live.turn() as usize % count.max(1);
+        let in_turn = || self.nodes(cluster).cycle().skip(start).take(count);
+        in_turn().find(|node| draw.below(WHOLE.into()) < self.share(node)).or_else(|| in_turn().next())
+    }
+}
+
+/// What is under way on a node, and the request to come.
+fn requests(node: &Node) -> u64 {
+    u64::from(node.live.active()) + 1
+}
+
+/// How long all that would take.
+fn waiting_time(node: &Node) -> u64 {
+    time_for(node.live.latency(), node.live.active())
+}
+
+/// The same of a latency in microseconds, 0 where it is not known, and a number of requests under way.
+pub(super) fn time_for(latency: u32, active: u32) -> u64 {
+    match (u64::from(latency), u64::from(active)) {
+        // Nobody has asked it yet: whoever does first finds out.
+        (0, 0) => 0,
+        (0, active) => UNPROVEN + active,
+        (latency, active) => latency * (active + 1),
+    }
+}
