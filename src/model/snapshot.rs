@@ -380,7 +380,8 @@ impl Builder {
     ) -> Option<Arc<Upstream>> {
         let workspace = workspaces.get(&row.workspace).cloned()?;
         let is_running = row.clusters.iter().any(ClusterRow::is_serving);
-        let start = row.start.filter(|_| !is_running);
+        // Starting it would not make it usable.
+        let start = row.start.filter(|_| !is_running && row.fault.is_none());
         let autostart = start.and_then(|start| self.autostart((kind, &row.id), start, &workspace, workspaces));
         let old = self.upstreams.get(&(kind, row.id.clone())).cloned();
         let clusters = match &old {

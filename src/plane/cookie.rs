@@ -80,10 +80,10 @@ impl Renewal {
         place: Option<Place>,
     ) -> Option<Self> {
         let Via::Cookie(app) = via else { return None };
-        let plane = &worker.plane;
-        let is_due = |idle| plane.settings.session_idle.is_due(idle, plane.clock.now());
+        let gateway = &worker.plane;
+        let is_due = |idle| gateway.settings.session_idle.is_due(idle, gateway.clock.now());
         (place.is_some() || session.idle.is_some_and(is_due)).then(|| {
-            let framed = is_framed_elsewhere(&plane.guard_of(session.org()), head.authority);
+            let framed = is_framed_elsewhere(&gateway.guard_of(session.org()), head.authority);
             Self { app: app.map(str::to_owned), framed, place }
         })
     }

@@ -33,6 +33,7 @@ use crate::wire::body::Framing;
 use crate::wire::request::Head;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// What becomes of a connection after a request.
 pub(super) enum Next {
@@ -299,6 +300,7 @@ pub(super) async fn plan(
 ) -> Result<Planned, Reject> {
     let plane = &worker.plane;
     let mut failed: Option<(u64, MintError)> = None;
+    let mut at = account.started().into_std();
     for _ in 0..ROUNDS {
         let not_ready = || Reject::new(Class::NotReady, "the directory has not been loaded yet");
         let snapshot = plane.directory.snapshot().ok_or_else(not_ready)?;
@@ -306,7 +308,7 @@ pub(super) async fn plan(
             now: plane.clock.now(),
             seed: worker.random(),
             tried: &[],
-            uptime: plane.clock.uptime(account.started().into_std()),
+            uptime: plane.clock.uptime(at),
             slow_start: plane.settings.slow_start,
             head: Some(head),
         };
@@ -332,6 +334,8 @@ pub(super) async fn plan(
                 failed = Box::pin(plane.minter.token(&principal)).await.err().map(|error| (uid, error));
             }
         }
+        // That took a while.
+        at = Instant::now();
     }
     Err(Reject::new(Class::IssuerUnreachable, "tokens end before they can be used"))
 }

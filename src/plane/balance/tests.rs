@@ -38,7 +38,7 @@ fn counts(app: &Upstream, requests: u64, moment: &Moment<'_>) -> BTreeMap<String
 }
 
 fn cause(app: &Upstream, moment: &Moment<'_>) -> String {
-    pick(app, None, &session(0), moment).err().expect("a refusal").cause.into_owned()
+    pick(app, None, &session(0), moment).expect_err("a refusal").cause.into_owned()
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn a_session_stays_on_its_node_as_long_as_that_serves() {
     };
     let both = with([(Running, 100), (Running, 100)], None);
     let is_blue = |session: &Session| chosen(app(&both), session, &Moment::default()).cluster.id.as_str() == "blue";
-    let new = (0..).map(session).find(is_blue).unwrap();
+    let new = (0..99).map(session).find(is_blue).unwrap();
     let first = chosen(app(&both), &new, &Moment::default());
     let settled = new.at(new_place(app(&both), &first, &new).unwrap());
     assert_eq!(new_place(app(&both), &first, &settled), None, "it knows already");

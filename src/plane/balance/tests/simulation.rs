@@ -38,7 +38,7 @@ struct World {
     sessions: Vec<Session>,
     requests: Vec<Request>,
     /// Counters that were once in the snapshot: of clusters and nodes.
-    seen: BTreeMap<usize, (Arc<Cluster>, Vec<Arc<Node>>)>,
+    counters: BTreeMap<usize, (Arc<Cluster>, Vec<Arc<Node>>)>,
 }
 
 impl World {
@@ -49,8 +49,9 @@ impl World {
         let balance = Balance { strategy, hash_on: HashOn::Session, affinity, slow_start: None };
         let snapshot = snapshot(balance.clone(), Vec::new(), None);
         let sessions = (0..5).map(session).collect();
-        let (rows, requests, seen) = (Vec::new(), Vec::new(), BTreeMap::new());
-        let mut world = Self { seed, draw, balance, rows, snapshot, uptime: 0, sessions, requests, seen };
+        let (rows, requests, uptime) = (Vec::new(), Vec::new(), 0);
+        let mut world =
+            Self { seed, draw, balance, rows, snapshot, uptime, sessions, requests, counters: BTreeMap::new() };
         (0..3).for_each(|_| world.change());
         world
     }
@@ -87,7 +88,7 @@ impl World {
         self.snapshot = snapshot(self.balance.clone(), self.rows.clone(), Some(&self.snapshot));
         for cluster in &app(&self.snapshot).clusters {
             let (_, nodes) = self
-                .seen
+                .counters
                 .entry(Arc::as_ptr(&cluster.live) as usize)
                 .or_insert_with(|| (Arc::clone(cluster), Vec::new()));
             nodes.extend(cluster.nodes.iter().cloned());
@@ -136,7 +137,7 @@ impl World {
 
     /// Every request is counted where it is, also on what the directory does not have any more.
     fn count(&self) {
-        for (cluster, nodes) in self.seen.values() {
+        for (cluster, nodes) in self.counters.values() {
             let here = self.requests.iter().filter(|request| Arc::ptr_eq(&request.cluster.live, &cluster.live));
             assert_eq!(cluster.live.active() as usize, here.count(), "seed {}: cluster {}", self.seed, cluster.id);
             for node in nodes {
