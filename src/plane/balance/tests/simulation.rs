@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const HISTORIES: u64 = 2000;
-const STEPS: usize = 40;
+const STEPS: usize = 30;
 const RAMP: Duration = Duration::from_secs(60);
 const NODES: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
 
@@ -53,13 +53,17 @@ impl World {
         let mut world =
             Self { seed, draw, balance, rows, snapshot, uptime, sessions, requests, counters: BTreeMap::new() };
         (0..3).for_each(|_| world.change());
+        world.publish();
         world
     }
 
     fn step(&mut self) {
         match self.draw.below(10) {
-            0..=1 => self.change(),
-            2 => self.uptime += self.draw.below(20_000),
+            0 => {
+                self.change();
+                self.publish();
+            }
+            1..=2 => self.uptime += self.draw.below(20_000),
             3..=4 if !self.requests.is_empty() => {
                 let ends = self.draw.below(self.requests.len() as u64) as usize;
                 self.requests.swap_remove(ends);
@@ -69,7 +73,7 @@ impl World {
         self.count();
     }
 
-    /// A new directory: another cluster, one less, or one in another state, with another weight, or with other nodes.
+    /// Another directory: one more cluster, one less, or one in another state, with another weight, or with other nodes.
     fn change(&mut self) {
         let states = [ClusterState::Running, ClusterState::Stopped, ClusterState::Starting, ClusterState::Draining];
         let at = self.draw.below(4) as usize;
@@ -85,6 +89,9 @@ impl World {
             (Some(at), 2) => self.rows[at].nodes = new.nodes,
             (Some(at), _) => self.rows[at].state = state,
         }
+    }
+
+    fn publish(&mut self) {
         self.snapshot = snapshot(self.balance.clone(), self.rows.clone(), Some(&self.snapshot));
         for cluster in &app(&self.snapshot).clusters {
             let (_, nodes) = self
