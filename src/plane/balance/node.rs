@@ -32,14 +32,21 @@ impl<'a> Candidates<'a, '_> {
 
     /// The cheaper of two nodes picked by chance. Knowing the load of two is nearly as good as knowing it of all, and herds
     /// nobody onto the one that was idle a moment ago (Mitzenmacher 2001).
-    fn better_of_two(&self, cluster: &'a Cluster, draw: &mut Draw, cost: fn(&Node) -> u64) -> Option<&'a Arc<Node>> {
+    fn better_of_two(
+        &self,
+        cluster: &'a Cluster,
+        draw: &mut Draw,
+        cost: fn(&Node, u64) -> u64,
+    ) -> Option<&'a Arc<Node>> {
         let weighed = || self.nodes(cluster).map(|node| (node, self.share(node)));
         let first = draw.weighted(weighed())?;
         let others = weighed().filter(|(node, _)| !Arc::ptr_eq(node, first));
         let Some(second) = draw.weighted(others) else { return Some(first) };
-        // One that starts slowly has little to do, and would win nearly always: it may as often as its share allows. Else
-        // beside a single other one its start would be anything but slow.
-        let wins = cost(second) < cost(first) && draw.below(self.share(first)) < self.share(second);
+        // What is under way on one that starts slowly weighs as if it were as much of what it is to bear. And it has little
+        // to do, so that it would win nearly always: it may as often as its share allows.
+        let load = |node: &Node| u64::from(node.live.active()) * u64::from(WHOLE) / self.share(node).max(1);
+        let is_cheaper = cost(second, load(second)) < cost(first, load(first));
+        let wins = is_cheaper && draw.below(self.share(first)) < self.share(second);
         Some(if wins { second } else { first })
     }
 
@@ -52,22 +59,22 @@ impl<'a> Candidates<'a, '_> {
     }
 }
 
-/// What is under way on a node, and the request to come.
-fn requests(node: &Node) -> u64 {
-    u64::from(node.live.active()) + 1
+/// What is under way on a node is all that counts.
+fn requests(_: &Node, load: u64) -> u64 {
+    load
 }
 
-/// How long all that would take.
-fn waiting_time(node: &Node) -> u64 {
-    time_for(node.live.latency(), node.live.active())
+/// How long it would take until the request is done.
+fn waiting_time(node: &Node, load: u64) -> u64 {
+    time_for(node.live.latency(), load)
 }
 
-/// The same of a latency in microseconds, 0 where it is not known, and a number of requests under way.
-pub(super) fn time_for(latency: u32, active: u32) -> u64 {
-    match (u64::from(latency), u64::from(active)) {
+/// The same by a latency in microseconds, 0 where it is not known, and what is under way.
+pub(super) fn time_for(latency: u32, load: u64) -> u64 {
+    match (u64::from(latency), load) {
         // Nobody has asked it yet: whoever does first finds out.
         (0, 0) => 0,
-        (0, active) => UNPROVEN + active,
-        (latency, active) => latency * (active + 1),
+        (0, load) => UNPROVEN.saturating_add(load),
+        (latency, load) => latency.saturating_mul(load + 1),
     }
 }

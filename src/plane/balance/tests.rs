@@ -113,7 +113,6 @@ fn time_is_latency_by_requests_and_the_unknown_is_tried_once() {
     let order = [(0, 0), (100, 0), (100, 1), (250, 0), (100, 9), (u32::MAX, 0), (0, 1), (0, 2)];
     let times = order.map(|(latency, active)| time_for(latency, active));
     assert!(times.is_sorted_by(|one, two| one < two), "{times:?}");
-    assert!(time_for(u32::MAX, u32::MAX) > time_for(u32::MAX, 0));
 }
 
 #[test]

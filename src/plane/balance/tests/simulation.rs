@@ -11,7 +11,7 @@ use crate::model::upstream::{Cluster, Node, Upstream};
 use crate::plane::balance::{Draw, new_place, pick};
 use crate::plane::decide::Moment;
 use crate::session::Session;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -252,9 +252,9 @@ fn only_the_keys_of_what_leaves_move() {
     }
 }
 
-/// How many of the requests in each ten seconds of a slow start go to the newcomer: a cluster beside an old one of the same
-/// weight, or a node beside an old one.
-fn ramp(strategy: Strategy, is_node: bool, seed: u64) -> Vec<f64> {
+/// Which part of the requests in each ten seconds of a slow start goes to the newcomer: a cluster beside an old one of the
+/// same weight, or a node beside an old one. So many requests are always under way.
+fn ramp(strategy: Strategy, is_node: bool, under_way: usize) -> Vec<f64> {
     const PER_SECOND: u64 = 400;
     let balance = Balance { strategy, ..Balance::default() };
     let blue = |nodes: &[&str]| cluster("blue", ClusterState::Running, 100, nodes);
@@ -265,12 +265,19 @@ fn ramp(strategy: Strategy, is_node: bool, seed: u64) -> Vec<f64> {
         vec![blue(&["a"]), cluster("green", ClusterState::Running, 100, &["new"])]
     };
     let after = snapshot(balance, after, Some(&before));
-    let mut draw = Draw(seed);
+    let mut draw = Draw(7);
+    let mut leases = VecDeque::new();
     let bin = |bin: u64| {
         let new = (0..10 * PER_SECOND).filter(|number| {
             let uptime = 5_000 + bin * 10_000 + number * 1000 / PER_SECOND;
             let moment = Moment { seed: draw.next(), uptime, slow_start: RAMP, ..Moment::default() };
-            chosen(app(&after), &session(draw.next()), &moment).node.url.host() == "new.example"
+            let (app, session) = (app(&after), session(draw.next()));
+            let node = chosen(app, &session, &moment).node;
+            leases.push_back(node.live.lease());
+            while leases.len() > under_way {
+                leases.pop_front();
+            }
+            node.url.host() == "new.example"
         });
         new.count() as f64 / (10 * PER_SECOND) as f64
     };
@@ -279,19 +286,17 @@ fn ramp(strategy: Strategy, is_node: bool, seed: u64) -> Vec<f64> {
 
 #[test]
 fn a_newcomers_share_grows_to_its_own() {
-    println!("share of the newcomer in ten seconds each, of two");
-    for is_node in [false, true] {
+    println!("the newcomer's part of the requests in ten seconds each, in percent");
+    for (is_node, what) in [(false, "cluster"), (true, "node")] {
         for (name, strategy) in Strategy::NAMES {
-            for seed in 0..3 {
-                let shares = ramp(strategy, is_node, seed);
-                let what = if is_node { "node" } else { "cluster" };
+            for under_way in [0, 50] {
+                let shares = ramp(strategy, is_node, under_way);
                 let shown: Vec<_> = shares.iter().map(|share| format!("{:4.1}", share * 100.0)).collect();
-                println!("{what:8} {name:15} {}", shown.join(" "));
-                let grows = shares[..6].windows(2).all(|two| two[0] < two[1]);
-                assert!(grows, "seed {seed}, {what}, {name}: {shares:?}");
-                assert!((0.04..0.16).contains(&shares[0]), "seed {seed}, {what}, {name}: {shares:?}");
-                let is_whole = shares[6..].iter().all(|share| (share - 0.5).abs() < 0.05);
-                assert!(is_whole, "seed {seed}, {what}, {name}: {shares:?}");
+                println!("{what:8} {name:15} {under_way:2} {}", shown.join(" "));
+                let case = format!("{what}, {name}, {under_way}: {shares:?}");
+                assert!(shares[..6].windows(2).all(|two| two[0] < two[1]), "it does not grow: {case}");
+                assert!((0.04..0.16).contains(&shares[0]), "it begins elsewhere: {case}");
+                assert!(shares[6..].iter().all(|share| (share - 0.5).abs() < 0.05), "it ends elsewhere: {case}");
             }
         }
     }
