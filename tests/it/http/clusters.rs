@@ -221,6 +221,28 @@ async fn programs_stay_by_their_session_and_requests_by_a_field() -> Result<()> 
 }
 
 #[tokio::test]
+async fn a_transaction_of_firebolt_stays_on_one_node_whoever_asks() -> Result<()> {
+    let (a, b) = (Node::start("a")?, Node::start("b")?);
+    let engine = format!(
+        "[[org.engine]]\nid = \"fb\"\nurl = \"http://127.0.0.1:1\"\ndialect = \"firebolt\"\n\
+         [[org.engine.cluster]]\nid = \"c\"\nstate = \"running\"\nnodes = [\"http://{}\", \"http://{}\"]\n",
+        a.address, b.address
+    );
+    let gateway = Builder::new(org("acme", &[]) + &engine).start().await?;
+    let mut used = BTreeMap::new();
+    for number in 0..60 {
+        let (transaction, token) = (number % 20, gateway.session("acme")?);
+        let mut client = gateway.connect().await?;
+        let line = format!("GET /engine/fb/?database=d&transaction_id={transaction} HTTP/1.1\r\nHost: localhost\r\n");
+        client.send(format!("{line}Authorization: Bearer {token}\r\n\r\n")).await?;
+        let node = node(&client.answer().await?)?;
+        ensure!(*used.entry(transaction).or_insert_with(|| node.clone()) == node, "{transaction} is on two nodes");
+    }
+    ensure!(used.values().any(|node| node == "a") && used.values().any(|node| node == "b"), "{used:?}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_organisation_cannot_take_its_place_to_anothers_node() -> Result<()> {
     let (a, b) = (Node::start("a")?, Node::start("b")?);
     let acme = directory("affinity = true", &[("blue", "running", 100, &[&a])]);
