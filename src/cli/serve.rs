@@ -1,6 +1,7 @@
 //! `embedgate serve`.
 
 use super::{ConfigArg, Wrong};
+use crate::app::sockets::Sockets;
 use crate::app::{self, Gateway, Start, StartError};
 use crate::clock::Clock;
 use crate::config::{Config, DirectorySource, Env, Log, firefly};
@@ -8,6 +9,8 @@ use crate::directory::firefly::{FireflySource, OnKey};
 use crate::directory::postgres::PostgresSource;
 use crate::directory::sync::{FileSource, Source};
 use crate::log::{self, Writer};
+use crate::net::manager::{self, Manager};
+use crate::plane::leaving::Stage;
 use crate::session::keys::Keys;
 use anyhow::{Context, Result};
 use clap::Args;
@@ -27,23 +30,27 @@ pub(super) struct Serve {
 impl Serve {
     pub(super) fn run(&self, env: Env) -> Result<()> {
         let config = self.config.load(&env)?;
+        // Before there are threads: the variables that were meant for this process alone are taken away.
+        let given = manager::sockets(&env, config.admin.listen).map_err(|error| Wrong(error.to_string()))?;
+        let sockets = given.map(Sockets::Managed).unwrap_or_default();
+        let manager = Manager::new(&env);
         let writer = start_log(&config.log)?;
         let keys = app::load_keys(&config, &env).map_err(start_error)?;
         let (policy, vault) = (config.upstreams.allowed.clone(), Arc::clone(keys.vault()));
         let gateway = match config.directory.clone() {
             DirectorySource::File { path } => {
                 let source = FileSource::new(path, policy, env.clone(), vault);
-                start(config, env, keys, source, &writer)
+                start(config, env, keys, source, sockets, &writer)
             }
             DirectorySource::Firefly(tables) => {
                 let source = FireflySource::new(tables, policy, env.clone(), on_key(&config, &keys));
                 let source = source.map_err(|error| StartError::Directory(error.to_string()));
-                source.and_then(|source| start(config, env, keys, source, &writer))
+                source.and_then(|source| start(config, env, keys, source, sockets, &writer))
             }
             DirectorySource::Postgres(settings) => {
                 let source = PostgresSource::new(settings, policy, env.clone(), vault);
                 let source = source.map_err(|error| StartError::Directory(error.to_string()));
-                source.and_then(|source| start(config, env, keys, source, &writer))
+                source.and_then(|source| start(config, env, keys, source, sockets, &writer))
             }
         };
         let gateway = gateway.map_err(start_error)?;
@@ -53,7 +60,8 @@ impl Serve {
             version = env!("CARGO_PKG_VERSION"),
             "serving"
         );
-        run_until_told(gateway)
+        manager.is_ready();
+        run_until_told(gateway, &manager)
     }
 }
 
@@ -76,10 +84,11 @@ fn start<S: Source>(
     env: Env,
     keys: Arc<Keys>,
     source: S,
+    sockets: Sockets,
     writer: &Writer,
 ) -> Result<Gateway, StartError> {
     let (log, clock) = (writer.sink(), Clock::default());
-    Start { config, env, source, keys, log, clock, listeners: Vec::new() }.run()
+    Start { config, env, source, keys, log, clock, sockets }.run()
 }
 
 /// Starts the log and makes `tracing` write to it.
@@ -101,14 +110,14 @@ enum Told {
     Reload,
 }
 
-/// Runs until a signal says to leave, and then leaves; a second signal ends the process at once.
-pub(super) fn run_until_told(gateway: Gateway) -> Result<()> {
+/// Runs until a signal says to leave or another process has taken over, and then leaves; a second signal makes that short.
+pub(super) fn run_until_told(mut gateway: Gateway, manager: &Manager) -> Result<()> {
     let (mut terminate, mut interrupt, mut hangup) = {
         let _inside = gateway.control().enter();
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?)
     };
-    loop {
-        let told = gateway.control().block_on(async {
+    let is_relieved = loop {
+        let told = gateway.until_relieved(async {
             tokio::select! {
                 _ = terminate.recv() => Told::Leave,
                 _ = interrupt.recv() => Told::Leave,
@@ -116,18 +125,25 @@ pub(super) fn run_until_told(gateway: Gateway) -> Result<()> {
             }
         });
         match told {
-            Told::Reload => gateway.reload(),
-            Told::Leave => break,
+            Some(Told::Reload) => gateway.reload(),
+            Some(Told::Leave) => break false,
+            None => break true,
         }
-    }
+    };
+    manager.is_stopping();
+    let stages = gateway.stages();
     gateway.control().spawn(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        tracing::warn!("told twice: leaving at once");
-        std::process::exit(0);
+        tracing::warn!("told again: what is still under way is cut");
+        stages.advance(Stage::Over);
     });
-    gateway.leave();
+    if is_relieved {
+        gateway.leave_to_successor();
+    } else {
+        gateway.leave();
+    }
     Ok(())
 }
