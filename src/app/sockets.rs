@@ -171,7 +171,7 @@ impl Taken {
         let (relieved, waiting) = oneshot::channel();
         let lent = Arc::<AtomicBool>::default();
         let offering = offer(door, self.listening, admin, Arc::clone(&lent), relieved);
-        Some(Heirs { offering: tokio::spawn(offering), waiting, lent })
+        Some(Heirs { offering: tokio::spawn(offering), waiting: Some(waiting), lent })
     }
 }
 
@@ -213,17 +213,22 @@ fn open(config: &Config) -> Result<Vec<TcpListener>, StartError> {
 /// Who may come to take over.
 pub(super) struct Heirs {
     offering: JoinHandle<()>,
-    waiting: oneshot::Receiver<()>,
+    /// None once nobody will come any more.
+    waiting: Option<oneshot::Receiver<()>>,
     lent: Arc<AtomicBool>,
 }
 
 impl Heirs {
     /// Ready once another gateway serves on the same sockets.
     pub(super) async fn relieved(&mut self) {
-        if (&mut self.waiting).await.is_err() {
-            // Whoever offers the sockets does so until he is relieved; a panic there takes nothing else with it.
-            std::future::pending::<()>().await;
+        if let Some(waiting) = &mut self.waiting {
+            if waiting.await.is_ok() {
+                return;
+            }
+            // Who offers the sockets has failed, which takes nothing else with it.
+            self.waiting = None;
         }
+        std::future::pending().await
     }
 
     /// Offers the sockets no more, and lets go of them; says who serves those that wait in their queues.

@@ -15,4 +15,5 @@ mod http;
 mod jwt;
 mod layers;
 mod postgres;
+mod restart;
 mod secrets;

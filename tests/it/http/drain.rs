@@ -47,6 +47,23 @@ async fn load_balancers_are_told_before_anything_ends() -> Result<()> {
 }
 
 #[tokio::test]
+async fn clients_of_http2_are_asked_away_before_anything_ends() -> Result<()> {
+    let mut site = Site::with(&[("server.drain_delay", "4s")]).await?;
+    let (mut client, driver) = site.http2().await?;
+    let mut answer = client.ask(site.ask_for("/.embedgate/healthz")?).await?;
+    ensure!(answer.status == 200 && answer.text().await? == "ok\n");
+    let mut leaving = site.gateway.leave()?;
+    let told = until(PATIENCE, async || Ok((health(&site).await? == 503).then_some(()))).await?;
+    told.context("health does not turn")?;
+    let mut answer = client.ask(site.ask_for("/.embedgate/healthz")?).await?;
+    ensure!(answer.status == 503, "{answer:?}");
+    answer.text().await?;
+    ensure!(driver.ended().await?.is_none(), "it ends with an error");
+    ensure!(!leaving.is_over());
+    leaving.ended().await
+}
+
+#[tokio::test]
 async fn a_running_request_may_end() -> Result<()> {
     let mut site = Site::open().await?;
     let (mut client, mut app) = site.join().await?;
