@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
@@ -99,29 +99,37 @@ impl Gateway {
             ?delay,
             "draining"
         );
-        let mut following = self.stages.follow();
-        let waited = self.control.block_on(async { timeout(delay, following.reached(Stage::Over)).await });
-        drop(waited);
+        self.wait(delay);
         let queue = match self.heirs.take().map(|heirs| self.control.block_on(heirs.send_away())) {
             Some(queue) => queue,
             None if self.managed => Queue::Others,
             None => Queue::Ours,
         };
-        self.close(queue);
+        self.end(queue);
     }
 
-    /// Leaves to the process that has taken over. Whoever looks at health need not know: the address is served all the time.
+    /// Leaves to the process that has taken over: accepts nothing more, serves who is connected for `server.drain_delay`,
+    /// and ends as [`Gateway::leave`] does. Whoever looks at health need not know, because the address is served all the time.
     pub fn leave_to_successor(self) {
-        self.close(Queue::Others);
+        self.stages.advance(Stage::Relieved);
+        self.wait(self.plane.settings.drain_delay);
+        self.end(Queue::Others);
     }
 
-    fn close(self, queue: Queue) {
+    /// Lets time pass, unless it is over before.
+    fn wait(&self, time: Duration) {
+        let mut following = self.stages.follow();
+        // Both ways of ending are good.
+        let _ = self.control.block_on(async { timeout(time, following.reached(Stage::Over)).await });
+    }
+
+    fn end(self, queue: Queue) {
         let (begun, settings) = (Instant::now(), &self.plane.settings);
         let connections = self.plane.connections.load(Ordering::Relaxed);
         let tunnels = self.plane.tunnels.load(Ordering::Relaxed);
         let (limit, spread) = (settings.drain_timeout, settings.drain_spread);
         tracing::info!(connections, tunnels, ?limit, ?spread, "nothing more is accepted; what runs may end");
-        self.stages.advance(Stage::Closing(queue));
+        self.stages.advance(Stage::Draining(queue));
         let mut cut = 0;
         for worker in self.workers {
             match worker.join() {

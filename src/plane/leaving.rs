@@ -9,8 +9,10 @@ pub enum Stage {
     Serving,
     /// It serves everybody who comes, and with each answer asks them to come elsewhere next time.
     Leaving,
-    /// It accepts nobody, and lets what is under way end.
-    Closing(Queue),
+    /// Another process accepts in its place; it asks who is still there to come again.
+    Relieved,
+    /// It accepts nobody, closes what is idle, and lets what is under way end.
+    Draining(Queue),
     /// What is still there is cut.
     Over,
 }
@@ -71,11 +73,11 @@ mod tests {
     async fn stages_are_passed_in_one_direction() {
         let stages = Stages::default();
         let mut following = stages.follow();
-        stages.advance(Stage::Closing(Queue::Others));
+        stages.advance(Stage::Draining(Queue::Others));
         stages.advance(Stage::Leaving);
-        assert_eq!(following.reached(Stage::Leaving).await, Stage::Closing(Queue::Others));
+        assert_eq!(following.reached(Stage::Leaving).await, Stage::Draining(Queue::Others));
         stages.advance(Stage::Over);
-        assert_eq!(following.reached(Stage::Closing(Queue::Ours)).await, Stage::Over);
+        assert_eq!(following.reached(Stage::Draining(Queue::Ours)).await, Stage::Over);
     }
 
     #[tokio::test]

@@ -81,19 +81,14 @@ async fn run(plane: Arc<Plane>, listeners: Vec<std::net::TcpListener>, mut stage
     let stage = loop {
         tokio::select! {
             accepted = poll_fn(|cx| poll_accept(&worker, &listeners, cx)) => take(&worker, accepted).await,
-            stage = stages.reached(Stage::Closing(Queue::Ours)) => break stage,
+            stage = stages.reached(Stage::Relieved) => break stage,
         }
     };
-    let deadline = Instant::now() + worker.plane.settings.drain_timeout;
-    if stage == Stage::Closing(Queue::Ours) {
-        take_the_last(&worker, listeners).await?;
-    } else {
-        drop(listeners);
-    }
+    let begun = close(&worker, listeners, stage, &mut stages).await?;
     worker.streams.drain();
     tokio::select! {
         () = emptied(&worker) => {}
-        () = time_out(&worker, deadline) => {}
+        () = time_out(&worker, begun + worker.plane.settings.drain_timeout) => {}
         _ = stages.reached(Stage::Over) => {}
     }
     upkeep.abort();
@@ -101,6 +96,23 @@ async fn run(plane: Arc<Plane>, listeners: Vec<std::net::TcpListener>, mut stage
     leaving.abort();
     worker.flush_log();
     Ok(worker.streams.len())
+}
+
+/// Accepts nothing more, and says when the drain has begun.
+async fn close(
+    worker: &Rc<Worker>,
+    listeners: Vec<TcpListener>,
+    stage: Stage,
+    stages: &mut Following,
+) -> io::Result<Instant> {
+    let now = Instant::now();
+    if stage == Stage::Draining(Queue::Ours) {
+        take_the_last(worker, listeners).await?;
+        return Ok(now);
+    }
+    drop(listeners);
+    stages.reached(Stage::Draining(Queue::Ours)).await;
+    Ok(Instant::now())
 }
 
 /// Asks clients to come elsewhere as soon as the instance leaves.

@@ -83,6 +83,27 @@ async fn what_runs_on_the_old_one_ends_there() -> Result<()> {
 }
 
 #[tokio::test]
+async fn connections_of_the_old_one_end_with_an_answer() -> Result<()> {
+    let app = App::start("welcome").await?;
+    let installation = installation(&app.url(), &[HANDOVER, ("server.drain_delay", "10m")])?;
+    let mut old = installation.serve().await?;
+    let mut client = Wire::connect(old.data).await?;
+    client.send(request("")?).await?;
+    ensure!(!client.answer().await?.has("Connection"));
+    let new = installation.serve().await?;
+    old.wait_for_log("another process serves on the listening sockets").await?;
+    client.expect_silence()?;
+    client.send(request("")?).await?;
+    let answer = client.answer().await?;
+    ensure!(answer.text() == "welcome" && answer.field("Connection") == Some("close"), "{answer:?}");
+    client.expect_end().await?;
+    // Now it is told for the second time to leave.
+    old.stop().await?;
+    new.process.signal("TERM")?;
+    new.stop().await.map(drop)
+}
+
+#[tokio::test]
 async fn every_socket_is_read_whatever_the_number_of_workers() -> Result<()> {
     let app = App::start("welcome").await?;
     let mut installation = installation(&app.url(), &[HANDOVER])?;

@@ -60,6 +60,7 @@ async fn a_thousand_websockets_leave_one_after_the_other() -> Result<()> {
     while clients.len() < WEBSOCKETS {
         clients.extend(try_join_all((0..TOGETHER).map(|_| websocket(&gateway, &request))).await?);
     }
+    gateway.wait_for_metric("embedgate_tunnels_active", WEBSOCKETS as f64).await?;
     gateway.process.signal("TERM")?;
     let told = try_join_all(clients.into_iter().map(asked_to_leave)).await?;
     let (first, last) = (told.iter().min().context("none")?, told.iter().max().context("none")?);
