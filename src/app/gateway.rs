@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
@@ -92,14 +92,7 @@ impl Gateway {
     pub fn leave(mut self) {
         self.plane.leaving.store(true, Ordering::Relaxed);
         self.stages.advance(Stage::Leaving);
-        let delay = self.plane.settings.drain_delay;
-        tracing::info!(
-            connections = self.plane.connections.load(Ordering::Relaxed),
-            tunnels = self.plane.tunnels.load(Ordering::Relaxed),
-            ?delay,
-            "draining"
-        );
-        self.wait(delay);
+        self.serve_on();
         let queue = match self.heirs.take().map(|heirs| self.control.block_on(heirs.send_away())) {
             Some(queue) => queue,
             None if self.managed => Queue::Others,
@@ -112,15 +105,22 @@ impl Gateway {
     /// and ends as [`Gateway::leave`] does. Whoever looks at health need not know, because the address is served all the time.
     pub fn leave_to_successor(self) {
         self.stages.advance(Stage::Relieved);
-        self.wait(self.plane.settings.drain_delay);
+        self.serve_on();
         self.end(Queue::Others);
     }
 
-    /// Lets time pass, unless it is over before.
-    fn wait(&self, time: Duration) {
+    /// Serves who is there for `server.drain_delay`, unless it is over before.
+    fn serve_on(&self) {
+        let delay = self.plane.settings.drain_delay;
+        tracing::info!(
+            connections = self.plane.connections.load(Ordering::Relaxed),
+            tunnels = self.plane.tunnels.load(Ordering::Relaxed),
+            ?delay,
+            "draining"
+        );
         let mut following = self.stages.follow();
         // Both ways of ending are good.
-        let _ = self.control.block_on(async { timeout(time, following.reached(Stage::Over)).await });
+        let _ = self.control.block_on(async { timeout(delay, following.reached(Stage::Over)).await });
     }
 
     fn end(self, queue: Queue) {

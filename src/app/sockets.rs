@@ -228,7 +228,7 @@ impl Heirs {
             // Who offers the sockets has failed, which takes nothing else with it.
             self.waiting = None;
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Offers the sockets no more, and lets go of them; says who serves those that wait in their queues.

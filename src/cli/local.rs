@@ -1,5 +1,6 @@
 //! What `demo` and `dev` share: a gateway on this machine that needs no files.
 
+use super::serve::Signals;
 use super::{key, serve, token};
 use crate::app::sockets::Sockets;
 use crate::app::{self, Gateway, Start};
@@ -25,6 +26,7 @@ const SESSION_LIFE: Duration = Duration::from_secs(12 * 3600);
 /// A gateway on this machine.
 pub(super) struct Local {
     pub(super) gateway: Gateway,
+    signals: Signals,
     /// Writes the log as long as it lives.
     pub(super) log: Writer,
     port: u16,
@@ -54,7 +56,8 @@ impl Local {
         let sockets = Sockets::Bound(listeners);
         let start = Start { config, env, source, keys, log: sink, clock, sockets };
         let gateway = start.run().map_err(serve::start_error)?;
-        Ok(Self { gateway, log, port: address.port() })
+        let signals = Signals::new(&gateway)?;
+        Ok(Self { gateway, signals, log, port: address.port() })
     }
 
     /// A session token for a user.
@@ -75,11 +78,10 @@ impl Local {
     }
 
     /// Runs until Ctrl-C.
-    pub(super) fn run(self) -> Result<()> {
-        let Self { gateway, log, .. } = self;
-        let result = serve::run_until_told(gateway, &Manager::default());
+    pub(super) fn run(self) {
+        let Self { gateway, signals, log, .. } = self;
+        serve::run_until_told(gateway, signals, &Manager::default());
         drop(log);
-        result
     }
 }
 

@@ -15,7 +15,7 @@ use crate::session::keys::Keys;
 use anyhow::{Context, Result};
 use clap::Args;
 use std::sync::Arc;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Run the gateway.
 #[derive(Debug, Args)]
@@ -54,6 +54,8 @@ impl Serve {
             }
         };
         let gateway = gateway.map_err(start_error)?;
+        // Whoever is told that it serves may tell it to leave.
+        let signals = Signals::new(&gateway)?;
         tracing::info!(
             listen = %gateway.address(),
             admin = %gateway.admin_address(),
@@ -61,7 +63,8 @@ impl Serve {
             "serving"
         );
         manager.is_ready();
-        run_until_told(gateway, &manager)
+        run_until_told(gateway, signals, &manager);
+        Ok(())
     }
 }
 
@@ -105,26 +108,44 @@ pub(super) fn start_error(error: StartError) -> anyhow::Error {
     if error.is_configuration() { Wrong(error.to_string()).into() } else { error.into() }
 }
 
+#[derive(PartialEq, Eq)]
 enum Told {
     Leave,
     Reload,
 }
 
-/// Runs until a signal says to leave or another process has taken over, and then leaves; a second signal makes that short.
-pub(super) fn run_until_told(mut gateway: Gateway, manager: &Manager) -> Result<()> {
-    let (mut terminate, mut interrupt, mut hangup) = {
+/// The signals that the program hears.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// Hears them from now on.
+    pub(super) fn new(gateway: &Gateway) -> Result<Self> {
         let _inside = gateway.control().enter();
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?)
-    };
+        let hear = |kind| signal(kind).context("cannot hear signals");
+        Ok(Self {
+            terminate: hear(SignalKind::terminate())?,
+            interrupt: hear(SignalKind::interrupt())?,
+            hangup: hear(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Told {
+        tokio::select! {
+            _ = self.terminate.recv() => Told::Leave,
+            _ = self.interrupt.recv() => Told::Leave,
+            _ = self.hangup.recv() => Told::Reload,
+        }
+    }
+}
+
+/// Runs until a signal says to leave or another process has taken over, and then leaves; a second signal makes that short.
+pub(super) fn run_until_told(mut gateway: Gateway, mut signals: Signals, manager: &Manager) {
     let is_relieved = loop {
-        let told = gateway.until_relieved(async {
-            tokio::select! {
-                _ = terminate.recv() => Told::Leave,
-                _ = interrupt.recv() => Told::Leave,
-                _ = hangup.recv() => Told::Reload,
-            }
-        });
-        match told {
+        match gateway.until_relieved(signals.next()) {
             Some(Told::Reload) => gateway.reload(),
             Some(Told::Leave) => break false,
             None => break true,
@@ -133,10 +154,7 @@ pub(super) fn run_until_told(mut gateway: Gateway, manager: &Manager) -> Result<
     manager.is_stopping();
     let stages = gateway.stages();
     gateway.control().spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+        while signals.next().await != Told::Leave {}
         tracing::warn!("told again: what is still under way is cut");
         stages.advance(Stage::Over);
     });
@@ -145,5 +163,4 @@ pub(super) fn run_until_told(mut gateway: Gateway, manager: &Manager) -> Result<
     } else {
         gateway.leave();
     }
-    Ok(())
 }

@@ -91,7 +91,7 @@ async fn connections_of_the_old_one_end_with_an_answer() -> Result<()> {
     client.send(request("")?).await?;
     ensure!(!client.answer().await?.has("Connection"));
     let new = installation.serve().await?;
-    old.wait_for_log("another process serves on the listening sockets").await?;
+    old.wait_for_log("draining").await?;
     client.expect_silence()?;
     client.send(request("")?).await?;
     let answer = client.answer().await?;
