@@ -1,8 +1,8 @@
 //! Listening sockets on their way from a running process to the next one on the same machine, through a socket in the file
 //! system (`SCM_RIGHTS`, unix(7)). Both then have the same sockets, so that there is no moment in which nobody listens.
 //!
-//! The next one says [`GREETING`] and is sent every socket, each with one byte that says what it is for, then [`ALL`]. When
-//! it serves it says [`READY`], is told [`LEAVING`], and owns the path from then on. Whoever vanishes before that has changed
+//! The next one says `GREETING` and is sent every socket, each with one byte that says what it is for, then `ALL`. When
+//! it serves it says `READY`, is told `LEAVING`, and owns the path from then on. Whoever vanishes before that has changed
 //! nothing.
 
 use super::listen::{Listening, MAX_SOCKETS, adopt};

@@ -11,6 +11,9 @@ use crate::http::websocket::{AGREE, ASK, close_code};
 use anyhow::{Result, ensure};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::time::timeout;
 
 const HANDOVER: (&str, &str) = ("server.handover", "handover.sock");
 const SERVED: &str = r#"embedgate_requests_total{route="app",code="200"}"#;
@@ -170,6 +173,30 @@ async fn one_that_still_waits_takes_over_when_the_running_one_ends() -> Result<(
     ensure!(waiting.data == data);
     waiting.wait_for_log("the running gateway has ended before this one has a directory").await?;
     waiting.stop().await.map(drop)
+}
+
+#[tokio::test]
+async fn who_speaks_otherwise_gives_and_gets_nothing() -> Result<()> {
+    let installation = installation("http://127.0.0.1:1", &[HANDOVER])?;
+    let path = installation.path("handover.sock");
+    let stranger = UnixListener::bind(&path)?;
+    let mut refused = Process::spawn("embedgate", installation.command(&["serve", "--config", "embedgate.toml"]))?;
+    let mut asking = timeout(PATIENCE, stranger.accept()).await??.0;
+    asking.write_all(b"good evening").await?;
+    ensure!(refused.wait(PATIENCE).await?.code() == Some(1), "{}", refused.output());
+    ensure!(refused.output().contains("hands nothing over"), "{}", refused.output());
+    drop((stranger, asking));
+
+    // A stale socket now.
+    let mut gateway = installation.serve().await?;
+    let mut asking = UnixStream::connect(&path).await?;
+    asking.write_all(&[b'x'; 100]).await?;
+    let mut got = Vec::new();
+    // Closed with bytes unread, it may be reset as well.
+    let _ = timeout(PATIENCE, asking.read_to_end(&mut got)).await?;
+    ensure!(got.is_empty(), "{got:?}");
+    gateway.wait_for_log("a process of another version asks for the sockets").await?;
+    gateway.stop().await.map(drop)
 }
 
 #[tokio::test]
