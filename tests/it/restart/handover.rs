@@ -93,7 +93,7 @@ async fn connections_of_the_old_one_end_with_an_answer() -> Result<()> {
     let mut client = Wire::connect(old.data).await?;
     client.send(request("")?).await?;
     ensure!(!client.answer().await?.has("Connection"));
-    let new = installation.serve().await?;
+    let mut new = installation.serve().await?;
     old.wait_for_log("draining").await?;
     client.expect_silence()?;
     client.send(request("")?).await?;
@@ -103,6 +103,7 @@ async fn connections_of_the_old_one_end_with_an_answer() -> Result<()> {
     // Now it is told for the second time to leave.
     old.stop().await?;
     new.process.signal("TERM")?;
+    new.wait_for_log("draining").await?;
     new.stop().await.map(drop)
 }
 
