@@ -2,6 +2,7 @@
 
 pub mod certificates;
 mod gateway;
+mod room;
 pub mod sockets;
 mod tickets;
 
@@ -25,17 +26,18 @@ use crate::net::tls::{ServerTls, TlsError};
 use crate::plane::hold::{self, Holds};
 use crate::plane::leaving::Stages;
 use crate::plane::start::Starter;
+use crate::plane::waits::Waits;
 use crate::plane::{Firefly, Plane, Settings, listener};
 use crate::session::firefly::Opener;
 use crate::session::jwt::Verifier;
 use crate::session::keys::{self, KeyLoadCause, KeyLoadError, Keys};
 use certificates::Outbound;
 use futures_util::FutureExt;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, setrlimit};
 use sockets::{Sockets, SocketsError, Taken};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicUsize};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, io};
 use tickets::TicketKeys;
@@ -194,12 +196,13 @@ fn build(
     let writer = writer(config, env);
     let holds = holds(config, issuers, writer.as_ref(), metrics, clock, &minter, control);
     Ok(Plane {
-        settings: Settings::new(config, max_connections(config.limits.max_connections)),
+        settings: Settings::new(config, room::max_connections(config.limits.max_connections)),
         starter: starter(config, writer.as_ref(), metrics, clock, control, outbound),
         revoker: Revoker::new(Arc::clone(directory), writer, control.clone()),
         directory: Arc::clone(directory),
         keys,
         minter,
+        admission: room::admission(config, directory, metrics, control),
         holds,
         dialer,
         metrics: Arc::clone(metrics),
@@ -260,7 +263,7 @@ fn holds(
         per_org: starts.queue_per_org,
         total: starts.queue_total,
     };
-    Holds { limits, wishes, waiting: Arc::default(), since: Mutex::default() }
+    Holds { limits, wishes, waiting: Arc::default(), waits: Waits::default() }
 }
 
 /// What gets tokens of principals.
@@ -322,28 +325,12 @@ fn firefly(config: &Config, env: &Env) -> Result<Option<Firefly>, StartError> {
 /// Wishes that wait to be heard; what is lost is wished again.
 const MAX_WISHES: usize = 1024;
 
-/// File descriptors kept for everything but connections of clients and their upstreams.
-const RESERVED_FILES: u64 = 64;
-
 /// Session keys and tokens are in memory: they must not be written to a disk when the process crashes.
 fn forbid_core_dumps() {
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     if let Err(error) = setrlimit(Resource::Core, none) {
         tracing::warn!(%error, "core dumps could not be switched off");
     }
-}
-
-/// The limit on connections: what was configured, else half of the file descriptors, as each may need one upstream.
-fn max_connections(configured: usize) -> usize {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    // Services start with a low soft limit for the sake of select(2), which is not used here.
-    let files = match setrlimit(Resource::Nofile, raised) {
-        Ok(()) => limit.maximum,
-        Err(_) => limit.current,
-    };
-    let possible = files.unwrap_or(1 << 20).saturating_sub(RESERVED_FILES) / 2;
-    if configured == 0 { possible as usize } else { configured }
 }
 
 fn start_admin(socket: TcpListener, plane: &Arc<Plane>, control: &Handle) -> io::Result<(SocketAddr, JoinHandle<()>)> {
@@ -365,7 +352,8 @@ async fn upkeep(plane: Arc<Plane>, outbound: Outbound, mut tickets: Option<Ticke
     loop {
         ticks.tick().await;
         exporter.run_upkeep();
-        plane.metrics.held_longest.set(plane.holds.longest().as_secs_f64());
+        plane.metrics.held_longest.set(plane.holds.waits.longest().as_secs_f64());
+        plane.metrics.overload.queue_longest.set(plane.admission.longest_wait().as_secs_f64());
         certificates::look_after(&plane, &outbound);
         if let Some(tickets) = &mut tickets {
             tickets.reload();

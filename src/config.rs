@@ -7,6 +7,7 @@ pub mod env;
 pub mod firefly;
 pub mod ipnet;
 pub mod mistake;
+mod overload;
 mod parse;
 pub mod reader;
 #[cfg(test)]
@@ -16,6 +17,7 @@ pub mod tree;
 pub use env::Env;
 pub use ipnet::IpNet;
 pub use mistake::{Mistake, Mistakes};
+pub use overload::{Queue, Quotas};
 
 use crate::model::url::{AllowedHosts, BaseUrl, Endpoint};
 use crate::secret::Secret;
@@ -46,6 +48,10 @@ pub struct Config {
     pub limits: Limits,
     /// `sql`.
     pub sql: Sql,
+    /// What organisations and users may have under way.
+    pub quotas: Quotas,
+    /// How requests wait that are over a limit.
+    pub queue: Queue,
     /// What is started when somebody asks for it.
     pub autostart: AutoStart,
     /// Tokens of service principals.
@@ -289,6 +295,14 @@ pub struct Upstreams {
     pub retry_budget: u32,
     /// How long the share of nodes and clusters grows that join others; zero for not at all.
     pub slow_start: Duration,
+    /// Requests, streams and tunnels on an upstream at once; 0 means no limit.
+    pub max_concurrent: u32,
+    /// Whether an upstream's latency sets its limit.
+    pub adaptive: bool,
+    /// The least limit that is set so; at least 1.
+    pub adaptive_min: u32,
+    /// The largest one; at least that.
+    pub adaptive_max: u32,
     /// How long WebSockets stay on a node whose cluster stops running; may be zero.
     pub drain_grace: Duration,
     /// Over how long a time they are then asked to leave; may be zero.
@@ -330,6 +344,10 @@ pub struct Limits {
     pub max_connections: usize,
     /// Of a connection of HTTP/2.
     pub http2: Http2Limits,
+    /// Requests, streams and tunnels under way at once; 0 means no limit.
+    pub max_requests: u32,
+    /// Memory of the process, in bytes, from which on nothing new is taken; 0 means nine tenths of what the system allows it.
+    pub memory: u64,
     /// Size of a request head, in bytes.
     pub header_bytes: usize,
     /// Number of header fields of a request.

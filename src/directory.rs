@@ -8,6 +8,7 @@ pub mod firefly;
 pub mod once;
 pub mod postgres;
 mod principal;
+mod quota;
 pub mod revoke;
 mod stamp;
 mod start;

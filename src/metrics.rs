@@ -1,9 +1,11 @@
 //! Names and handles of all metrics. One registry per instance, none global, so that two gateways run in one test.
 
 mod http2;
+mod overload;
 mod sql;
 
 pub use http2::Http2Refusal;
+pub use overload::OverloadMetrics;
 pub use sql::{Abandoned, Api, SqlMetrics, StatementCall, StatementState};
 
 use crate::model::reject::Class;
@@ -228,6 +230,8 @@ pub struct Metrics {
     pub log_dropped: Counter,
     /// Panics that ended one connection.
     pub panics: Counter,
+    /// Of quotas, queues and what is short.
+    pub overload: OverloadMetrics,
 }
 
 impl Metrics {
@@ -294,6 +298,7 @@ impl Metrics {
             directory_fallbacks: counter("embedgate_directory_replica_fallbacks_total"),
             log_dropped: counter("embedgate_log_lines_dropped_total"),
             panics: counter("embedgate_panics_total"),
+            overload: OverloadMetrics::new(&recorder),
             recorder,
         })
     }

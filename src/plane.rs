@@ -2,6 +2,7 @@
 //! asks a database and takes no lock on the way of a request.
 
 mod account;
+pub mod admission;
 mod attribution;
 mod balance;
 mod base_tag;
@@ -42,6 +43,7 @@ mod timer;
 mod trailers;
 mod trip;
 mod tunnel;
+pub mod waits;
 mod worker;
 
 use crate::clock::Clock;
@@ -61,6 +63,7 @@ use crate::session::idle::IdleLimit;
 use crate::session::keys::Keys;
 use crate::wire::fields::Name;
 use crate::wire::request::{Head, Limits};
+use admission::Admission;
 use guard::Guard;
 use route::{Hosts, org_of_host};
 use start::Starter;
@@ -241,6 +244,8 @@ pub struct Plane {
     pub revoker: Revoker,
     /// Gets tokens.
     pub minter: Arc<Minter>,
+    /// Lets requests begin, or wait, or not.
+    pub admission: Admission,
     /// Has what does not run started.
     pub holds: hold::Holds,
     /// Connects to upstreams.

@@ -6,6 +6,8 @@ mod credentials;
 mod limits;
 mod log;
 mod postgres;
+mod queue;
+mod quotas;
 mod server;
 mod sql;
 mod upstreams;
@@ -35,6 +37,8 @@ pub(super) mod keys {
         "routing",
         "upstreams",
         "limits",
+        "quotas",
+        "queue",
         "sql",
         "autostart",
         "credentials",
@@ -102,6 +106,10 @@ pub(super) mod keys {
         "pool_max_idle",
         "retry_budget",
         "slow_start",
+        "max_concurrent",
+        "adaptive",
+        "adaptive_min",
+        "adaptive_max",
         "drain_grace",
         "drain_spread",
         "upgrades",
@@ -110,6 +118,8 @@ pub(super) mod keys {
     ];
     pub(crate) const LIMITS: &[&str] = &[
         "max_connections",
+        "max_requests",
+        "memory",
         "http2_streams",
         "http2_stream_window",
         "http2_connection_window",
@@ -177,6 +187,8 @@ fn all(root: &Section<'_>, env: &Env) -> Config {
         upstreams,
         limits: limits::limits(&root.section("limits", keys::LIMITS)),
         sql: sql::sql(&root.section("sql", sql::KEYS)),
+        quotas: quotas::quotas(&root.section("quotas", quotas::KEYS)),
+        queue: queue::queue(&root.section("queue", queue::KEYS)),
         autostart: autostart::autostart(&root.section("autostart", autostart::KEYS)),
         credentials: credentials::credentials(&root.section("credentials", keys::CREDENTIALS), env),
         log: log::log(&root.section("log", keys::LOG)),

@@ -1,6 +1,7 @@
 //! The configuration file as a whole.
 
 mod listeners;
+mod overload;
 
 use super::parse::keys;
 use super::tree::{Table, Value, parse_file};
@@ -178,7 +179,7 @@ access = 'yes'
             "17 limits.header_bytes: out of range; write a number from 4096 to 1048576",
             "19 log.format: \"jsn\" is not known here; did you mean \"json\"?",
             "20 log.access: expected true or false, without quotes, found a string",
-            "21 metrics: unknown key; known here: server, admin, directory, session, embedding, routing, upstreams, limits, sql, autostart, credentials, log, firefly",
+            "21 metrics: unknown key; known here: server, admin, directory, session, embedding, routing, upstreams, limits, quotas, queue, sql, autostart, credentials, log, firefly",
         ]
     );
 }

@@ -13,7 +13,7 @@ use crate::config::{Env, Mistakes, tree};
 use crate::directory::balance;
 use crate::directory::checks::forbidden;
 use crate::directory::principal::{Context, SecretFiles};
-use crate::directory::start;
+use crate::directory::{quota, start};
 use crate::model::autostart::StartRow;
 use crate::model::frontends::Frontends;
 use crate::model::ids::{ClusterId, InvalidId, OrgId, UpstreamId, WorkspaceId};
@@ -32,6 +32,7 @@ const ORG: &[&str] = &[
     "segment",
     "members",
     "frontend_origins",
+    "quota",
     "workspace",
     "principal",
     "app",
@@ -55,10 +56,12 @@ const APP: &[&str] = &[
     "hash_on",
     "affinity",
     "slow_start",
+    "max_concurrent",
+    "adaptive",
     "start",
     "cluster",
 ];
-const WAREHOUSE: &[&str] = &["id", "workspace", "balance", "hash_on", "affinity", "slow_start", "start", "cluster"];
+const WAREHOUSE: &[&str] = &["id", "workspace", "balance", "hash_on", "affinity", "slow_start", "max_concurrent", "adaptive", "start", "cluster"];
 const CLUSTER: &[&str] = &["id", "state", "role", "weight", "nodes"];
 
 /// Reads and checks a directory file, and the files and variables in which it says secrets are kept. A file without any
@@ -110,6 +113,7 @@ fn org(section: &Section<'_>, ids: &mut Ids, context: Context<'_>) -> Option<Org
     let segment = section.or("segment", Segment::default(), |item| item.one_of(&segments));
     let members = access::members(section);
     let frontends = frontends(section);
+    let quota = quota::of_org(section);
     let workspaces = Workspaces::read(section, context);
     let principals = principals::read(section, id.as_ref(), &workspaces, context);
     let apps = upstreams(section, "app", APP, &workspaces, &principals, context);
@@ -126,6 +130,7 @@ fn org(section: &Section<'_>, ids: &mut Ids, context: Context<'_>) -> Option<Org
         version: 0,
         members,
         frontends,
+        quota,
         workspaces,
         principals,
         apps,
@@ -214,8 +219,9 @@ fn upstreams(
         let failed = is_app && section.or("status", false, |item| item.one_of(&[("active", false), ("failed", true)]));
         let policy = if is_app { policy(section) } else { Policy::default() };
         let (balance, start) = (balance::read(section), start(section, principals, context));
+        let load = quota::load(section);
         let row = UpstreamRow::new(id?, workspace?.id.clone(), url?);
-        Some(UpstreamRow { failed, policy, balance, start, clusters, ..row })
+        Some(UpstreamRow { failed, policy, balance, start, load, clusters, ..row })
     };
     org.sections(key, known).iter().filter_map(row).collect()
 }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::time::Duration;
 
 /// The class of a refusal. Clients see the class only; its cause goes to the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -21,6 +22,8 @@ pub enum Class {
     NotFound,
     /// A method that is never allowed.
     Method,
+    /// The organisation or the user has used up a quota.
+    Quota,
     /// The client was too slow.
     ClientTimeout,
     /// The body is larger than allowed.
@@ -53,8 +56,10 @@ pub enum Class {
     Starting,
     /// The upstream could not be started.
     StartFailed,
-    /// As many requests wait for something to start as may.
+    /// As many requests wait as may.
     QueueFull,
+    /// The request waited for its turn as long as it may.
+    QueueTimeout,
     /// This instance is full.
     Overloaded,
     /// This instance is going away.
@@ -72,6 +77,8 @@ pub struct Reject {
     pub cause: Cow<'static, str>,
     /// What the client learns of the hop that failed, where the class does not say it all.
     pub hop: Option<Hop>,
+    /// After how many seconds the client may try again, where that is known better than the class says.
+    pub retry_after: Option<u32>,
 }
 
 /// What `Proxy-Status` says of a hop that failed.
@@ -86,13 +93,26 @@ pub struct Hop {
 impl Reject {
     /// A refusal of `class` because of `cause`.
     pub fn new(class: Class, cause: impl Into<Cow<'static, str>>) -> Self {
-        Self { class, cause: cause.into(), hop: None }
+        Self { class, cause: cause.into(), hop: None, retry_after: None }
     }
 
     /// The same, with more about the hop that failed.
     #[must_use]
     pub fn at(self, error: &'static str, details: Option<String>) -> Self {
         Self { hop: Some(Hop { error, details }), ..self }
+    }
+
+    /// The same, with the time after which another try makes sense: whole seconds, and never at once.
+    #[must_use]
+    pub fn after(self, wait: Duration) -> Self {
+        let seconds = u32::try_from(wait.as_nanos().div_ceil(1_000_000_000)).unwrap_or(u32::MAX);
+        Self { retry_after: Some(seconds.max(1)), ..self }
+    }
+
+    /// Seconds after which the client may try again, when that makes sense.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<u32> {
+        self.retry_after.or_else(|| self.class.retry_after())
     }
 
     /// The value of `Proxy-Status` (RFC 9209 2).
@@ -125,7 +145,7 @@ struct Face {
 
 impl Class {
     /// Every class, for tables of metrics.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 29] = [
         Self::Malformed,
         Self::BadBody,
         Self::Session,
@@ -133,6 +153,7 @@ impl Class {
         Self::CrossSite,
         Self::NotFound,
         Self::Method,
+        Self::Quota,
         Self::ClientTimeout,
         Self::BodyTooLarge,
         Self::HeadTooLarge,
@@ -150,6 +171,7 @@ impl Class {
         Self::Starting,
         Self::StartFailed,
         Self::QueueFull,
+        Self::QueueTimeout,
         Self::Overloaded,
         Self::Draining,
         Self::UpstreamTimeout,
@@ -199,7 +221,11 @@ impl Class {
             title,
             detail,
             proxy_error,
-            retry_after: if status == 503 { Some(5) } else { None },
+            retry_after: match status {
+                429 => Some(1),
+                503 => Some(5),
+                _ => None,
+            },
         };
         match self {
             Self::Malformed => face(
@@ -243,6 +269,13 @@ impl Class {
             Self::Method => {
                 face(405, "method", "http_request_denied", "Method not allowed", "This method is not allowed here.")
             }
+            Self::Quota => face(
+                429,
+                "quota",
+                "http_request_denied",
+                "Too many requests",
+                "Your organisation, or you, have as much under way or began as much as the quota allows. Try again in a moment.",
+            ),
             Self::ClientTimeout => face(
                 408,
                 "client_timeout",
@@ -360,7 +393,14 @@ impl Class {
                 "queue_full",
                 "destination_unavailable",
                 "Too many are waiting",
-                "It is being started, and too many requests wait for it already. Try again in a moment.",
+                "Too many requests wait for it already. Try again in a moment.",
+            ),
+            Self::QueueTimeout => face(
+                503,
+                "queue_timeout",
+                "destination_unavailable",
+                "Busy",
+                "So much is under way that the request waited in vain. Nothing was done; try again in a moment.",
             ),
             Self::Overloaded => face(
                 503,
@@ -398,7 +438,7 @@ mod tests {
         assert_eq!(labels.len(), Class::ALL.len());
         for class in Class::ALL {
             assert!((400..600).contains(&class.status()), "{class:?}");
-            assert_eq!(class.retry_after().is_some(), class.status() == 503, "{class:?}");
+            assert_eq!(class.retry_after().is_some(), matches!(class.status(), 429 | 503), "{class:?}");
         }
     }
 }

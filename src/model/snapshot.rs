@@ -12,9 +12,10 @@ use super::engine::{Engine, EngineRow};
 use super::frontends::{Census, Frontends};
 use super::ids::{ClusterId, OrgId, PrincipalId, UpstreamId, WorkspaceId};
 use super::principal::PrincipalRow;
+use super::quota::{Load, Quota};
 use super::sharded::Sharded;
 use super::tables::{ClusterRole, ClusterRow, ClusterState, OrgRow, Segment, Tables, UpstreamRow};
-use super::upstream::{Cluster, Node, Principals, ServicePrincipal, Upstream, Workspace};
+use super::upstream::{Budget, Cluster, Node, Principals, ServicePrincipal, Upstream, Workspace};
 use super::url::BaseUrl;
 use crate::clock::UnixSeconds;
 use crate::live::autostart::StartCell;
@@ -42,6 +43,8 @@ pub struct Org {
     pub version: u64,
     /// Its own front ends, which count for everything of it; none for those of the configuration.
     pub frontends: Option<Arc<Frontends>>,
+    /// What it may use, and what it has in use.
+    pub budget: Arc<Budget>,
     /// In order; none for everybody.
     members: Option<Box<[Box<str>]>>,
     workspaces: HashMap<WorkspaceId, Arc<Workspace>>,
@@ -257,6 +260,7 @@ fn own_frontends(org: &Org) -> Option<&Frontends> {
 struct Builder {
     org: OrgId,
     nodes: HashMap<BaseUrl, Arc<NodeLive>>,
+    budget: Arc<Budget>,
     tokens: HashMap<PrincipalId, Arc<ServicePrincipal>>,
     /// By kind and id.
     upstreams: HashMap<(&'static str, UpstreamId), Arc<Upstream>>,
@@ -273,10 +277,13 @@ impl Builder {
             upstreams.map(|(kind, upstream)| ((kind, upstream.id.clone()), Arc::clone(upstream))).collect();
         let waiting = upstreams.values().find_map(|upstream| Some(Arc::clone(&upstream.autostart.as_ref()?.waiting)));
         let held = old.map(|old| Arc::clone(&old.held)).unwrap_or_default();
-        Self { org, nodes, tokens, upstreams, waiting: waiting.unwrap_or_default(), held }
+        let usage = old.map(|old| Arc::clone(&old.budget.usage)).unwrap_or_default();
+        let budget = Arc::new(Budget { quota: Quota::default(), usage });
+        Self { org, nodes, budget, tokens, upstreams, waiting: waiting.unwrap_or_default(), held }
     }
 
     fn build(mut self, row: OrgRow) -> Org {
+        self.budget = Arc::new(Budget { quota: row.quota, usage: Arc::clone(&self.budget.usage) });
         let mut workspaces = HashMap::new();
         let mut home = None;
         for w in row.workspaces {
@@ -297,7 +304,23 @@ impl Builder {
         let frontends = row.frontends.map(|own| Arc::new(Frontends::new(&own)));
         let (id, name, segment, version) = (row.id, row.name, row.segment, row.version);
         let held = self.held;
-        Org { id, name, segment, version, frontends, members, workspaces, apps, warehouses, engines, home, rules, held }
+        let budget = self.budget;
+        Org {
+            id,
+            name,
+            segment,
+            version,
+            frontends,
+            budget,
+            members,
+            workspaces,
+            apps,
+            warehouses,
+            engines,
+            home,
+            rules,
+            held,
+        }
     }
 
     fn node(&mut self, url: BaseUrl) -> Arc<Node> {
@@ -333,6 +356,7 @@ impl Builder {
         }
         ServicePrincipal {
             org: self.org.clone(),
+            budget: Arc::clone(&self.budget),
             id: row.id.clone(),
             kind: row.kind.clone(),
             extras: row.extras.clone(),
@@ -387,7 +411,7 @@ impl Builder {
         let clusters = match &old {
             // What is under way on them goes on, and is counted.
             Some(old) if row.fault.is_some() => old.clusters.clone(),
-            _ => self.clusters(old.as_deref(), row.clusters, row.url),
+            _ => self.clusters(old.as_deref(), row.clusters, row.url, row.load),
         };
         let tag = (hash(format!("{kind}/{}", row.id).as_bytes()) >> 32) as u32;
         let (id, failed, policy, balance, fault) = (row.id, row.failed, row.policy, row.balance, row.fault);
@@ -418,14 +442,22 @@ impl Builder {
         Some(AutoStart { by: row.by, principal, idle_stop: row.idle_stop, kind, cell, waiting })
     }
 
-    fn clusters(&mut self, old: Option<&Upstream>, rows: Vec<ClusterRow>, url: BaseUrl) -> Vec<Arc<Cluster>> {
+    fn clusters(
+        &mut self,
+        old: Option<&Upstream>,
+        rows: Vec<ClusterRow>,
+        url: BaseUrl,
+        load: Load,
+    ) -> Vec<Arc<Cluster>> {
+        let limits = old.and_then(|old| old.clusters.first()).map(|old| Arc::clone(&old.upstream)).unwrap_or_default();
         let rows = if rows.is_empty() { vec![only(url)] } else { rows };
         let cluster = |row: ClusterRow| {
             let old = old.and_then(|old| old.clusters.iter().find(|old| old.id == row.id));
             let live = old.map_or_else(Arc::default, |old| Arc::clone(&old.live));
             let nodes = row.nodes.into_iter().map(|url| self.node(url)).collect();
             let ClusterRow { id, state, role, weight, .. } = row;
-            Arc::new(Cluster { hash: hash(id.as_str().as_bytes()), id, state, role, weight, nodes, live })
+            let (hash, upstream) = (hash(id.as_str().as_bytes()), Arc::clone(&limits));
+            Arc::new(Cluster { hash, id, state, role, weight, nodes, live, load, upstream })
         };
         rows.into_iter().map(cluster).collect()
     }

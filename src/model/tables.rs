@@ -10,6 +10,7 @@ use super::engine::EngineRow;
 use super::ids::{ClusterId, OrgId, UpstreamId, WorkspaceId};
 use super::policy::Policy;
 use super::principal::PrincipalRow;
+use super::quota::{Load, Quota};
 use super::url::BaseUrl;
 use crate::clock::UnixSeconds;
 
@@ -49,6 +50,8 @@ pub struct OrgRow {
     pub members: Option<Vec<Box<str>>>,
     /// The origins of its front ends; none for those of the configuration.
     pub frontends: Option<Vec<BaseUrl>>,
+    /// What it and its users may have under way.
+    pub quota: Quota,
     /// Unique ids within the organisation.
     pub workspaces: Vec<WorkspaceRow>,
     /// Unique ids within the organisation.
@@ -91,6 +94,8 @@ pub struct UpstreamRow {
     pub fault: Option<Box<str>>,
     /// How it is started when it does not run; none when the gateway has no hand in that.
     pub start: Option<StartRow>,
+    /// How much may be under way on it.
+    pub load: Load,
     /// Empty means one running cluster with one node at `url`.
     pub clusters: Vec<ClusterRow>,
 }
@@ -99,8 +104,8 @@ impl UpstreamRow {
     /// One without anything of its own.
     #[must_use]
     pub fn new(id: UpstreamId, workspace: WorkspaceId, url: BaseUrl) -> Self {
-        let (policy, balance) = (Policy::default(), Balance::default());
-        Self { id, workspace, url, failed: false, policy, balance, fault: None, start: None, clusters: Vec::new() }
+        let (policy, balance, load) = (Policy::default(), Balance::default(), Load::default());
+        Self { id, workspace, url, failed: false, policy, balance, fault: None, start: None, load, clusters: Vec::new() }
     }
 }
 

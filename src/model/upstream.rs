@@ -5,11 +5,14 @@ use super::balance::{Balance, hash, mix};
 use super::ids::{ClusterId, OrgId, PrincipalId, UpstreamId, WorkspaceId};
 use super::policy::Policy;
 use super::principal::{Extras, PrincipalKind};
+use super::quota::{Load, Quota};
 use super::tables::{ClusterRole, ClusterState};
 use super::url::BaseUrl;
 use crate::live::cluster::ClusterLive;
 use crate::live::node::NodeLive;
+use crate::live::quota::OrgUsage;
 use crate::live::token::TokenCell;
+use crate::live::upstream::UpstreamLive;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -51,6 +54,10 @@ pub struct Cluster {
     pub live: Arc<ClusterLive>,
     /// What stands for its id where clusters are told apart by numbers.
     pub hash: u64,
+    /// How much may be under way on the upstream.
+    pub load: Load,
+    /// What limits the upstream, shared with its other clusters; outlives the snapshot.
+    pub upstream: Arc<UpstreamLive>,
 }
 
 impl Cluster {
@@ -61,11 +68,22 @@ impl Cluster {
     }
 }
 
+/// What an organisation may use, and what it has in use.
+#[derive(Debug, Default)]
+pub struct Budget {
+    /// Its own limits.
+    pub quota: Quota,
+    /// Counters; they outlive the snapshot.
+    pub usage: Arc<OrgUsage>,
+}
+
 /// An identity used upstream.
 #[derive(Debug)]
 pub struct ServicePrincipal {
     /// The organisation it belongs to.
     pub org: OrgId,
+    /// What the organisation may use.
+    pub budget: Arc<Budget>,
     /// Unique within the organisation.
     pub id: PrincipalId,
     /// How it proves itself.

@@ -1,6 +1,7 @@
 //! What is known of a request when it is over: counted, measured and logged when the account is dropped, however the
 //! request ended. Observability only: nothing here may steer a request.
 
+use super::admission::{self, Permits};
 use super::client::Client;
 use super::cut::Cut;
 use super::databricks::{Moments, Statement};
@@ -8,13 +9,16 @@ use super::worker::Worker;
 use crate::config::LogFormat;
 use crate::live::cluster::ClusterLease;
 use crate::live::node::NodeLease;
+use crate::live::quota::Charge;
 use crate::metrics::RouteKind;
 use crate::model::reject::Reject;
+use crate::model::upstream::Cluster;
 use crate::session::Session;
 use crate::wire::request::Head;
 use std::io::Write;
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
@@ -54,10 +58,20 @@ pub(super) struct Account {
     /// When the head of the answer had been handed to the client's socket.
     pub(super) replied: Option<Instant>,
     pub(super) lease: Option<Lease>,
+    /// What it counts for in the quotas.
+    pub(super) charge: Option<Charge>,
+    /// Leave to be under way.
+    pub(super) permits: Permits,
+    /// The cluster of an upstream whose latency sets its limit.
+    follows: Option<Arc<Cluster>>,
     /// How long the request waited for its upstream to start.
     pub(super) held: Option<Duration>,
     /// The statement that it is about.
     pub(super) statement: Option<Box<Statement>>,
+    /// When it began to wait for its turn, and how long it did.
+    pub(super) queued_since: Option<Instant>,
+    /// See `queued_since`.
+    pub(super) queued: Option<Duration>,
     /// Whether nobody has said yet that it is over: with the worker, it is cut then.
     under_way: bool,
     reject: Option<Reject>,
@@ -104,8 +118,13 @@ impl Account {
             answered: None,
             replied: None,
             lease: None,
+            charge: None,
+            permits: Permits::default(),
+            follows: None,
             held: None,
             statement: None,
+            queued_since: None,
+            queued: None,
             under_way: true,
             reject: None,
             cut: None,
@@ -133,6 +152,21 @@ impl Account {
     pub(super) fn over<T>(&mut self, next: T) -> T {
         self.under_way = false;
         next
+    }
+
+    /// Notes that the time until an answer begins is to set the limit of this cluster's upstream.
+    pub(super) fn follow(&mut self, cluster: &Arc<Cluster>) {
+        self.follows = Some(Arc::clone(cluster));
+    }
+
+    /// Notes that the head of an answer has been read. One that went wrong says nothing of how busy the upstream is.
+    pub(super) fn learn(&self) {
+        let (Some(cluster), 200..500) = (&self.follows, self.status) else { return };
+        let (Some(session), Some(upstream)) = (&self.session, &self.upstream) else { return };
+        if let (Some(forwarded), Some(answered)) = (self.forwarded, self.answered) {
+            let latency = answered.saturating_duration_since(forwarded);
+            admission::learn(&self.worker, cluster, session.org(), upstream.as_str(), latency);
+        }
     }
 
     /// A mask for a WebSocket frame of ours.
@@ -219,6 +253,9 @@ impl Account {
         }
         if let Some(statement) = &self.statement {
             self.log_statement(statement, &mut fields);
+        }
+        if let Some(queued) = self.queued {
+            fields.millis("queued_ms", queued);
         }
         if let Some(cut) = self.cut {
             fields.quoted("cut_by", |out| cut.write(out));

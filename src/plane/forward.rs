@@ -133,6 +133,7 @@ pub(super) async fn forward(
             return Ok(Forwarded::Again);
         }
         account.status = answer.status;
+        account.learn();
         let rest = &input[length..];
         return match (answer.status, upgrade) {
             (101, Some(protocol)) => {

@@ -5,6 +5,7 @@ use super::account::RequestId;
 use super::client::Client;
 use super::guard::Guard;
 use super::respond::{self, Answer, wants_page};
+use super::waits::{Wait, Waits};
 use super::worker::Worker;
 use crate::live::autostart::{Phase, Progress, Waiting};
 use crate::metrics::RouteKind;
@@ -13,11 +14,10 @@ use crate::model::reject::{Class, Reject};
 use crate::model::upstream::Upstream;
 use crate::wire::fields::Name;
 use crate::wire::request::Head;
-use std::collections::BTreeSet;
 use std::future::{Future as _, poll_fn};
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -46,44 +46,29 @@ pub struct Holds {
     pub wishes: mpsc::Sender<Arc<Upstream>>,
     /// Requests that wait now.
     pub waiting: Arc<AtomicU32>,
-    /// Since when each of them has, with a number for those of one moment.
-    pub since: Mutex<BTreeSet<(Instant, u64)>>,
-}
-
-impl Holds {
-    /// How long the request has waited that waits longest.
-    #[must_use]
-    pub fn longest(&self) -> Duration {
-        self.since().first().map_or(Duration::ZERO, |(began, _)| began.elapsed())
-    }
-
-    fn since(&self) -> MutexGuard<'_, BTreeSet<(Instant, u64)>> {
-        // A panic elsewhere leaves the set whole.
-        self.since.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    /// Since when each of them has.
+    pub waits: Waits,
 }
 
 /// A request that waits, counted until it is dropped.
 struct Held<'a> {
     worker: &'a Worker,
-    began: (Instant, u64),
+    wait: Wait<'a>,
 }
 
 impl<'a> Held<'a> {
     fn new(worker: &'a Worker) -> Self {
-        let began = (Instant::now(), worker.random());
-        worker.plane.holds.since().insert(began);
+        let wait = worker.plane.holds.waits.begin(worker.random());
         worker.plane.metrics.held.increment(1.0);
-        Self { worker, began }
+        Self { worker, wait }
     }
 }
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        self.worker.plane.holds.since().remove(&self.began);
         let metrics = &self.worker.plane.metrics;
         metrics.held.decrement(1.0);
-        metrics.held_seconds.record(self.began.0.elapsed().as_secs_f64());
+        metrics.held_seconds.record(self.wait.began().elapsed().as_secs_f64());
     }
 }
 
@@ -117,7 +102,7 @@ pub(super) async fn until_up(
     let holds = &worker.plane.holds;
     let _places = places(holds, autostart)?;
     let place = Held::new(worker);
-    let (began, for_page) = (place.began.0, gets_page(head));
+    let (began, for_page) = (place.wait.began(), gets_page(head));
     let limit = match kind {
         _ if for_page => FIRST_LOOK,
         RouteKind::Sql | RouteKind::Engine => holds.limits.sql,

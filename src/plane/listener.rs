@@ -256,7 +256,7 @@ async fn guarded(worker: Rc<Worker>, tcp: TcpStream, peer: IpAddr, registration:
     let (counted, before) = Counted::new(&worker.plane);
     let metrics = Arc::clone(&worker.plane.metrics);
     let limit = worker.plane.settings.max_connections;
-    let full = before >= limit;
+    let full = before >= limit || worker.plane.admission.is_short_of_files();
     if full {
         metrics.connections_refused.increment(1);
     } else {
@@ -378,7 +378,8 @@ fn http2_after(client: Client, mut before: Vec<u8>) -> Option<Other> {
 
 /// Refuses a client for whom there is no room.
 pub(super) async fn refuse_full(worker: &Rc<Worker>, client: &mut Client) -> Next {
-    refuse_unread(worker, client, Class::Overloaded, "limits.max_connections is reached".into()).await
+    refuse_unread(worker, client, Class::Overloaded, "limits.max_connections or that on open files is reached".into())
+        .await
 }
 
 pub(super) async fn refuse_head(worker: &Rc<Worker>, client: &mut Client, error: HeadError) -> Next {

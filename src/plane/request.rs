@@ -3,6 +3,7 @@
 //! the request goes on.
 
 use super::account::Account;
+use super::admission::{self, queue};
 use super::client::Client;
 use super::cookie::{NO_KEY, Renewal};
 use super::cors;
@@ -57,7 +58,7 @@ pub(super) struct Upgraded {
     pub(super) account: Account,
 }
 
-/// Most times a decision is made again after waiting for what it needs.
+/// Most times a decision is made again after waiting for what it needs; waiting for a turn has an end of its own.
 const ROUNDS: usize = 3;
 
 /// Serves one request.
@@ -112,6 +113,7 @@ async fn handle(
         }
         Target::FireflyV1 { token, host, prefix } => {
             let trip = firefly_trip(worker, token, host, *prefix)?;
+            admission::admit_stranger(worker, account)?;
             return Box::pin(forward(worker, client, head, trip, account)).await;
         }
         Target::AppByHost { .. } | Target::AppByPath { .. } | Target::Linked { .. } => {
@@ -289,19 +291,21 @@ pub(super) enum Planned {
     Gone,
 }
 
-/// Decides, and waits for what is missing: an upstream that does not run yet, a token that the principal does not have.
+/// Decides, and waits for what is missing: an upstream that does not run yet, a token that the principal does not have, its
+/// turn where much is under way.
 pub(super) async fn plan(
     worker: &Worker,
     client: &mut Client,
     head: &Head<'_>,
     target: &Target<'_>,
-    session: &Session,
+    session: &Rc<Session>,
     account: &mut Account,
 ) -> Result<Planned, Reject> {
     let plane = &worker.plane;
     let mut failed: Option<(u64, MintError)> = None;
+    let mut rounds = 0;
     let mut at = account.started().into_std();
-    for _ in 0..ROUNDS {
+    while rounds < ROUNDS {
         let not_ready = || Reject::new(Class::NotReady, "the directory has not been loaded yet");
         let snapshot = plane.directory.snapshot().ok_or_else(not_ready)?;
         let moment = Moment {
@@ -312,9 +316,25 @@ pub(super) async fn plan(
             slow_start: plane.settings.slow_start,
             head: Some(head),
         };
-        match decide(&snapshot, target, session, &moment)? {
+        let decision = decide(&snapshot, target, session, &moment)?;
+        admission::charge(worker, &decision, session, account)?;
+        match decision {
             Decision::Go(plan) if plan.starts && hold::is_asked(head) => return Ok(Planned::Waits(hold::arrived())),
-            Decision::Go(plan) => return Ok(Planned::Goes(plan)),
+            Decision::Go(plan) => {
+                let Some(turn) = admission::enter(worker, &plan, session, account) else {
+                    return Ok(Planned::Goes(plan));
+                };
+                account.upstream.clone_from(&plan.upstream);
+                // Who waits hears of access that is taken away. Much may have changed by the time the turn comes, so it is
+                // decided again.
+                client.registration.stand_on(Standing::new(target, &plan, session));
+                drop((plan, snapshot));
+                if !Box::pin(queue::wait(worker, client, head, turn, account)).await? {
+                    return Ok(Planned::Gone);
+                }
+                at = Instant::now();
+                continue;
+            }
             Decision::NeedsStart(upstream) => {
                 account.upstream = Some(upstream.id.clone());
                 if let Some(answer) = hold::progress(worker, head, &upstream) {
@@ -336,6 +356,7 @@ pub(super) async fn plan(
         }
         // That took a while.
         at = Instant::now();
+        rounds += 1;
     }
     Err(Reject::new(Class::IssuerUnreachable, "tokens end before they can be used"))
 }

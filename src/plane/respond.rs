@@ -84,7 +84,7 @@ pub(super) fn refusal(
         .field("X-Request-Id", id)
         .field("Proxy-Status", &reject.proxy_status())
         .field("Cache-Control", "no-store");
-    if let Some(seconds) = class.retry_after() {
+    if let Some(seconds) = reject.retry_after() {
         answer = answer.field("Retry-After", &seconds.to_string());
     }
     if class == Class::Method {

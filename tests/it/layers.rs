@@ -37,11 +37,15 @@ const LAYERS: [Layer; 20] = [
     },
     Layer { name: "wire", may_use: &["model::url"], why: "an authority is read in one place only" },
     Layer { name: "net", may_use: &["model::url"], why: "what is dialled has been checked as a URL" },
-    Layer { name: "metrics", may_use: &["model::reject"], why: "refusals are counted by their class" },
+    Layer {
+        name: "metrics",
+        may_use: &["live::pressure", "live::quota", "model::reject"],
+        why: "refusals are counted by their class, and by the limit that was reached",
+    },
     Layer {
         name: "config",
-        may_use: &["model::ids", "model::url", "secret"],
-        why: "ids and URLs are checked by one rule",
+        may_use: &["model::ids", "model::quota", "model::url", "secret"],
+        why: "ids, limits and URLs are checked by one rule",
     },
     Layer { name: "log", may_use: &["config::LogFormat"], why: "the form of lines is configured" },
     Layer {

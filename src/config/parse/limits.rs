@@ -35,6 +35,8 @@ pub(super) fn limits(section: &Section<'_>) -> Limits {
     });
     Limits {
         max_connections: section.or("max_connections", 0, |item| item.integer(0..=10_000_000)),
+        max_requests: section.or("max_requests", 0, |item| item.integer(0..=1_000_000)),
+        memory: section.or("memory", 0, |item| item.integer(0..=1 << 50)),
         http2: http2(section),
         header_bytes: section.or("header_bytes", 32_768, |item| item.integer(4_096..=1_048_576)),
         header_count: section.or("header_count", 100, |item| item.integer(16..=256)),

@@ -3,12 +3,19 @@
 use super::{certificates, host};
 use crate::config::Upstreams;
 use crate::config::reader::{Item, Section};
+use crate::model::quota::MAX_LIMIT;
 use crate::model::url::{AllowedHosts, is_loopback_name};
 use std::net::IpAddr;
 use std::time::Duration;
 
 pub(super) fn upstreams(section: &Section<'_>) -> Upstreams {
     let private = section.or("allow_private_addresses", false, Item::boolean);
+    let limit = |key, least: i128, usual| section.or(key, usual, |item| item.integer(least..=i128::from(MAX_LIMIT)));
+    let (adaptive_min, adaptive_max) = (limit("adaptive_min", 1, 4), limit("adaptive_max", 1, 1000));
+    if adaptive_max < adaptive_min {
+        let message = format!("is less than upstreams.adaptive_min, {adaptive_min}; write no less");
+        section.get("adaptive_max").or(section.get("adaptive_min")).into_iter().for_each(|item| item.wrong(&*message));
+    }
     let upgrades = section.get("upgrades").map(|item| item.items().iter().filter_map(upgrade).collect());
     Upstreams {
         allowed: AllowedHosts {
@@ -25,6 +32,10 @@ pub(super) fn upstreams(section: &Section<'_>) -> Upstreams {
         pool_max_idle: section.or("pool_max_idle", 64, |item| item.integer(0..=100_000)),
         retry_budget: section.or("retry_budget", 200, Item::thousandths),
         slow_start: section.or("slow_start", Duration::from_secs(60), Item::duration_or_zero),
+        max_concurrent: limit("max_concurrent", 0, 0),
+        adaptive: section.or("adaptive", false, Item::boolean),
+        adaptive_min,
+        adaptive_max: adaptive_max.max(adaptive_min),
         drain_grace: section.or("drain_grace", Duration::from_secs(30), Item::duration_or_zero),
         drain_spread: section.or("drain_spread", Duration::from_secs(30), Item::duration_or_zero),
         websocket_max_frame: section.or("websocket_max_frame", 0, websocket_size),

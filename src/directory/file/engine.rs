@@ -3,7 +3,7 @@
 use super::principals::Principals;
 use super::{Context, Ids, Workspaces, clusters, permitted, start};
 use crate::config::reader::{Item, Section};
-use crate::directory::balance;
+use crate::directory::{balance, quota};
 use crate::model::api::Pattern;
 use crate::model::engine::{Dialect, EngineRow, Manner, address, pattern, user};
 use crate::model::ids::UpstreamId;
@@ -26,6 +26,8 @@ const ENGINE: &[&str] = &[
     "hash_on",
     "affinity",
     "slow_start",
+    "max_concurrent",
+    "adaptive",
     "start",
     "cluster",
 ];
@@ -48,12 +50,12 @@ pub(super) fn engines(
         let policy = policy(section, dialect);
         let (user, allow) = (told_user(section, dialect), allow(section));
         let (clusters, balance) = (clusters(section, context), balance::read(section));
-        let start = start(section, principals, context);
+        let (start, load) = (start(section, principals, context), quota::load(section));
         // Nobody takes the place of one that cannot be read.
         let principal = principal.map_or(Some(None), |named| named.map(Some))?;
         let (url, base) = address?;
         let row = UpstreamRow::new(id?, workspace?.id.clone(), url);
-        let upstream = UpstreamRow { policy, balance, start, clusters, ..row };
+        let upstream = UpstreamRow { policy, balance, start, load, clusters, ..row };
         Some(EngineRow { upstream, principal, manner: Manner { base, dialect, user, allow } })
     };
     org.sections("engine", ENGINE).iter().filter_map(row).collect()

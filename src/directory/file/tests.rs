@@ -2,11 +2,13 @@
 
 mod balance;
 mod engines;
+mod limits;
 mod starts;
 
 use super::*;
 use crate::model::ids::PrincipalId;
 use crate::model::principal::{Extras, PrincipalKind, PrincipalRow};
+use crate::model::quota::Load;
 use crate::secret::Secret;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -185,7 +187,7 @@ fn apps_say_how_they_want_their_requests() {
     assert_eq!(
         mistakes(warehouse),
         [
-            "8 org[acme].warehouse[w].host: unknown key; known here: id, workspace, balance, hash_on, affinity, slow_start, start, cluster"
+            "8 org[acme].warehouse[w].host: unknown key; known here: id, workspace, balance, hash_on, affinity, slow_start, max_concurrent, adaptive, start, cluster"
         ]
     );
 }
@@ -219,7 +221,7 @@ nodes = ['https://127.0.0.1', 'https://a.example.com/x']
         [
             "2 org[#1].id: an id is 1 to 63 characters of A-Z, a-z, 0-9, '-' and '_'",
             "3 org[#1].segment: \"beta\" is not known here; known here: internal, preview, stable",
-            "4 org[#1].colour: unknown key; known here: id, name, segment, members, frontend_origins, workspace, principal, app, warehouse, engine, api",
+            "4 org[#1].colour: unknown key; known here: id, name, segment, members, frontend_origins, quota, workspace, principal, app, warehouse, engine, api",
             "7 org[#1].workspace[w].url: host evil.com is not in upstreams.allowed_domains; add it there, or write another URL",
             "8 org[#1].workspace[#2].id: is missing; write id = \"...\"",
             "9 org[#1].workspace[#2].url: a URL here must not hold a user name or password, nor any other '@'",
@@ -308,7 +310,7 @@ fn apps_have_an_address() {
     assert_eq!(
         mistakes("[[org.warehouse]]\nid = 'x'\nurl = 'https://a.example.com'\n"),
         [
-            "8 org[acme].warehouse[x].url: unknown key; known here: id, workspace, balance, hash_on, affinity, slow_start, start, cluster"
+            "8 org[acme].warehouse[x].url: unknown key; known here: id, workspace, balance, hash_on, affinity, slow_start, max_concurrent, adaptive, start, cluster"
         ]
     );
 }

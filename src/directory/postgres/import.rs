@@ -2,7 +2,7 @@
 
 use super::clusters::BalanceColumns;
 use super::rows::subject_columns;
-use super::{Error, engines, migrate};
+use super::{Error, engines, limits, migrate};
 use crate::config::duration;
 use crate::directory::principal::{Parts, SEALED};
 use crate::directory::start;
@@ -61,7 +61,7 @@ impl Columns {
         self.positions.push(i32::try_from(position).unwrap_or(i32::MAX));
     }
 
-    async fn write(&self, client: &impl GenericClient) -> Result<usize, Error> {
+    pub(super) async fn write(&self, client: &impl GenericClient) -> Result<usize, Error> {
         let positions: &(dyn ToSql + Sync) = &self.positions;
         let texts = self.texts.iter().map(|column| (column as &(dyn ToSql + Sync), Type::TEXT_ARRAY));
         // The first parameter is the position, whether the table has one or not.
@@ -184,6 +184,9 @@ pub async fn import(client: &mut Client, tables: &Tables, vault: &Vault) -> Resu
     counts.engines = engines.write(&transaction).await?;
     counts.clusters = clusters.write(&transaction).await?;
     counts.nodes = nodes.write(&transaction).await?;
+    for columns in limits::columns(&tables.orgs) {
+        columns.write(&transaction).await?;
+    }
     transaction.commit().await?;
     Ok(counts)
 }

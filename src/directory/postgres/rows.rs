@@ -1,16 +1,18 @@
 //! From the rows of the database to those of the directory. A row that cannot be used harms its own organisation alone.
 
-use super::{Error, clusters, engines, migrate, rules};
+use super::organisations::{frontends, segment_of};
+use super::{Error, clusters, engines, limits, migrate, rules};
 use crate::clock::UnixSeconds;
 use crate::config::{Env, duration};
 use crate::directory::principal::{self, SEALED, SecretFiles, of_row};
-use crate::directory::start;
+use crate::directory::{quota, start};
 use crate::model::access::{Bar, Subject, session_id, session_text};
 use crate::model::autostart::StartRow;
 use crate::model::ids::{OrgId, PrincipalId, UpstreamId, WorkspaceId};
 use crate::model::policy::{HostSeen, Policy, Protocol};
 use crate::model::principal::{Extras, PrincipalKind, PrincipalRow};
-use crate::model::tables::{OrgRow, Segment, UpstreamRow, WorkspaceRow};
+use crate::model::quota::Quota;
+use crate::model::tables::{OrgRow, UpstreamRow, WorkspaceRow};
 use crate::model::url::{AllowedHosts, BaseUrl};
 use crate::vault::Vault;
 use futures_util::TryStreamExt;
@@ -86,12 +88,14 @@ pub async fn read(client: &impl GenericClient, orgs: Option<&[&str]>, context: C
     let mut reader =
         Reader { context, drafts: Vec::new(), by_id: HashMap::new(), faults: Vec::new(), unusable: Vec::new() };
     each(client, ORGS, orgs, |row| reader.org(row)).await?;
+    each(client, limits::QUOTAS, orgs, |row| reader.quota(row)).await?;
     each(client, MEMBERS, orgs, |row| reader.member(row)).await?;
     each(client, WORKSPACES, orgs, |row| reader.workspace(row)).await?;
     each(client, PRINCIPALS, orgs, |row| reader.principal(row)).await?;
     each(client, APPS, orgs, |row| reader.app(row)).await?;
     each(client, WAREHOUSES, orgs, |row| reader.warehouse(row)).await?;
     each(client, engines::ENGINES, orgs, |row| reader.engine(row)).await?;
+    each(client, limits::LOADS, orgs, |row| reader.load(row)).await?;
     each(client, clusters::NODES, orgs, |row| reader.node(row)).await?;
     each(client, rules::RULES, orgs, |row| reader.rule(row)).await?;
     let mut read = reader.finish();
@@ -191,6 +195,17 @@ struct Draft {
     broken: bool,
 }
 
+impl Draft {
+    fn upstream(&mut self, kind: &str, id: &str) -> Option<&mut UpstreamRow> {
+        let is_it = |upstream: &&mut UpstreamRow| upstream.id.as_str() == id;
+        match kind {
+            "app" => self.row.apps.iter_mut().find(is_it),
+            "engine" => self.row.engines.iter_mut().map(|engine| &mut engine.upstream).find(is_it),
+            _ => self.row.warehouses.iter_mut().find(is_it),
+        }
+    }
+}
+
 struct Reader<'a> {
     context: Context<'a>,
     drafts: Vec<Draft>,
@@ -236,6 +251,7 @@ impl Reader<'_> {
             version: version.unsigned_abs(),
             members: members_only.then(Vec::new),
             frontends,
+            quota: Quota::default(),
             workspaces: Vec::new(),
             principals: Vec::new(),
             apps: Vec::new(),
@@ -244,6 +260,26 @@ impl Reader<'_> {
             rules: Vec::new(),
         };
         self.drafts.push(Draft { row, broken: false });
+        Ok(())
+    }
+
+    /// One that cannot be used leaves the organisation with the usual one.
+    fn quota(&mut self, row: &Row) -> Taken {
+        let org: &str = row.try_get(0)?;
+        let Some(at) = self.at(org) else { return Ok(()) };
+        match quota::of_row(row.try_get(1)?) {
+            Ok(quota) => self.drafts[at].row.quota = quota,
+            Err(cause) => self.fault(org, "quota".to_owned(), cause),
+        }
+        Ok(())
+    }
+
+    fn load(&mut self, row: &Row) -> Taken {
+        let (org, kind, id): (&str, &str, &str) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        let Some(at) = self.at(org) else { return Ok(()) };
+        if let Some(upstream) = self.drafts[at].upstream(kind, id) {
+            upstream.load = limits::load(row)?;
+        }
         Ok(())
     }
 
@@ -369,13 +405,7 @@ impl Reader<'_> {
         let url = row.try_get::<_, Option<&str>>(6)?.ok_or_else(|| "it has no node".to_owned());
         let made = url.and_then(|url| Ok((clusters::cluster(cluster, row)?, self.url(url)?)));
         let draft = &mut self.drafts[at];
-        let is_it = |upstream: &&mut UpstreamRow| upstream.id.as_str() == name;
-        let upstream = match kind {
-            "app" => draft.row.apps.iter_mut().find(is_it),
-            "engine" => draft.row.engines.iter_mut().map(|engine| &mut engine.upstream).find(is_it),
-            _ => draft.row.warehouses.iter_mut().find(is_it),
-        };
-        let Some(upstream) = upstream else { return Ok(()) };
+        let Some(upstream) = draft.upstream(kind, name) else { return Ok(()) };
         match made {
             Ok((new, url)) => {
                 if upstream.clusters.last().is_none_or(|last| last.id != new.id) {
@@ -416,22 +446,6 @@ impl Reader<'_> {
         let orgs = self.drafts.into_iter().filter_map(whole).collect();
         Read { orgs, bars: Vec::new(), faults: self.faults, unusable }
     }
-}
-
-fn segment_of(name: &str) -> Result<Segment, String> {
-    match name {
-        "internal" => Ok(Segment::Internal),
-        "preview" => Ok(Segment::Preview),
-        "stable" => Ok(Segment::Stable),
-        other => Err(format!("the segment {other:?} is not known")),
-    }
-}
-
-/// An organisation's own front ends. With one that cannot be read, the list would mean another thing.
-fn frontends(read: Result<Option<Vec<&str>>, tokio_postgres::Error>) -> Result<Option<Vec<BaseUrl>>, String> {
-    let origins = read.map_err(|error| format!("its frontend_origins: {error}"))?;
-    let parse = |text: &str| BaseUrl::parse(text).map_err(|error| format!("its frontend_origins: {error}"));
-    origins.map(|origins| origins.into_iter().map(parse).collect()).transpose()
 }
 
 fn upstream(id: &str, workspace: &str, url: BaseUrl) -> Result<UpstreamRow, String> {

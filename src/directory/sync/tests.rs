@@ -1,6 +1,7 @@
 //! What is published when, with a source that gives what it is told to.
 
 use super::*;
+use crate::model::quota::Quota;
 use crate::model::tables::Segment;
 use std::collections::VecDeque;
 
@@ -18,6 +19,7 @@ fn row(version: u64) -> OrgRow {
     OrgRow {
         members: None,
         frontends: None,
+        quota: Quota::default(),
         id: id(),
         name: format!("version {version}"),
         segment: Segment::Stable,

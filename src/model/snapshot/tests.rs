@@ -26,6 +26,7 @@ fn row(secret: &str, app: &str) -> OrgRow {
     OrgRow {
         members: None,
         frontends: None,
+        quota: Quota::default(),
         version: 0,
         id: OrgId::parse("acme").unwrap(),
         name: "Acme".into(),

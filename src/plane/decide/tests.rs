@@ -2,6 +2,7 @@ use super::*;
 use crate::model::api::{Action, Pattern, RuleRow};
 use crate::model::ids::{ClusterId, OrgId, PrincipalId, RuleId, WorkspaceId};
 use crate::model::principal::{Extras, PrincipalKind, PrincipalRow};
+use crate::model::quota::{Load, Quota};
 use crate::model::tables::{ClusterRole, ClusterRow, ClusterState, OrgRow, Segment, Tables, UpstreamRow, WorkspaceRow};
 use crate::model::url::BaseUrl;
 use crate::secret::Secret;
@@ -32,6 +33,7 @@ fn org(id: &str, clusters: Vec<ClusterRow>, kind: PrincipalKind) -> OrgRow {
     OrgRow {
         members: None,
         frontends: None,
+        quota: Quota::default(),
         version: 0,
         id: OrgId::parse(id).unwrap(),
         name: id.to_owned(),

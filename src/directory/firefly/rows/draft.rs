@@ -5,6 +5,7 @@ use crate::directory::checks::no_controls;
 use crate::directory::postgres::rows::Fault;
 use crate::model::ids::{OrgId, PrincipalId, UpstreamId, WorkspaceId};
 use crate::model::principal::{Extras, PrincipalKind, PrincipalRow};
+use crate::model::quota::Quota;
 use crate::model::tables::{OrgRow, Segment, UpstreamRow, WorkspaceRow};
 use crate::model::url::{AllowedHosts, BaseUrl};
 use sha2::{Digest, Sha256};
@@ -72,6 +73,7 @@ impl Draft {
             version: 0,
             members: Some(self.members),
             frontends: None,
+            quota: Quota::default(),
             workspaces: vec![WorkspaceRow { id: main, url }],
             principals,
             apps,
