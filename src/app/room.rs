@@ -40,8 +40,15 @@ pub(super) fn admission(
 
 /// The limit on connections: what was configured, else half of the file descriptors, as each may need one upstream.
 pub(super) fn max_connections(configured: usize) -> usize {
-    let possible = open_files().saturating_sub(RESERVED_FILES) / 2;
-    if configured == 0 { possible as usize } else { configured }
+    let possible = open_files().saturating_sub(RESERVED_FILES) as usize;
+    if configured == 0 {
+        return possible / 2;
+    }
+    if configured > possible {
+        tracing::warn!(configured, possible, "limits.max_connections is more than there are file descriptors for");
+    }
+    // What is over would take the files with which operators are answered.
+    configured.min(possible)
 }
 
 /// How many files the process may have open, with its limit raised as far as it may be.

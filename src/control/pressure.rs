@@ -45,8 +45,11 @@ impl Gauge {
         let (memory, files) = (memory(), open_files());
         let shown = &self.metrics.overload;
         let show = |[now, limit]: &[metrics::Gauge; 2], value: Option<u64>, most: Option<u64>| {
-            value.into_iter().for_each(|value| now.set(value as f64));
-            most.into_iter().for_each(|most| limit.set(most as f64));
+            for (gauge, value) in [(now, value), (limit, most)] {
+                if let Some(value) = value {
+                    gauge.set(value as f64);
+                }
+            }
         };
         show(&shown.memory, memory, self.memory);
         show(&shown.files, files, Some(self.files));

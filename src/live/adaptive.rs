@@ -24,7 +24,7 @@ const TOLERANCE: f64 = 1.2;
 /// How far the limit moves towards where it is to go.
 const STEP: f64 = 0.3;
 /// Where it begins.
-const FIRST: f64 = 20.0;
+const FIRST: u32 = 20;
 
 /// Between which limits one is looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub struct Adaptive {
 impl Default for Adaptive {
     fn default() -> Self {
         Self {
-            limit: AtomicU32::new(FIRST as u32),
+            limit: AtomicU32::new(FIRST),
             micros: AtomicU64::new(0),
             answers: AtomicU32::new(0),
             was_reached: AtomicBool::new(false),
@@ -93,7 +93,7 @@ impl Adaptive {
         let mean = micros as f64 / f64::from(answers.max(1));
         let limit = course.step(mean, self.was_reached.swap(false, Ordering::Relaxed), bounds);
         // Longer than an answer takes, or a probe would measure what came before it.
-        let length = (WINDOW.as_millis() as u64).max((mean / 1000.0) as u64);
+        let length = (WINDOW.as_millis() as u64).max(micros / u64::from(answers.max(1)) / 1000);
         self.ends.store(now + length, Ordering::Relaxed);
         self.limit.store(limit, Ordering::Relaxed);
         Some(limit)
@@ -114,7 +114,7 @@ struct Course {
 
 impl Default for Course {
     fn default() -> Self {
-        Self { limit: FIRST, means: VecDeque::new(), since_probe: 0, probe: None }
+        Self { limit: f64::from(FIRST), means: VecDeque::new(), since_probe: 0, probe: None }
     }
 }
 
@@ -137,7 +137,7 @@ impl Course {
             self.probe = Some((PROBE, self.limit));
             self.limit = (self.limit / 2.0).max(least);
         }
-        self.limit.round() as u32
+        whole(self.limit)
     }
 
     fn adjust(&mut self, mean: f64, was_reached: bool) {
@@ -148,6 +148,12 @@ impl Course {
             self.limit += STEP * (target - self.limit);
         }
     }
+}
+
+/// A limit in whole requests.
+#[expect(clippy::cast_sign_loss, reason = "limits lie between bounds that are at least 1")]
+fn whole(limit: f64) -> u32 {
+    limit.round() as u32
 }
 
 #[cfg(test)]
@@ -171,7 +177,7 @@ mod tests {
 
     /// Runs so many windows in which `offered` requests want to be on it at once; gives the limits.
     fn run(course: &mut Course, model: &Model, offered: f64, windows: usize, seed: &mut u64) -> Vec<u32> {
-        let mut limits = vec![course.limit.round() as u32];
+        let mut limits = vec![whole(course.limit)];
         for _ in 0..windows {
             *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let noise = 0.95 + 0.1 * ((*seed >> 33) as f64 / f64::from(1u32 << 31));

@@ -115,16 +115,13 @@ impl Gate {
     fn pass_on(&self, line: &mut Option<Box<Line>>) -> Option<Waker> {
         let counts = self.counts.load(Ordering::Acquire);
         // Who waits comes and goes under the lock alone.
-        match line.as_mut().filter(|_| waiting(counts) > 0 && active(counts) <= self.limit.load(Ordering::Relaxed)) {
-            Some(line) => {
-                self.counts.fetch_sub(WAITING, Ordering::AcqRel);
-                line.call()
-            }
-            None => {
-                self.counts.fetch_sub(1, Ordering::AcqRel);
-                None
-            }
-        }
+        let has_room = active(counts) <= self.limit.load(Ordering::Relaxed);
+        let Some(line) = line.as_mut().filter(|_| waiting(counts) > 0 && has_room) else {
+            self.counts.fetch_sub(1, Ordering::AcqRel);
+            return None;
+        };
+        self.counts.fetch_sub(WAITING, Ordering::AcqRel);
+        line.call()
     }
 
     fn line(&self) -> MutexGuard<'_, Option<Box<Line>>> {
@@ -167,7 +164,7 @@ impl Place {
         let state = line.as_mut().map(|line| line.look(ticket, cx.waker()));
         drop(line);
         match state {
-            Some(State::Waiting) => return Poll::Pending,
+            Some(State::Waiting) => Poll::Pending,
             Some(State::Called) => {
                 self.ticket = None;
                 Poll::Ready(Some(Permit(Arc::clone(&self.gate))))

@@ -22,6 +22,7 @@ mod http2_upstream;
 mod isolation;
 mod matrix;
 mod nodes;
+mod overload;
 mod policies;
 mod proxy_protocol;
 mod refusals;

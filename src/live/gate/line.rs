@@ -75,14 +75,15 @@ impl Line {
         None
     }
 
-    /// Takes the last place of the longest line, if that is longer than somebody's own would become.
-    pub(super) fn push_out(&mut self, who: u64) -> Option<Option<Waker>> {
+    /// Takes the last place of the longest line, if that is longer than somebody's own would become. Gives who is to hear of
+    /// it; a place that nobody has looked at yet has nobody.
+    pub(super) fn push_out(&mut self, who: u64) -> Option<Vec<Waker>> {
         let own = self.lines.get(&who).map_or(0, VecDeque::len);
         let (length, longest) = *self.lengths.last().filter(|(length, _)| *length > own + 1)?;
         let ticket = self.lines.get_mut(&longest)?.pop_back()?;
         self.lengths.remove(&(length, longest));
         self.lengths.insert((length - 1, longest));
-        Some(self.settle(ticket, State::PushedOut))
+        Some(self.settle(ticket, State::PushedOut).into_iter().collect())
     }
 
     fn settle(&mut self, ticket: u64, state: State) -> Option<Waker> {

@@ -177,13 +177,12 @@ fn threads_keep_the_limit_and_lose_nobody() {
             let (gate, inside) = (Arc::clone(&gate), Arc::clone(&inside));
             tokio::spawn(async move {
                 for _ in 0..200 {
-                    let permit = match gate.enter(3) {
-                        Some(permit) => permit,
-                        None => {
-                            let mut place = gate.queue(who % 5, 1000).unwrap();
-                            std::future::poll_fn(|cx| place.poll(cx)).await.unwrap()
-                        }
-                    };
+                    let mut permit = gate.enter(3);
+                    if permit.is_none() {
+                        let mut place = gate.queue(who % 5, 1000).unwrap();
+                        permit = std::future::poll_fn(|cx| place.poll(cx)).await;
+                    }
+                    let permit = permit.unwrap();
                     assert!(inside.fetch_add(1, Ordering::SeqCst) < 3);
                     tokio::task::yield_now().await;
                     inside.fetch_sub(1, Ordering::SeqCst);

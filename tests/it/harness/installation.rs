@@ -141,6 +141,21 @@ impl Installation {
     pub(crate) async fn serve(&self) -> Result<Serving> {
         Serving::of(Process::spawn("embedgate", self.command(&["serve", "--config", "embedgate.toml"]))?).await
     }
+
+    /// The same with a limit on open files.
+    pub(crate) async fn serve_with_files(&self, files: u32) -> Result<Serving> {
+        let serve = self.command(&["serve", "--config", "embedgate.toml"]);
+        let mut limited = Command::new("sh");
+        limited.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &files.to_string()]).arg(serve.get_program());
+        limited.args(serve.get_args()).current_dir(self.folder.path());
+        for (name, value) in serve.get_envs() {
+            match value {
+                Some(value) => limited.env(name, value),
+                None => limited.env_remove(name),
+            };
+        }
+        Serving::of(Process::spawn("embedgate", limited)?).await
+    }
 }
 
 /// A running gateway. Dropping it kills it.

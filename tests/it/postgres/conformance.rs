@@ -39,6 +39,10 @@ name = 'Acme'
 segment = 'preview'
 members = ['u-2', 'u-1']
 frontend_origins = ['https://front.example.net', 'HTTP://Localhost:3000/']
+[org.quota]
+requests_per_second = 1000000
+burst = 0
+user_concurrent = 3
 [[org.workspace]]
 id = 'second'
 url = 'https://b.example.com'
@@ -172,6 +176,8 @@ balance = 'hash'
 hash_on = 'header:X-Tenant'
 affinity = true
 slow_start = '0s'
+max_concurrent = 0
+adaptive = false
 [org.app.start]
 by = 'firebolt'
 name = 'small_1'
@@ -203,6 +209,7 @@ workspace = 'second'
 balance = 'round-robin'
 slow_start = '1m30s'
 start = { by = 'databricks-warehouse' }
+max_concurrent = 7
 [[org.warehouse.cluster]]
 id = 'only'
 state = 'stopped'
@@ -220,6 +227,7 @@ protocol = 'http1'
 idle_timeout = '2h'
 balance = 'peak-ewma'
 affinity = true
+adaptive = true
 start = { by = 'webhook', url = 'https://hook.example.com/a?b=c' }
 [[org.engine]]
 id = 'usual'
