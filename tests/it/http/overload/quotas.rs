@@ -1,7 +1,7 @@
 //! Quotas of organisations and users: refused with the time after which another try makes sense, and never charged for.
 
 use super::super::websocket::tunnel;
-use super::super::{HOST, Site};
+use super::super::Site;
 use super::{refusal, send};
 use crate::harness::gateway::{Builder, org, org_with};
 use crate::harness::issuer::{Issuer, Mood};
@@ -85,7 +85,7 @@ async fn what_is_refused_costs_no_token() -> Result<()> {
     let (issuer, upstream) = (Issuer::start(Mood::Issues(3600)).await?, Upstream::start()?);
     let principal = |id: &str| {
         format!(
-            "kind = \"oauth2\"\ntoken_url = \"{}/t\"\nclient_id = \"{id}\"\nclient_secret = \"hush\"\n",
+            "kind = \"oauth2\"\ntoken_url = \"{}/oauth/token\"\nclient_id = \"{id}\"\nclient_secret = \"hush\"\n",
             issuer.url()
         )
     };
@@ -95,9 +95,7 @@ async fn what_is_refused_costs_no_token() -> Result<()> {
     let directory = directory.replace("\"hush\"", "{ env = \"HUSH\" }");
     let builder = Builder::new(directory).variable("HUSH", "hush").set("quotas.concurrent", "1");
     let gateway = builder.start().await?;
-    let mut first = send(&gateway, "acme", "ann", "GET /", "").await?;
-    let first = first.answer().await?;
-    ensure!(false, "{first:?} {}", gateway.log());
+    let _first = send(&gateway, "acme", "ann", "GET /", "").await?;
     let _held = upstream.accept().await?;
     refusal(&send(&gateway, "acme", "bob", "GET /", "").await?.answer().await?, 429, "quota")?;
     ensure!((issuer.calls_of("all"), issuer.calls_of("bobs")) == (1, 0), "{:?}", issuer.calls());
@@ -114,7 +112,6 @@ async fn drivers_are_told_in_their_own_words() -> Result<()> {
         site.bearer(),
         body.len()
     );
-    ensure!(HOST != "localhost");
     let refused = site.refused(head).await?;
     ensure!(refused.status() == 429 && refused.field("Retry-After") == Some("1"), "{refused:?}");
     ensure!(refused.text().contains("\"error_code\":\"REQUEST_LIMIT_EXCEEDED\""), "{refused:?}");
