@@ -159,9 +159,10 @@ impl Account {
         self.follows = Some(Arc::clone(cluster));
     }
 
-    /// Notes that the head of an answer has been read. One that went wrong says nothing of how busy the upstream is.
-    pub(super) fn learn(&self) {
-        let (Some(cluster), 200..500) = (&self.follows, self.status) else { return };
+    /// Notes the status of an answer that goes to the client. One that went wrong says nothing of how busy the upstream is.
+    pub(super) fn heard(&mut self, status: u16) {
+        self.status = status;
+        let (Some(cluster), 200..500) = (&self.follows, status) else { return };
         let (Some(session), Some(upstream)) = (&self.session, &self.upstream) else { return };
         if let (Some(forwarded), Some(answered)) = (self.forwarded, self.answered) {
             let latency = answered.saturating_duration_since(forwarded);

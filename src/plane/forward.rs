@@ -132,8 +132,7 @@ pub(super) async fn forward(
         if trip.may_be_elsewhere && answer.status == 404 && exchange.is_sent() {
             return Ok(Forwarded::Again);
         }
-        account.status = answer.status;
-        account.learn();
+        account.heard(answer.status);
         let rest = &input[length..];
         return match (answer.status, upgrade) {
             (101, Some(protocol)) => {

@@ -1,7 +1,7 @@
 //! Quotas of organisations and users: refused with the time after which another try makes sense, and never charged for.
 
-use super::super::websocket::tunnel;
 use super::super::Site;
+use super::super::websocket::tunnel;
 use super::{refusal, send};
 use crate::harness::gateway::{Builder, org, org_with};
 use crate::harness::issuer::{Issuer, Mood};
