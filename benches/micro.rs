@@ -4,9 +4,15 @@
 #![allow(clippy::unwrap_used, reason = "a bench that cannot be set up may as well stop")]
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use embedgate::config::{Config, Env};
+use embedgate::live::fleet::Fleet;
+use embedgate::live::gate::Gate;
+use embedgate::model::quota::Quota;
 use embedgate::model::snapshot::Snapshot;
 use embedgate::model::tables::Tables;
+use embedgate::model::upstream::Budget;
 use embedgate::model::url::AllowedHosts;
+use embedgate::plane::admission::Admission;
 use embedgate::plane::decide::{Moment, decide};
 use embedgate::plane::route::{Hosts, locate};
 use embedgate::session::carrier::{CookieNames, find};
@@ -16,6 +22,7 @@ use embedgate::wire::request::{Head, HeadEnd, Limits};
 use std::fmt::Write;
 use std::hint::black_box;
 use std::path::Path;
+use std::sync::Arc;
 
 const LIMITS: Limits = Limits { bytes: 32 * 1024, fields: 100 };
 
@@ -105,5 +112,24 @@ fn directory(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, steps, directory);
+/// What quotas and limits cost a request that is within all of them.
+fn admission(c: &mut Criterion) {
+    let env = Env::from([("KEY".to_owned(), "5e".repeat(32))]);
+    let keys = "session.keys = [{ id = 'k1', env = 'KEY' }]\n";
+    let config = Config::parse(keys, Path::new("bench"), &env).unwrap();
+    let admission = Admission::new(&config, Arc::<Fleet>::default(), Arc::default());
+    let session = session("org-7");
+    let none = Budget::default();
+    c.bench_function("count a request without quotas", |b| {
+        b.iter(|| admission.charge(black_box(&none), &session).is_ok());
+    });
+    let all = Budget { quota: Quota::of([Some(1_000_000_000); 6]), ..Budget::default() };
+    c.bench_function("charge a request to six quotas", |b| {
+        b.iter(|| admission.charge(black_box(&all), &session).is_ok());
+    });
+    let gate = Arc::new(Gate::default());
+    c.bench_function("pass a gate and leave", |b| b.iter(|| black_box(&gate).enter(8).is_some()));
+}
+
+criterion_group!(benches, steps, directory, admission);
 criterion_main!(benches);
