@@ -64,7 +64,7 @@ fn tables(orgs: usize) -> Tables {
         &text,
         Path::new("bench"),
         &policy,
-        &embedgate::config::Env::new(),
+        &Env::new(),
         &embedgate::vault::Vault::default(),
     )
     .unwrap()

@@ -75,6 +75,8 @@ pub struct Quotas {
 pub struct Queue {
     /// How many wait for one upstream, or for the instance.
     pub length: u32,
+    /// How many of an organisation wait, wherever that is.
+    pub per_org: u32,
     /// How many wait at all.
     pub total: u32,
     /// How long a request for SQL waits.

@@ -129,6 +129,13 @@ fn kilobytes(text: &str, name: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::directory::News;
+    use crate::live::pressure::Scarce;
+    use crate::live::quota::{Charge, Limits, Users};
+    use crate::model::ids::OrgId;
+    use crate::model::quota::Quota;
+    use crate::model::snapshot::Snapshot;
+    use crate::model::tables::{OrgRow, Segment, Tables};
 
     #[test]
     fn what_the_kernel_says_is_read() {
@@ -147,6 +154,44 @@ mod tests {
         }
         assert_eq!(least_in(root.path(), "a/b"), Some(4096));
         assert_eq!(least_in(root.path(), ""), None);
+    }
+
+    fn org(id: &str) -> OrgRow {
+        OrgRow {
+            id: OrgId::parse(id).unwrap(),
+            name: id.to_owned(),
+            segment: Segment::Stable,
+            version: 0,
+            members: None,
+            frontends: None,
+            quota: Quota::default(),
+            workspaces: Vec::new(),
+            principals: Vec::new(),
+            apps: Vec::new(),
+            warehouses: Vec::new(),
+            engines: Vec::new(),
+            rules: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_share_is_what_all_have_by_the_number_of_those_with_any() {
+        let directory = Arc::new(Directory::default());
+        let orgs = ["busy", "quiet", "idle"].map(org).into();
+        directory.publish(Snapshot::build(Tables { orgs, ..Tables::default() }, None), News::All);
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let pressure = Arc::<Pressure>::default();
+        let gauge = Gauge { pressure: Arc::clone(&pressure), directory, metrics, memory: Some(1), files: u64::MAX };
+        let snapshot = gauge.directory.snapshot().unwrap();
+        let users = Arc::new(Users::new(1));
+        let begin = |id: &str| {
+            let usage = &snapshot.org(id).unwrap().budget.usage;
+            Charge::take(usage, &users, || 1, 0, &Limits::default()).unwrap()
+        };
+        let _under_way = ["busy", "busy", "busy", "busy", "quiet"].map(begin);
+        assert_eq!(gauge.fair_share(), 3);
+        assert_eq!(gauge.measure((Level::Calm, Level::Calm)), (Level::Full, Level::Calm));
+        assert_eq!(pressure.refuses(0), Some(Scarce::Memory));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What organisations and users have used of their quotas. Exact over all workers, and without a lock: rates are one number
 //! each, requests under way another.
 
+use super::autostart::Waiting;
 use super::fleet::Fleet;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -73,6 +74,7 @@ impl Bucket {
 pub struct OrgUsage {
     active: AtomicU32,
     bucket: Bucket,
+    waiting: Arc<AtomicU32>,
 }
 
 impl OrgUsage {
@@ -80,6 +82,12 @@ impl OrgUsage {
     #[must_use]
     pub fn active(&self) -> u32 {
         self.active.load(Ordering::Relaxed)
+    }
+
+    /// A place among its requests that wait for their turn, wherever that is, unless that many are taken.
+    #[must_use]
+    pub fn wait(&self, most: u32) -> Option<Waiting> {
+        Waiting::take(&self.waiting, most)
     }
 }
 

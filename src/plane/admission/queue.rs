@@ -59,15 +59,18 @@ pub(in crate::plane) async fn wait(
 ) -> Result<bool, Reject> {
     let full = |what: &'static str| move || Reject::new(Class::QueueFull, what);
     let admission = &worker.plane.admission;
-    let _one = Waiting::take(&admission.waiting, admission.queue.total).ok_or_else(full("queue.total is reached"))?;
-    let place = turn.gate.queue(turn.who, admission.queue.length);
+    let limits = &admission.queue;
+    let own = account.charge.as_ref().map(|charge| charge.org().wait(limits.per_org));
+    let _own = own.map(|own| own.ok_or_else(full("queue.per_org is reached"))).transpose()?;
+    let _one = Waiting::take(&admission.waiting, limits.total).ok_or_else(full("queue.total is reached"))?;
+    let place = turn.gate.queue(turn.who, limits.length);
     let mut place = place.ok_or_else(full("queue.length is reached"))?;
     let queued = Queued::new(worker);
     let began = *account.queued_since.get_or_insert(queued.wait.began());
     let limit = match account.kind {
-        _ if gets_page(head) => admission.queue.max_time_page,
-        RouteKind::Sql | RouteKind::Engine => admission.queue.max_time_sql,
-        _ => admission.queue.max_time_api,
+        _ if gets_page(head) => limits.max_time_page,
+        RouteKind::Sql | RouteKind::Engine => limits.max_time_sql,
+        _ => limits.max_time_api,
     };
     let permit = permit(worker, client, &mut place, began + limit).await;
     account.queued = Some(began.elapsed());

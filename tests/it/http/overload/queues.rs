@@ -137,9 +137,12 @@ async fn a_full_queue_and_too_long_a_wait_are_told_apart() -> Result<()> {
         let refused = site.send_as(user, "GET /", "").await?.answer().await?;
         ensure!(refusal(&refused, 503, "queue_full")? > 0);
     }
-    let none = Site::of_app(ONE, &[("queue.total", "0")]).await?;
-    let _joined = none.join().await?;
-    refusal(&none.send_as("ann", "GET /", "").await?.answer().await?, 503, "queue_full")?;
+    for key in ["queue.per_org", "queue.total"] {
+        let none = Site::of_app(ONE, &[(key, "0")]).await?;
+        let _joined = none.join().await?;
+        refusal(&none.send_as("ann", "GET /", "").await?.answer().await?, 503, "queue_full")?;
+        none.gateway.log_line(|line| line.contains(&format!("{key} is reached"))).await?;
+    }
 
     let short = [("queue.max_time_api", "\"50ms\""), ("queue.max_time_page", "\"51ms\"")];
     let short = Site::of_app(ONE, &short).await?;
