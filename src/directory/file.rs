@@ -61,7 +61,18 @@ const APP: &[&str] = &[
     "start",
     "cluster",
 ];
-const WAREHOUSE: &[&str] = &["id", "workspace", "balance", "hash_on", "affinity", "slow_start", "max_concurrent", "adaptive", "start", "cluster"];
+const WAREHOUSE: &[&str] = &[
+    "id",
+    "workspace",
+    "balance",
+    "hash_on",
+    "affinity",
+    "slow_start",
+    "max_concurrent",
+    "adaptive",
+    "start",
+    "cluster",
+];
 const CLUSTER: &[&str] = &["id", "state", "role", "weight", "nodes"];
 
 /// Reads and checks a directory file, and the files and variables in which it says secrets are kept. A file without any

@@ -457,7 +457,7 @@ impl Builder {
             let nodes = row.nodes.into_iter().map(|url| self.node(url)).collect();
             let ClusterRow { id, state, role, weight, .. } = row;
             let (hash, upstream) = (hash(id.as_str().as_bytes()), Arc::clone(&limits));
-            Arc::new(Cluster { hash, id, state, role, weight, nodes, live, load, upstream })
+            Arc::new(Cluster { id, state, role, weight, nodes, live, hash, load, upstream })
         };
         rows.into_iter().map(cluster).collect()
     }

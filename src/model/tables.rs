@@ -105,7 +105,18 @@ impl UpstreamRow {
     #[must_use]
     pub fn new(id: UpstreamId, workspace: WorkspaceId, url: BaseUrl) -> Self {
         let (policy, balance, load) = (Policy::default(), Balance::default(), Load::default());
-        Self { id, workspace, url, failed: false, policy, balance, fault: None, start: None, load, clusters: Vec::new() }
+        Self {
+            id,
+            workspace,
+            url,
+            failed: false,
+            policy,
+            balance,
+            fault: None,
+            start: None,
+            load,
+            clusters: Vec::new(),
+        }
     }
 }
 

@@ -2,7 +2,7 @@ use super::*;
 use crate::model::api::{Action, Pattern, RuleRow};
 use crate::model::ids::{ClusterId, OrgId, PrincipalId, RuleId, WorkspaceId};
 use crate::model::principal::{Extras, PrincipalKind, PrincipalRow};
-use crate::model::quota::{Load, Quota};
+use crate::model::quota::Quota;
 use crate::model::tables::{ClusterRole, ClusterRow, ClusterState, OrgRow, Segment, Tables, UpstreamRow, WorkspaceRow};
 use crate::model::url::BaseUrl;
 use crate::secret::Secret;

@@ -1,5 +1,6 @@
 use crate::live::ramp::{FLOOR, WHOLE};
 use crate::model::ids::{ClusterId, OrgId, UpstreamId, WorkspaceId};
+use crate::model::quota::Quota;
 use crate::model::snapshot::Snapshot;
 use crate::model::tables::ClusterState::{Draining, Running, Starting, Stopped};
 use crate::model::tables::{ClusterRole, ClusterRow, ClusterState, OrgRow, Segment, Tables, UpstreamRow, WorkspaceRow};
@@ -21,6 +22,7 @@ fn snapshot(app: App<'_>, previous: Option<&Snapshot>) -> Snapshot {
     let workspace = WorkspaceId::parse("main").unwrap();
     let row = UpstreamRow::new(UpstreamId::parse("editor").unwrap(), workspace.clone(), url("a"));
     let org = OrgRow {
+        quota: Quota::default(),
         id: OrgId::parse("acme").unwrap(),
         name: "Acme".into(),
         segment: Segment::Stable,

@@ -2,6 +2,7 @@
 
 use crate::model::balance::Balance;
 use crate::model::ids::{ClusterId, OrgId, UpstreamId, WorkspaceId};
+use crate::model::quota::Quota;
 use crate::model::snapshot::Snapshot;
 use crate::model::tables::{ClusterRole, ClusterRow, ClusterState, OrgRow, Segment, Tables, UpstreamRow, WorkspaceRow};
 use crate::model::upstream::Upstream;
@@ -31,6 +32,7 @@ pub(super) fn snapshot(balance: Balance, clusters: Vec<ClusterRow>, previous: Op
 /// The same of a row.
 pub(super) fn with_app(app: UpstreamRow, previous: Option<&Snapshot>) -> Snapshot {
     let org = OrgRow {
+        quota: Quota::default(),
         id: OrgId::parse("acme").unwrap(),
         name: "Acme".into(),
         segment: Segment::Stable,
