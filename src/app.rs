@@ -1,15 +1,18 @@
 //! The composition root: builds every part, starts every task, and owns the end.
 
+mod admin;
 pub mod certificates;
+mod fleet;
 mod tickets;
 
-use crate::admin::Admin;
+use crate::admin::TokenError;
 use crate::clock::Clock;
 use crate::config::{Config, DirectorySource, Env, FireflyTables};
 use crate::control::autostart;
 use crate::credential::assertions::{AssertionKeyError, Assertions};
 use crate::credential::{Means, Minter, Settings as MinterSettings};
 use crate::directory::Directory;
+use crate::directory::misses::Misses;
 use crate::directory::once::Once;
 use crate::directory::postgres::Writer;
 use crate::directory::revoke::Revoker;
@@ -50,6 +53,9 @@ pub enum StartError {
     /// FireFly's key cannot be had.
     #[error("firefly.encryption_key: {0}")]
     FireflyKey(KeyLoadCause),
+    /// The token of the admin API cannot be had.
+    #[error("admin.token: {0}")]
+    AdminToken(TokenError),
     /// A key of TLS session tickets cannot be had.
     #[error("server.tls.ticket_keys: {0}")]
     TicketKey(KeyLoadCause),
@@ -83,6 +89,7 @@ impl StartError {
             | Self::Assertions(_)
             | Self::FireflyKey(_)
             | Self::TicketKey(_)
+            | Self::AdminToken(_)
             | Self::Tls(_)
             | Self::Directory(_) => true,
             Self::Listen { .. } | Self::System(_) => false,
@@ -110,6 +117,7 @@ pub struct Gateway {
     workers: Vec<JoinHandle<io::Result<()>>>,
     drain: watch::Sender<bool>,
     asker: Asker,
+    heart: fleet::Beating,
     drain_delay: Duration,
     address: SocketAddr,
     admin: SocketAddr,
@@ -157,17 +165,24 @@ impl<S: Source> Start<S> {
         let issuers = dialer.with_tls(Arc::clone(&outbound.issuers));
         let minter =
             Arc::new(minter(&config, &env, issuers.clone(), &metrics, &clock, asker.clone(), control.handle())?);
-        let ways_out = WaysOut { dialer, issuers, minter, outbound: &outbound };
+        let misses = fleet::misses(&config, &asker, control.handle());
+        let ways_out = WaysOut { dialer, issuers, minter, misses, outbound: &outbound };
         let plane = build(&config, &env, &directory, &metrics, keys, log, &clock, control.handle(), ways_out, tls)?;
         let plane = Arc::new(plane);
         let (drain, draining) = watch::channel(false);
-        let admin = control.block_on(start_admin(&config, &plane))?;
-        control.spawn(sync::follow(source, directory, metrics, wishes));
+        let teller = fleet::teller(&config, &env);
+        let admin = control.block_on(admin::start(&config, env, &plane, teller.clone()))?;
+        let (heart, begun) = fleet::start(&config, &plane, teller, address, control.handle());
+        control.spawn(async move {
+            // The fleet hears of this instance before it decides anything.
+            let _ = begun.await;
+            sync::follow(source, directory, metrics, wishes).await;
+        });
         control.spawn(upkeep(Arc::clone(&plane), outbound, tickets, asker.clone()));
         let spawn = |(number, socket)| listener::spawn(Arc::clone(&plane), socket, draining.clone(), number);
         let workers = listeners.into_iter().enumerate().map(spawn).collect::<io::Result<Vec<_>>>()?;
         let drain_delay = config.server.drain_delay;
-        Ok(Gateway { plane, control, workers, drain, asker, drain_delay, address, admin })
+        Ok(Gateway { plane, control, workers, drain, asker, heart, drain_delay, address, admin })
     }
 }
 
@@ -185,6 +200,7 @@ fn bind(config: &Config) -> Result<Vec<TcpListener>, StartError> {
 struct WaysOut<'a> {
     dialer: Dialer,
     minter: Arc<Minter>,
+    misses: Option<Misses>,
     /// What dials issuers of tokens, and whoever starts things.
     issuers: Dialer,
     outbound: &'a Outbound,
@@ -200,7 +216,7 @@ fn build(
     log: Sink,
     clock: &Clock,
     control: &Handle,
-    WaysOut { dialer, issuers, minter, outbound }: WaysOut<'_>,
+    WaysOut { dialer, issuers, minter, misses, outbound }: WaysOut<'_>,
     tls: Option<ServerTls>,
 ) -> Result<Plane, StartError> {
     let writer = writer(config, env);
@@ -210,6 +226,8 @@ fn build(
         starter: starter(config, writer.as_ref(), metrics, clock, control, outbound),
         revoker: Revoker::new(Arc::clone(directory), writer, control.clone()),
         directory: Arc::clone(directory),
+        misses,
+        fleet: fleet::fleet()?,
         keys,
         minter,
         holds,
@@ -357,16 +375,6 @@ fn max_connections(configured: usize) -> usize {
     if configured == 0 { possible as usize } else { configured }
 }
 
-async fn start_admin(config: &Config, plane: &Arc<Plane>) -> Result<SocketAddr, StartError> {
-    let address = config.admin.listen;
-    let failed = |cause| StartError::Listen { address, key: "admin.listen", cause };
-    let listener = tokio::net::TcpListener::bind(address).await.map_err(failed)?;
-    let bound = listener.local_addr()?;
-    let admin = Admin { exporter: plane.metrics.exporter(), plane: Arc::clone(plane) };
-    tokio::spawn(admin.serve(listener));
-    Ok(bound)
-}
-
 /// How often key and certificate files are read again and histograms emptied into their buckets.
 const UPKEEP: Duration = Duration::from_secs(2);
 
@@ -457,6 +465,7 @@ impl Gateway {
     /// accepts nothing more and lets what is under way end within `server.drain_timeout`.
     pub fn leave(self) {
         self.plane.leaving.store(true, Ordering::Relaxed);
+        self.plane.fleet.leave();
         tracing::info!(connections = self.plane.connections.load(Ordering::Relaxed), "draining");
         thread::sleep(self.drain_delay);
         // An error means that no worker is left, which is what is wanted.
@@ -469,6 +478,7 @@ impl Gateway {
             }
         }
         let left = self.plane.connections.load(Ordering::Relaxed);
+        self.heart.end(&self.plane.fleet, &self.control);
         tracing::info!(cut_connections = left, "stopped");
         self.control.shutdown_background();
     }

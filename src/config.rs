@@ -5,6 +5,7 @@
 pub mod duration;
 pub mod env;
 pub mod firefly;
+mod fleet;
 pub mod ipnet;
 pub mod mistake;
 mod parse;
@@ -14,6 +15,7 @@ mod tests;
 pub mod tree;
 
 pub use env::Env;
+pub use fleet::Fleet;
 pub use ipnet::IpNet;
 pub use mistake::{Mistake, Mistakes};
 
@@ -48,6 +50,8 @@ pub struct Config {
     pub sql: Sql,
     /// What is started when somebody asks for it.
     pub autostart: AutoStart,
+    /// What instances tell one another.
+    pub fleet: Fleet,
     /// Tokens of service principals.
     pub credentials: Credentials,
     /// Log lines.
@@ -113,6 +117,8 @@ pub struct Certificate {
 pub struct Admin {
     /// Address and port; port 0 takes any free one.
     pub listen: SocketAddr,
+    /// Where the token is kept that the admin API asks for; absent means that it answers on loopback addresses alone.
+    pub token: Option<KeySource>,
 }
 
 /// Where the directory is read from.
@@ -159,6 +165,10 @@ pub struct Postgres {
     pub statement_timeout: Duration,
     /// Versions are compared this often, whatever was heard.
     pub resync_interval: Duration,
+    /// A request for what is not in memory waits this long for a read.
+    pub miss_timeout: Duration,
+    /// Least time between two such reads of an organisation.
+    pub miss_interval: Duration,
 }
 
 /// Where the URL of a database is kept. It is parsed where it is used, so that a changed file counts.

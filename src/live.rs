@@ -3,6 +3,7 @@
 
 pub mod autostart;
 pub mod cluster;
+pub mod fleet;
 pub mod held;
 pub mod node;
 pub mod ramp;

@@ -1,8 +1,10 @@
 //! Names and handles of all metrics. One registry per instance, none global, so that two gateways run in one test.
 
+mod fleet;
 mod http2;
 mod sql;
 
+pub use fleet::{FleetMetrics, Miss};
 pub use http2::Http2Refusal;
 pub use sql::{Abandoned, Api, SqlMetrics, StatementCall, StatementState};
 
@@ -218,6 +220,8 @@ pub struct Metrics {
     pub starts_failed: Counter,
     /// Upstreams that were stopped because nobody used them.
     pub idle_stops: Counter,
+    /// Of the fleet.
+    pub fleet: FleetMetrics,
     /// Directory loads that were taken over.
     pub directory_loads: Counter,
     /// Directory loads that were refused.
@@ -289,6 +293,7 @@ impl Metrics {
             starts: labelled("embedgate_starts_total", "result", "ok"),
             starts_failed: labelled("embedgate_starts_total", "result", "failed"),
             idle_stops: counter("embedgate_idle_stops_total"),
+            fleet: FleetMetrics::new(&recorder),
             directory_loads: labelled("embedgate_directory_loads_total", "result", "ok"),
             directory_failures: labelled("embedgate_directory_loads_total", "result", "refused"),
             directory_fallbacks: counter("embedgate_directory_replica_fallbacks_total"),

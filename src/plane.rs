@@ -25,6 +25,7 @@ pub mod hold;
 mod http2;
 mod introduction;
 pub mod listener;
+mod miss;
 mod multiplexed;
 mod outbox;
 mod outside;
@@ -47,7 +48,9 @@ use crate::clock::Clock;
 use crate::config::{Config, DirectorySource, Http2Limits, IpNet, LogFormat, Sql};
 use crate::credential::Minter;
 use crate::directory::Directory;
+use crate::directory::misses::Misses;
 use crate::directory::revoke::Revoker;
+use crate::live::fleet::Fleet;
 use crate::live::held::HeldLive;
 use crate::log::Sink;
 use crate::metrics::Metrics;
@@ -223,6 +226,10 @@ pub struct Plane {
     pub settings: Settings,
     /// Who owns what.
     pub directory: Arc<Directory>,
+    /// Reads what the directory in memory does not have; none where it has everything.
+    pub misses: Option<Misses>,
+    /// The instances that share the work.
+    pub fleet: Arc<Fleet>,
     /// The keys that open sessions.
     pub keys: Arc<Keys>,
     /// Starts sessions for front ends, when they may.

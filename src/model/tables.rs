@@ -140,6 +140,28 @@ pub enum ClusterState {
     Draining,
 }
 
+impl ClusterState {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Stopped, Self::Starting, Self::Running, Self::Draining];
+
+    /// As directories write it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Stopped => "stopped",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Draining => "draining",
+        }
+    }
+
+    /// What a directory means by a word.
+    #[must_use]
+    pub fn of_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.word() == word)
+    }
+}
+
 /// The role of a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ClusterRole {

@@ -10,6 +10,7 @@ use crate::live::cluster::ClusterLease;
 use crate::live::node::NodeLease;
 use crate::metrics::RouteKind;
 use crate::model::reject::Reject;
+use crate::model::upstream::{Cluster, Node};
 use crate::session::Session;
 use crate::wire::request::Head;
 use std::io::Write;
@@ -29,6 +30,13 @@ pub(super) type RequestId = [u8; 32];
 pub(super) struct Lease {
     pub(super) node: NodeLease,
     pub(super) cluster: Option<ClusterLease>,
+}
+
+impl Lease {
+    /// A place on a node, and on the cluster that it was chosen from.
+    pub(super) fn of(node: &Node, cluster: Option<&Cluster>) -> Self {
+        Self { node: node.live.lease(), cluster: cluster.map(|cluster| cluster.live.lease()) }
+    }
 }
 
 /// The account of one request.

@@ -54,7 +54,8 @@ pub(super) async fn forward(
     mut trip: Trip,
     account: &mut Account,
 ) -> Result<Forwarded, Reject> {
-    account.lease = Some(trip.lease());
+    // One that was decided on has its place already.
+    account.lease.get_or_insert_with(|| trip.lease());
     worker.retries.earn();
     let body = hold_body(worker, client, head, &trip, account).await?;
     // What has been held back goes out with the head, as often as that does.

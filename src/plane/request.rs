@@ -2,7 +2,7 @@
 //! what is asked for, who asks, whether another site made them ask, what the directory says, with which credential; then
 //! the request goes on.
 
-use super::account::Account;
+use super::account::{Account, Lease};
 use super::client::Client;
 use super::cookie::{NO_KEY, Renewal};
 use super::cors;
@@ -12,6 +12,7 @@ use super::decide::{Decision, Moment, Plan, decide};
 use super::engine;
 use super::forward::{Forwarded, forward};
 use super::hold::{self, Outcome};
+use super::miss;
 use super::own;
 use super::respond::{Answer, refusal};
 use super::route::{Target, behind, kind_of_refused, locate, loggable};
@@ -58,7 +59,7 @@ pub(super) struct Upgraded {
 }
 
 /// Most times a decision is made again after waiting for what it needs.
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 4;
 
 /// Serves one request.
 pub(super) async fn serve(worker: &Rc<Worker>, client: &mut Client, head: &Head<'_>) -> Next {
@@ -300,19 +301,20 @@ pub(super) async fn plan(
 ) -> Result<Planned, Reject> {
     let plane = &worker.plane;
     let mut failed: Option<(u64, MintError)> = None;
-    let mut at = account.started().into_std();
+    let (mut at, mut has_looked) = (account.started().into_std(), false);
     for _ in 0..ROUNDS {
-        let not_ready = || Reject::new(Class::NotReady, "the directory has not been loaded yet");
-        let snapshot = plane.directory.snapshot().ok_or_else(not_ready)?;
-        let moment = Moment {
-            now: plane.clock.now(),
-            seed: worker.random(),
-            tried: &[],
-            uptime: plane.clock.uptime(at),
-            slow_start: plane.settings.slow_start,
-            head: Some(head),
+        let decision = match decide_now(worker, (target, head), session, at, account) {
+            Err(reject) if !has_looked && may_be_missing(&reject) => {
+                has_looked = true;
+                if !Box::pin(miss::is_there_now(worker, target, session)).await {
+                    return Err(reject);
+                }
+                at = Instant::now();
+                continue;
+            }
+            decided => decided?,
         };
-        match decide(&snapshot, target, session, &moment)? {
+        match decision {
             Decision::Go(plan) if plan.starts && hold::is_asked(head) => return Ok(Planned::Waits(hold::arrived())),
             Decision::Go(plan) => return Ok(Planned::Goes(plan)),
             Decision::NeedsStart(upstream) => {
@@ -338,6 +340,38 @@ pub(super) async fn plan(
         at = Instant::now();
     }
     Err(Reject::new(Class::IssuerUnreachable, "tokens end before they can be used"))
+}
+
+/// Decides by the directory as it is now. A request that goes is counted before the snapshot is let go of: when nobody
+/// reads an older one any more, nothing that was decided by it is missing from the counts.
+fn decide_now(
+    worker: &Worker,
+    (target, head): (&Target<'_>, &Head<'_>),
+    session: &Session,
+    at: Instant,
+    account: &mut Account,
+) -> Result<Decision, Reject> {
+    let plane = &worker.plane;
+    let not_ready = || Reject::new(Class::NotReady, "the directory has not been loaded yet");
+    let snapshot = plane.directory.snapshot().ok_or_else(not_ready)?;
+    let moment = Moment {
+        now: plane.clock.now(),
+        seed: worker.random(),
+        tried: &[],
+        uptime: plane.clock.uptime(at),
+        slow_start: plane.settings.slow_start,
+        head: Some(head),
+    };
+    let decision = decide(&snapshot, target, session, &moment)?;
+    if let Decision::Go(plan) = &decision {
+        account.lease = Some(Lease::of(&plan.node, plan.cluster.as_deref()));
+    }
+    Ok(decision)
+}
+
+/// Whether what was refused may be so because of what is not in memory.
+fn may_be_missing(reject: &Reject) -> bool {
+    matches!(reject.class, Class::NotFound | Class::Session | Class::NoRunningCluster)
 }
 
 /// The way of a v1 request: no session, no organisation; the sealed bearer goes to the host in the URL, which must be one

@@ -102,7 +102,7 @@ impl Trip {
 
     /// The request's place on its node and cluster.
     pub(super) fn lease(&self) -> Lease {
-        Lease { node: self.node.live.lease(), cluster: self.cluster.as_ref().map(|cluster| cluster.live.lease()) }
+        Lease::of(&self.node, self.cluster.as_deref())
     }
 
     pub(super) fn token(&self) -> Option<&Token> {

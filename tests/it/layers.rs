@@ -94,7 +94,11 @@ const LAYERS: [Layer; 20] = [
         may_use: &["clock", "credential", "directory", "live", "metrics", "model", "net"],
         why: "it acts upon the world beside the requests; plane and control meet in live and in channels",
     },
-    Layer { name: "admin", may_use: &["plane"], why: "it tells of the plane, which does not know of it" },
+    Layer {
+        name: "admin",
+        may_use: &["config", "directory", "model", "plane"],
+        why: "it tells of the plane, which does not know of it, and changes what the directory says of clusters",
+    },
     Layer {
         name: "app",
         may_use: &[

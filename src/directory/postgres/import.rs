@@ -1,7 +1,7 @@
 //! Writes a directory file's rows into the database.
 
+use super::bars::subject_columns;
 use super::clusters::BalanceColumns;
-use super::rows::subject_columns;
 use super::{Error, engines, migrate};
 use crate::config::duration;
 use crate::directory::principal::{Parts, SEALED};

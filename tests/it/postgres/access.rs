@@ -33,7 +33,7 @@ impl Fleet {
 }
 
 /// A WebSocket through a gateway to an app that agrees to it.
-async fn socket(gateway: &Gateway, upstream: &Upstream, token: &str) -> Result<(Wire, Wire)> {
+pub(super) async fn socket(gateway: &Gateway, upstream: &Upstream, token: &str) -> Result<(Wire, Wire)> {
     let mut client = Wire::connect(gateway.data).await?;
     client
         .send(format!(

@@ -369,6 +369,8 @@ async fn postgres_conforms() -> Result<()> {
         acquire_timeout: PATIENCE,
         statement_timeout: PATIENCE,
         resync_interval: Duration::from_secs(3600),
+        miss_timeout: Duration::from_secs(5),
+        miss_interval: Duration::from_secs(5),
     };
     let source = PostgresSource::new(settings, policy(), env().clone(), vault())?;
     conforms(source, async |text| {
