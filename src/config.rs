@@ -2,6 +2,7 @@
 //!
 //! `config/embedgate.toml` explains every key; here stand the values after the checks.
 
+mod admin;
 pub mod duration;
 pub mod env;
 pub mod firefly;
@@ -14,6 +15,7 @@ pub mod reader;
 mod tests;
 pub mod tree;
 
+pub use admin::Admin;
 pub use env::Env;
 pub use fleet::Fleet;
 pub use ipnet::IpNet;
@@ -110,15 +112,6 @@ pub struct Certificate {
     pub cert: PathBuf,
     /// The private key.
     pub key: PathBuf,
-}
-
-/// The admin listener: health, metrics and the admin API.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Admin {
-    /// Address and port; port 0 takes any free one.
-    pub listen: SocketAddr,
-    /// Where the token is kept that the admin API asks for; absent means that it answers on loopback addresses alone.
-    pub token: Option<KeySource>,
 }
 
 /// Where the directory is read from.
