@@ -5,6 +5,7 @@
 pub mod duration;
 pub mod env;
 pub mod firefly;
+mod health;
 pub mod ipnet;
 pub mod mistake;
 mod parse;
@@ -14,6 +15,7 @@ mod tests;
 pub mod tree;
 
 pub use env::Env;
+pub use health::{Circuit, Health};
 pub use ipnet::IpNet;
 pub use mistake::{Mistake, Mistakes};
 
@@ -271,6 +273,14 @@ pub struct Upstreams {
     pub client: Option<Certificate>,
     /// For name lookup, TCP and TLS together.
     pub connect_timeout: Duration,
+    /// The same as long as there is another node to go to.
+    pub try_timeout: Duration,
+    /// Nodes that one request may be tried on.
+    pub max_tries: usize,
+    /// When nodes are taken out of use.
+    pub health: Health,
+    /// How much they may have to do.
+    pub circuit: Circuit,
     /// From the end of a request to the head of its response.
     pub first_byte_timeout: Duration,
     /// How long a response body or a tunnel may be silent.

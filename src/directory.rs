@@ -7,6 +7,7 @@ pub mod firefly;
 pub mod once;
 pub mod postgres;
 mod principal;
+mod probe;
 pub mod revoke;
 mod stamp;
 mod start;

@@ -2,7 +2,9 @@
 //! takes these over from the old one by id.
 
 pub mod autostart;
+pub mod circuit;
 pub mod cluster;
 pub mod held;
 pub mod node;
+pub mod place;
 pub mod token;

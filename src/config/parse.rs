@@ -3,6 +3,7 @@
 mod autostart;
 mod certificates;
 mod credentials;
+mod health;
 mod limits;
 mod log;
 mod postgres;
@@ -93,6 +94,10 @@ pub(super) mod keys {
         "client_cert",
         "client_key",
         "connect_timeout",
+        "try_timeout",
+        "max_tries",
+        "health",
+        "circuit",
         "first_byte_timeout",
         "idle_timeout",
         "ping_interval",

@@ -12,11 +12,12 @@ use crate::config::reader::{Item, Section};
 use crate::config::{Env, Mistakes, tree};
 use crate::directory::checks::forbidden;
 use crate::directory::principal::{Context, SecretFiles};
-use crate::directory::start;
+use crate::directory::{probe, start};
 use crate::model::autostart::StartRow;
 use crate::model::frontends::Frontends;
 use crate::model::ids::{ClusterId, InvalidId, OrgId, UpstreamId, WorkspaceId};
 use crate::model::policy::{HostSeen, Policy, Protocol};
+use crate::model::probe::Probe;
 use crate::model::tables::{ClusterRole, ClusterRow, ClusterState, OrgRow, Segment, Tables, UpstreamRow, WorkspaceRow};
 use crate::model::url::{AllowedHosts, BaseUrl};
 use crate::vault::Vault;
@@ -51,9 +52,10 @@ const APP: &[&str] = &[
     "ping_interval",
     "idle_timeout",
     "start",
+    "health",
     "cluster",
 ];
-const WAREHOUSE: &[&str] = &["id", "workspace", "start", "cluster"];
+const WAREHOUSE: &[&str] = &["id", "workspace", "start", "health", "cluster"];
 const CLUSTER: &[&str] = &["id", "state", "role", "nodes"];
 
 /// Reads and checks a directory file, and the files and variables in which it says secrets are kept. A file without any
@@ -208,8 +210,9 @@ fn upstreams(
         let url = if is_app { app_url(section, &clusters, context) } else { workspace.map(|row| row.url.clone()) };
         let failed = is_app && section.or("status", false, |item| item.one_of(&[("active", false), ("failed", true)]));
         let policy = if is_app { policy(section) } else { Policy::default() };
-        let start = start(section, principals, context);
-        Some(UpstreamRow { id: id?, workspace: workspace?.id.clone(), url: url?, failed, policy, start, clusters })
+        let (start, probe) = (start(section, principals, context), probe(section));
+        let workspace = workspace.map(|row| row.id.clone());
+        Some(UpstreamRow { id: id?, workspace: workspace?, url: url?, failed, policy, start, probe, clusters })
     };
     org.sections(key, known).iter().filter_map(row).collect()
 }
@@ -222,6 +225,11 @@ fn start(upstream: &Section<'_>, principals: &Principals, context: Context<'_>) 
         principals.named(&item);
     }
     Some(row)
+}
+
+/// How its nodes are probed, if they are.
+fn probe(upstream: &Section<'_>) -> Option<Probe> {
+    probe::read(&upstream.get("health")?.section(probe::KEYS)?)
 }
 
 fn policy(app: &Section<'_>) -> Policy {

@@ -15,6 +15,7 @@ use super::upstream::{Cluster, Node, Principals, ServicePrincipal, Upstream, Wor
 use super::url::BaseUrl;
 use crate::clock::UnixSeconds;
 use crate::live::autostart::StartCell;
+use crate::live::circuit::Circuit;
 use crate::live::cluster::ClusterLive;
 use crate::live::held::HeldLive;
 use crate::live::node::NodeLive;
@@ -154,6 +155,14 @@ impl Org {
         })
     }
 
+    /// The circuits of all upstreams, with what tells these apart.
+    fn circuits(&self) -> impl Iterator<Item = ((&'static str, UpstreamId), Arc<Circuit>)> {
+        self.by_kind().filter_map(|(kind, upstream)| {
+            let cluster = upstream.clusters.first()?;
+            Some(((kind, upstream.id.clone()), Arc::clone(&cluster.circuit)))
+        })
+    }
+
     fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
         let of_upstreams = self.upstreams().flat_map(|u| &u.clusters).flat_map(|c| &c.nodes);
         of_upstreams.chain(self.workspaces.values().map(|w| &w.node))
@@ -265,6 +274,8 @@ struct Builder {
     nodes: HashMap<BaseUrl, Arc<NodeLive>>,
     /// By kind and id of the upstream, and the cluster's own.
     clusters: HashMap<(&'static str, UpstreamId, ClusterId), Arc<ClusterLive>>,
+    /// By kind and id of the upstream.
+    circuits: HashMap<(&'static str, UpstreamId), Arc<Circuit>>,
     tokens: HashMap<PrincipalId, Arc<ServicePrincipal>>,
     /// What can be started, by kind and id.
     starts: HashMap<(&'static str, UpstreamId), Arc<Upstream>>,
@@ -284,7 +295,8 @@ impl Builder {
         let waiting = starts.values().find_map(|upstream| Some(Arc::clone(&upstream.autostart.as_ref()?.waiting)));
         let held = old.map(|old| Arc::clone(&old.held)).unwrap_or_default();
         let clusters = old.into_iter().flat_map(Org::clusters).collect();
-        Self { org, nodes, clusters, tokens, starts, waiting: waiting.unwrap_or_default(), held }
+        let circuits = old.into_iter().flat_map(Org::circuits).collect();
+        Self { org, nodes, clusters, circuits, tokens, starts, waiting: waiting.unwrap_or_default(), held }
     }
 
     fn build(mut self, row: OrgRow) -> Org {
@@ -394,8 +406,8 @@ impl Builder {
         let start = row.start.filter(|_| !is_running);
         let autostart = start.and_then(|start| self.autostart((kind, &row.id), start, &workspace, workspaces));
         let clusters = self.clusters((kind, &row.id), row.clusters, row.url);
-        let (id, failed, policy) = (row.id, row.failed, row.policy);
-        Some(Arc::new(Upstream { id, workspace, failed, policy, autostart, clusters }))
+        let (id, failed, policy, probe) = (row.id, row.failed, row.policy, row.probe);
+        Some(Arc::new(Upstream { id, workspace, failed, policy, autostart, probe, clusters }))
     }
 
     /// How an upstream is started; none without the principal that would do it, which sources check as well.
@@ -425,10 +437,12 @@ impl Builder {
         url: BaseUrl,
     ) -> Vec<Arc<Cluster>> {
         let rows = if rows.is_empty() { vec![only(url)] } else { rows };
+        let circuit = self.circuits.get(&(kind, upstream.clone())).cloned().unwrap_or_default();
         let cluster = |row: ClusterRow| {
+            let circuit = Arc::clone(&circuit);
             let live = self.clusters.get(&(kind, upstream.clone(), row.id.clone())).cloned().unwrap_or_default();
             let nodes = row.nodes.into_iter().map(|url| self.node(url)).collect();
-            Arc::new(Cluster { id: row.id, state: row.state, role: row.role, nodes, live })
+            Arc::new(Cluster { id: row.id, state: row.state, role: row.role, nodes, live, circuit })
         };
         rows.into_iter().map(cluster).collect()
     }

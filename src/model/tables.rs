@@ -9,6 +9,7 @@ use super::engine::EngineRow;
 use super::ids::{ClusterId, OrgId, UpstreamId, WorkspaceId};
 use super::policy::Policy;
 use super::principal::PrincipalRow;
+use super::probe::Probe;
 use super::url::BaseUrl;
 use crate::clock::UnixSeconds;
 
@@ -86,6 +87,8 @@ pub struct UpstreamRow {
     pub policy: Policy,
     /// How it is started when it does not run; none when the gateway has no hand in that.
     pub start: Option<StartRow>,
+    /// How its nodes are probed; none when they are not.
+    pub probe: Option<Probe>,
     /// Empty means one running cluster with one node at `url`.
     pub clusters: Vec<ClusterRow>,
 }

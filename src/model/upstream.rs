@@ -4,8 +4,10 @@ use super::autostart::AutoStart;
 use super::ids::{ClusterId, OrgId, PrincipalId, UpstreamId, WorkspaceId};
 use super::policy::Policy;
 use super::principal::{Extras, PrincipalKind};
+use super::probe::Probe;
 use super::tables::{ClusterRole, ClusterState};
 use super::url::BaseUrl;
+use crate::live::circuit::Circuit;
 use crate::live::cluster::ClusterLive;
 use crate::live::node::NodeLive;
 use crate::live::token::TokenCell;
@@ -34,6 +36,8 @@ pub struct Cluster {
     pub nodes: Vec<Arc<Node>>,
     /// Its counters; they outlive the snapshot.
     pub live: Arc<ClusterLive>,
+    /// Those of its upstream; they outlive it too.
+    pub circuit: Arc<Circuit>,
 }
 
 /// An identity used upstream.
@@ -110,6 +114,8 @@ pub struct Upstream {
     /// How it is started when it does not run; none when the gateway has no hand in that, or the directory says that a
     /// cluster is running.
     pub autostart: Option<AutoStart>,
+    /// How its nodes are probed; none when they are not.
+    pub probe: Option<Probe>,
     /// At least one.
     pub clusters: Vec<Arc<Cluster>>,
 }
@@ -121,5 +127,14 @@ impl Upstream {
         let started = self.autostart.is_some();
         let runs = move |state| state == ClusterState::Running || (started && state != ClusterState::Draining);
         self.clusters.iter().filter(move |cluster| runs(cluster.state) && cluster.role == ClusterRole::Primary)
+    }
+
+    /// Whether of its serving nodes fewer than so many in a thousand are available. Then all are used: the few that are
+    /// left would break down under what is meant for all, or it is not the nodes that are at fault.
+    #[must_use]
+    pub fn is_in_panic(&self, threshold: u32) -> bool {
+        let nodes = || self.serving().flat_map(|cluster| &cluster.nodes);
+        let available = nodes().filter(|node| node.live.is_available()).count() as u64;
+        available * 1000 < u64::from(threshold) * nodes().count() as u64
     }
 }

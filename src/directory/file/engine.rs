@@ -1,7 +1,7 @@
 //! Engines in the directory file.
 
 use super::principals::Principals;
-use super::{Context, Ids, Workspaces, clusters, permitted, start};
+use super::{Context, Ids, Workspaces, clusters, permitted, probe, start};
 use crate::config::reader::{Item, Section};
 use crate::model::api::Pattern;
 use crate::model::engine::{Dialect, EngineRow, Manner, address, pattern, user};
@@ -22,6 +22,7 @@ const ENGINE: &[&str] = &[
     "protocol",
     "idle_timeout",
     "start",
+    "health",
     "cluster",
 ];
 
@@ -43,11 +44,20 @@ pub(super) fn engines(
         let policy = policy(section, dialect);
         let (user, allow) = (told_user(section, dialect), allow(section));
         let (clusters, start) = (clusters(section, context), start(section, principals, context));
+        let probe = probe(section);
         // Nobody takes the place of one that cannot be read.
         let principal = principal.map_or(Some(None), |named| named.map(Some))?;
         let (url, base) = address?;
-        let upstream =
-            UpstreamRow { id: id?, workspace: workspace?.id.clone(), url, failed: false, policy, start, clusters };
+        let upstream = UpstreamRow {
+            id: id?,
+            workspace: workspace?.id.clone(),
+            url,
+            failed: false,
+            policy,
+            start,
+            probe,
+            clusters,
+        };
         Some(EngineRow { upstream, principal, manner: Manner { base, dialect, user, allow } })
     };
     org.sections("engine", ENGINE).iter().filter_map(row).collect()

@@ -70,6 +70,7 @@ fn upstream(id: &str, url: BaseUrl) -> UpstreamRow {
         failed: false,
         policy: Policy::default(),
         start: None,
+        probe: None,
         clusters: Vec::new(),
     }
 }

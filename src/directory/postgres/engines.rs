@@ -14,16 +14,17 @@ use tokio_postgres::Row;
 /// Reads the engines of some organisations, or of all.
 pub(super) const ENGINES: &str =
     "select org::text, id::text, workspace::text, url::text, principal, dialect, trino_user,
-    allow, host, protocol, idle_timeout::text, start::text from embedgate.engine
+    allow, host, protocol, idle_timeout::text, start::text, health::text from embedgate.engine
     where $1 is null or org = any ($1) order by org, id";
 
 const INSERT: &str = "insert into embedgate.engine
-    (org, id, workspace, url, principal, dialect, trino_user, allow, host, protocol, idle_timeout, start)
+    (org, id, workspace, url, principal, dialect, trino_user, allow, host, protocol, idle_timeout, start, health)
     select org, id, workspace, url, principal, dialect, trino_user, string_to_array(allow, E'\\n'), host, protocol, idle_timeout,
-      start::jsonb
+      start::jsonb, health::jsonb
     from unnest($1::int4[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
-    $10::text[], $11::text[], $12::text[], $13::text[])
-    as r (position, org, id, workspace, url, principal, dialect, trino_user, allow, host, protocol, idle_timeout, start)";
+    $10::text[], $11::text[], $12::text[], $13::text[], $14::text[])
+    as r (position, org, id, workspace, url, principal, dialect, trino_user, allow, host, protocol, idle_timeout, start,
+      health)";
 
 /// Reads a row of [`ENGINES`].
 pub(super) fn engine(
@@ -34,14 +35,15 @@ pub(super) fn engine(
     let (id, workspace, url): (&str, &str, &str) = (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
     let principal: Option<&str> = row.try_get(4)?;
     let (manner, policy) = (manner(row)?, policy(row)?);
+    let probe = super::rows::probe(row.try_get(12)?);
     let made = || {
         let (url, base) = address(url).map_err(text)?;
         allowed.permits(&url).map_err(text)?;
         let id = UpstreamId::parse(id).map_err(text)?;
         let workspace = WorkspaceId::parse(workspace).map_err(text)?;
         let principal = principal.map(PrincipalId::parse).transpose().map_err(text)?;
-        let upstream =
-            UpstreamRow { id, workspace, url, failed: false, policy: policy?, start: start?, clusters: Vec::new() };
+        let (policy, start, probe) = (policy?, start?, probe?);
+        let upstream = UpstreamRow { id, workspace, url, failed: false, policy, start, probe, clusters: Vec::new() };
         Ok(EngineRow { upstream, principal, manner: Manner { base, ..manner? } })
     };
     Ok(made())
@@ -82,7 +84,7 @@ fn text(error: impl ToString) -> String {
 
 /// What is to be written of engines.
 pub(super) fn columns() -> Columns {
-    Columns::new(INSERT, 12)
+    Columns::new(INSERT, 13)
 }
 
 /// Adds an engine of an organisation to what is to be written.
@@ -97,7 +99,7 @@ pub(super) fn push(columns: &mut Columns, org: &str, row: &EngineRow) {
     let [org, id, workspace, url] = place;
     let (dialect, user) = (Some(manner.dialect.name()), manner.user.as_deref());
     let (host, protocol) = (Some(host.name()), Some(protocol.name()));
-    let start = super::import::start(upstream);
+    let (start, probe) = (super::import::start(upstream), super::import::probe(upstream));
     let own = [org, id, workspace, url, principal, dialect, user, allow.as_deref(), host, protocol, idle.as_deref()];
-    columns.push(own.into_iter().chain([start.as_deref()]), 0);
+    columns.push(own.into_iter().chain([start.as_deref(), probe.as_deref()]), 0);
 }

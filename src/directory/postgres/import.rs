@@ -4,7 +4,7 @@ use super::rows::subject_columns;
 use super::{Error, engines, migrate};
 use crate::config::duration;
 use crate::directory::principal::{Parts, SEALED};
-use crate::directory::start;
+use crate::directory::{probe, start};
 use crate::model::access::Bar;
 use crate::model::api::Pattern;
 use crate::model::policy::Policy;
@@ -104,16 +104,17 @@ const PRINCIPALS: &str = "insert into embedgate.principal
     as r (position, org, id, workspace, kind, client_id, settings, users, client_secret, token, password, value,
       private_key, secret_access_key, session_token, client_key, control)";
 const APPS: &str = "insert into embedgate.app
-    (org, id, workspace, url, status, host, strip_prefix, base_tag, ping_interval, idle_timeout, protocol, start)
+    (org, id, workspace, url, status, host, strip_prefix, base_tag, ping_interval, idle_timeout, protocol, start, health)
     select org, id, workspace, url, status, host, strip_prefix::boolean, base_tag::boolean, ping_interval, idle_timeout,
-      protocol, start::jsonb
+      protocol, start::jsonb, health::jsonb
     from unnest($1::int4[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
-    $10::text[], $11::text[], $12::text[], $13::text[])
+    $10::text[], $11::text[], $12::text[], $13::text[], $14::text[])
     as r (position, org, id, workspace, url, status, host, strip_prefix, base_tag, ping_interval, idle_timeout, protocol,
-      start)";
-const WAREHOUSES: &str = "insert into embedgate.warehouse (org, id, workspace, start)
-    select org, id, workspace, start::jsonb from unnest($1::int4[], $2::text[], $3::text[], $4::text[], $5::text[])
-    as r (position, org, id, workspace, start)";
+      start, health)";
+const WAREHOUSES: &str = "insert into embedgate.warehouse (org, id, workspace, start, health)
+    select org, id, workspace, start::jsonb, health::jsonb
+    from unnest($1::int4[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[])
+    as r (position, org, id, workspace, start, health)";
 const RULES: &str = "insert into embedgate.api_rule (org, id, members, users, allow, warehouses)
     select org, id, string_to_array(members, E'\\n'), string_to_array(users, E'\\n'), string_to_array(allow, E'\\n'),
     string_to_array(warehouses, E'\\n')
@@ -153,7 +154,7 @@ pub async fn import(client: &mut Client, tables: &Tables, vault: &Vault) -> Resu
     counts.principals = principals(tables, vault)?.write(&transaction).await?;
     counts.rules = rules(tables).write(&transaction).await?;
     let mut parts =
-        [Columns::new(APPS, 12), Columns::new(WAREHOUSES, 4), Columns::new(CLUSTERS, 6), Columns::new(NODES, 5)];
+        [Columns::new(APPS, 13), Columns::new(WAREHOUSES, 5), Columns::new(CLUSTERS, 6), Columns::new(NODES, 5)];
     let mut engines = engines::columns();
     for org in &tables.orgs {
         let id = org.id.as_str();
@@ -163,7 +164,7 @@ pub async fn import(client: &mut Client, tables: &Tables, vault: &Vault) -> Resu
         }
         for row in &org.warehouses {
             let place = [id, row.id.as_str(), row.workspace.as_str()].map(Some);
-            parts[1].push(place.into_iter().chain([start(row).as_deref()]), 0);
+            parts[1].push(place.into_iter().chain([start(row).as_deref(), probe(row).as_deref()]), 0);
             clusters(&mut parts, id, "warehouse", row);
         }
         for row in &org.engines {
@@ -281,13 +282,18 @@ fn app(apps: &mut Columns, org: &str, row: &UpstreamRow) {
     let [org, id, workspace, url] = place.map(Some);
     let [status, host, protocol] = [status, host.name(), protocol.name()].map(Some);
     let [strip, base] = [strip_prefix, base_tag].map(|flag| Some(boolean(flag)));
-    let start = start(row);
-    let [ping, idle, start] = [ping.as_deref(), idle.as_deref(), start.as_deref()];
-    apps.push([org, id, workspace, url, status, host, strip, base, ping, idle, protocol, start], 0);
+    let (start, probe) = (start(row), probe(row));
+    let [ping, idle, start, probe] = [&ping, &idle, &start, &probe].map(Option::as_deref);
+    apps.push([org, id, workspace, url, status, host, strip, base, ping, idle, protocol, start, probe], 0);
 }
 
 pub(super) fn start(row: &UpstreamRow) -> Option<String> {
     row.start.as_ref().map(|start| start::to_json(start).to_string())
+}
+
+/// How its nodes are probed, as it is written.
+pub(super) fn probe(row: &UpstreamRow) -> Option<String> {
+    row.probe.as_ref().map(|probe| probe::to_json(probe).to_string())
 }
 
 fn boolean(value: bool) -> &'static str {

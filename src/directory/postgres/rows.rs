@@ -4,12 +4,13 @@ use super::{Error, engines, migrate, rules};
 use crate::clock::UnixSeconds;
 use crate::config::{Env, duration};
 use crate::directory::principal::{self, SEALED, SecretFiles, of_row};
-use crate::directory::start;
+use crate::directory::{probe, start};
 use crate::model::access::{Bar, Subject, session_id, session_text};
 use crate::model::autostart::StartRow;
 use crate::model::ids::{ClusterId, OrgId, PrincipalId, UpstreamId, WorkspaceId};
 use crate::model::policy::{HostSeen, Policy, Protocol};
 use crate::model::principal::{Extras, PrincipalKind, PrincipalRow};
+use crate::model::probe::Probe;
 use crate::model::tables::{ClusterRole, ClusterRow, ClusterState, OrgRow, Segment, UpstreamRow, WorkspaceRow};
 use crate::model::url::{AllowedHosts, BaseUrl};
 use crate::vault::Vault;
@@ -66,9 +67,11 @@ const PRINCIPALS: &str = "select org::text, id::text, workspace::text, users,
     session_token::text, client_key::text, control
     from embedgate.principal where $1 is null or org = any ($1) order by org, id";
 const APPS: &str = "select org::text, id::text, workspace::text, url::text, status = 'failed',
-    host, strip_prefix, base_tag, ping_interval::text, idle_timeout::text, protocol, start::text from embedgate.app
+    host, strip_prefix, base_tag, ping_interval::text, idle_timeout::text, protocol, start::text, health::text
+    from embedgate.app
     where $1 is null or org = any ($1) order by org, id";
-const WAREHOUSES: &str = "select org::text, id::text, workspace::text, start::text from embedgate.warehouse
+const WAREHOUSES: &str =
+    "select org::text, id::text, workspace::text, start::text, health::text from embedgate.warehouse
     where $1 is null or org = any ($1) order by org, id";
 const NODES: &str = "select c.org::text, c.kind, c.upstream::text, c.id::text, c.state, c.role, n.url::text
     from embedgate.cluster c join embedgate.node n
@@ -315,8 +318,10 @@ impl Reader<'_> {
         let Some(at) = self.at(org) else { return Ok(()) };
         let (url, failed, policy) = (row.try_get(3)?, row.try_get(4)?, policy(row)?);
         let made = self.url(url).and_then(|url| upstream(id, workspace, url));
-        let start = self.start(at, row.try_get(11)?);
-        match made.and_then(|app| Ok(UpstreamRow { failed, policy: policy?, start: start?, ..app })) {
+        let (start, probe) = (self.start(at, row.try_get(11)?), probe(row.try_get(12)?));
+        let made =
+            made.and_then(|app| Ok(UpstreamRow { failed, policy: policy?, start: start?, probe: probe?, ..app }));
+        match made {
             Ok(app) => self.drafts[at].row.apps.push(app),
             Err(cause) => self.fault(org, format!("app {id:?}"), cause),
         }
@@ -330,8 +335,9 @@ impl Reader<'_> {
         let url = workspaces.iter().find(|row| row.id.as_str() == workspace).map(|row| row.url.clone());
         // Without its workspace the organisation is broken, which has been said.
         let Some(url) = url else { return Ok(()) };
-        let start = self.start(at, row.try_get(3)?);
-        match upstream(id, workspace, url).and_then(|warehouse| Ok(UpstreamRow { start: start?, ..warehouse })) {
+        let (start, probe) = (self.start(at, row.try_get(3)?), probe(row.try_get(4)?));
+        let made = upstream(id, workspace, url);
+        match made.and_then(|warehouse| Ok(UpstreamRow { start: start?, probe: probe?, ..warehouse })) {
             Ok(warehouse) => self.drafts[at].row.warehouses.push(warehouse),
             Err(cause) => self.fault(org, format!("warehouse {id:?}"), cause),
         }
@@ -440,7 +446,21 @@ fn frontends(read: Result<Option<Vec<&str>>, tokio_postgres::Error>) -> Result<O
 fn upstream(id: &str, workspace: &str, url: BaseUrl) -> Result<UpstreamRow, String> {
     let id = UpstreamId::parse(id).map_err(|error| error.to_string())?;
     let workspace = WorkspaceId::parse(workspace).map_err(|error| error.to_string())?;
-    Ok(UpstreamRow { id, workspace, url, failed: false, policy: Policy::default(), start: None, clusters: Vec::new() })
+    Ok(UpstreamRow {
+        id,
+        workspace,
+        url,
+        failed: false,
+        policy: Policy::default(),
+        start: None,
+        probe: None,
+        clusters: Vec::new(),
+    })
+}
+
+/// How the nodes of an upstream are probed.
+pub(super) fn probe(text: Option<&str>) -> Result<Option<Probe>, String> {
+    text.map(probe::of_row).transpose()
 }
 
 /// How the requests of an app are treated.

@@ -36,6 +36,7 @@ fn row(secret: &str, app: &str) -> OrgRow {
             failed: false,
             policy: Policy::default(),
             start: None,
+            probe: None,
             id: UpstreamId::parse("editor").unwrap(),
             workspace: workspace.clone(),
             url: url(app),

@@ -29,6 +29,7 @@ fn upstream(id: &str, clusters: Vec<ClusterRow>) -> UpstreamRow {
         failed: false,
         policy: Policy::default(),
         start: None,
+        probe: None,
         clusters,
     }
 }

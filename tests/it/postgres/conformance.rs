@@ -174,6 +174,14 @@ name = 'small_1'
 url = 'https://engine.example.com/query?account_id=7'
 principal = 'starter'
 idle_stop = '30m'
+[org.app.health]
+kind = 'http'
+path = '/health?a=b'
+expect = '200-299,401'
+interval = '5s'
+timeout = '500ms'
+healthy = 1
+unhealthy = 5
 [[org.app.cluster]]
 id = 'green'
 state = 'running'
@@ -196,6 +204,7 @@ ping_interval = '0s'
 id = 'wh'
 workspace = 'second'
 start = { by = 'databricks-warehouse' }
+health = { kind = 'tcp' }
 [[org.warehouse.cluster]]
 id = 'only'
 state = 'stopped'
@@ -211,6 +220,7 @@ allow = ['POST /v1/statement', 'GET /v1/statement/**']
 protocol = 'http1'
 idle_timeout = '2h'
 start = { by = 'webhook', url = 'https://hook.example.com/a?b=c' }
+health = { kind = 'http', path = '/' }
 [[org.engine]]
 id = 'usual'
 workspace = 'first'

@@ -204,7 +204,16 @@ impl App {
         match made {
             Ok((id, url)) => {
                 let (workspace, failed, clusters) = (main.clone(), self.failed, Vec::new());
-                Some(UpstreamRow { id, workspace, url, failed, policy: Policy::default(), start: None, clusters })
+                Some(UpstreamRow {
+                    id,
+                    workspace,
+                    url,
+                    failed,
+                    policy: Policy::default(),
+                    start: None,
+                    probe: None,
+                    clusters,
+                })
             }
             Err(cause) => {
                 faults.add(format!("\"authoringTool\" {:?}", self.id), cause);
