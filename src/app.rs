@@ -6,7 +6,7 @@ mod tickets;
 use crate::admin::Admin;
 use crate::clock::Clock;
 use crate::config::{Config, DirectorySource, Env, FireflyTables};
-use crate::control::autostart;
+use crate::control::{autostart, health};
 use crate::credential::assertions::{AssertionKeyError, Assertions};
 use crate::credential::{Means, Minter, Settings as MinterSettings};
 use crate::directory::Directory;
@@ -157,12 +157,16 @@ impl<S: Source> Start<S> {
         let issuers = dialer.with_tls(Arc::clone(&outbound.issuers));
         let minter =
             Arc::new(minter(&config, &env, issuers.clone(), &metrics, &clock, asker.clone(), control.handle())?);
+        let probing =
+            health::Means { dialer: dialer.clone(), directory: Arc::clone(&directory), metrics: Arc::clone(&metrics) };
+        let prober = health::Prober::new(probing, config.upstreams.health.max_probes);
         let ways_out = WaysOut { dialer, issuers, minter, outbound: &outbound };
         let plane = build(&config, &env, &directory, &metrics, keys, log, &clock, control.handle(), ways_out, tls)?;
         let plane = Arc::new(plane);
         let (drain, draining) = watch::channel(false);
         let admin = control.block_on(start_admin(&config, &plane))?;
         control.spawn(sync::follow(source, directory, metrics, wishes));
+        control.spawn(prober.run());
         control.spawn(upkeep(Arc::clone(&plane), outbound, tickets, asker.clone()));
         let spawn = |(number, socket)| listener::spawn(Arc::clone(&plane), socket, draining.clone(), number);
         let workers = listeners.into_iter().enumerate().map(spawn).collect::<io::Result<Vec<_>>>()?;
@@ -379,6 +383,9 @@ async fn upkeep(plane: Arc<Plane>, outbound: Outbound, mut tickets: Option<Ticke
         ticks.tick().await;
         exporter.run_upkeep();
         plane.metrics.held_longest.set(plane.holds.longest().as_secs_f64());
+        if let Some(snapshot) = plane.directory.held() {
+            health::measure(&snapshot, &plane.metrics);
+        }
         certificates::look_after(&plane, &outbound);
         if let Some(tickets) = &mut tickets {
             tickets.reload();

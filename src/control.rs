@@ -2,3 +2,4 @@
 //! it has done in the cells of [`crate::live`].
 
 pub mod autostart;
+pub mod health;

@@ -24,29 +24,33 @@ enum Kind {
 
 /// Reads it; `None` when a mistake leaves nothing to build.
 pub(super) fn read(section: &Section<'_>) -> Option<Probe> {
+    let kind = kind(section);
+    // The rest is read whatever is wrong with that, so that all mistakes are told at once.
+    let usual = Probe::usual(ProbeKind::Tcp);
+    let count = |item: &Item<'_>| item.integer(1..=MOST_IN_A_ROW);
+    let interval = section.or("interval", usual.interval, interval);
+    let timeout = section.or("timeout", usual.timeout, Item::duration);
+    let healthy = section.or("healthy", usual.healthy, count);
+    let unhealthy = section.or("unhealthy", usual.unhealthy, count);
+    Some(Probe { kind: kind?, interval, timeout, healthy, unhealthy })
+}
+
+fn kind(section: &Section<'_>) -> Option<ProbeKind> {
     let kind = section.require("kind", "write http or tcp")?;
-    let kind = match kind.one_of(&[("http", Kind::Http), ("tcp", Kind::Tcp)])? {
+    match kind.one_of(&[("http", Kind::Http), ("tcp", Kind::Tcp)])? {
         Kind::Http => {
-            let path = section.require("path", "write path = \"/healthz\", what is asked for")?.parsed(path);
+            let at = section.require("path", "write path = \"/healthz\", what is asked for");
+            let at = at.and_then(|item| item.parsed(path));
             let expect = section.or("expect", Statuses::default(), |item| item.parsed(Statuses::parse));
-            ProbeKind::Http { path: path?, expect }
+            Some(ProbeKind::Http { path: at?, expect })
         }
         Kind::Tcp => {
             for item in ["path", "expect"].into_iter().filter_map(|key| section.get(key)) {
                 item.wrong("is for kind = \"http\"; remove it");
             }
-            ProbeKind::Tcp
+            Some(ProbeKind::Tcp)
         }
-    };
-    let usual = Probe::usual(kind);
-    let count = |item: &Item<'_>| item.integer(1..=MOST_IN_A_ROW);
-    Some(Probe {
-        interval: section.or("interval", usual.interval, interval),
-        timeout: section.or("timeout", usual.timeout, Item::duration),
-        healthy: section.or("healthy", usual.healthy, count),
-        unhealthy: section.or("unhealthy", usual.unhealthy, count),
-        kind: usual.kind,
-    })
+    }
 }
 
 fn interval(item: &Item<'_>) -> Option<Duration> {

@@ -78,18 +78,19 @@ impl NodeLive {
         NodeLease { node: Arc::clone(self), trial: 0 }
     }
 
-    /// The same, unless the node has `most` requests already (0 means any number), or was taken out and is on trial.
-    /// `forced` goes to a node that was taken out whether it is on trial or not.
+    /// The same, unless the node has `most` requests already (0 means any number), or is on trial after its time out.
+    /// `forced` goes to it all the same then. Within its time out whoever comes has been sent there knowingly, for want of
+    /// other nodes.
     ///
     /// # Errors
     /// [`Closed`]; nothing is counted then.
-    pub fn enter(self: &Arc<Self>, most: u32, forced: bool) -> Result<NodeLease, Closed> {
+    pub fn enter(self: &Arc<Self>, now: Instant, most: u32, forced: bool) -> Result<NodeLease, Closed> {
         let before = self.requests.fetch_add(ONE_MORE | 1, Ordering::Relaxed);
         let mut lease = NodeLease { node: Arc::clone(self), trial: 0 };
         if most > 0 && before as u32 >= most {
             return Err(Closed::Full);
         }
-        if self.health.is_ejected() && !forced {
+        if self.health.is_ejected() && !forced && self.health.needs_trial(self.millis(now)) {
             // The number of the request tells its trial from all others'.
             lease.trial = ((before >> 32) as u32).max(1);
             if !self.health.begin_trial(lease.trial) {
@@ -98,6 +99,12 @@ impl NodeLive {
             }
         }
         Ok(lease)
+    }
+
+    /// Whether nothing speaks against it.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        self.health.is_good()
     }
 
     /// Whether requests may be sent to it: it was not taken out, or its time out is over and nobody tries it yet.

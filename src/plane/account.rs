@@ -8,6 +8,7 @@ use super::worker::Worker;
 use crate::config::LogFormat;
 use crate::live::cluster::ClusterLease;
 use crate::live::node::NodeLease;
+use crate::live::place::Place;
 use crate::metrics::RouteKind;
 use crate::model::reject::Reject;
 use crate::session::Session;
@@ -29,6 +30,17 @@ pub(super) type RequestId = [u8; 32];
 pub(super) struct Lease {
     pub(super) node: NodeLease,
     pub(super) cluster: Option<ClusterLease>,
+    /// Among the requests of its upstream, where these are limited.
+    pub(super) request: Option<Place>,
+    /// Among those of its upstream that are tried on another node.
+    pub(super) retry: Option<Place>,
+}
+
+impl Lease {
+    /// A place on a node, and nothing else.
+    pub(super) fn of(node: NodeLease) -> Self {
+        Self { node, cluster: None, request: None, retry: None }
+    }
 }
 
 /// The account of one request.
@@ -54,6 +66,8 @@ pub(super) struct Account {
     /// When the head of the answer had been handed to the client's socket.
     pub(super) replied: Option<Instant>,
     pub(super) lease: Option<Lease>,
+    /// The upstream's connection among those to its node, while the request has it for itself.
+    pub(super) connection: Option<Place>,
     /// How long the request waited for its upstream to start.
     pub(super) held: Option<Duration>,
     /// The statement that it is about.
@@ -104,6 +118,7 @@ impl Account {
             answered: None,
             replied: None,
             lease: None,
+            connection: None,
             held: None,
             statement: None,
             under_way: true,
@@ -128,6 +143,11 @@ impl Account {
     pub(super) fn over<T>(&mut self, next: T) -> T {
         self.under_way = false;
         next
+    }
+
+    /// When its head had come.
+    pub(super) fn started(&self) -> Instant {
+        self.started
     }
 
     /// A mask for a WebSocket frame of ours.

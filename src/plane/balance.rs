@@ -12,14 +12,20 @@ pub(super) struct Choice<'a> {
     pub(super) node: &'a Arc<Node>,
 }
 
-/// The less busy of two nodes picked by chance, among those that serve and were not tried in vain. Knowing the load of two
+/// The less busy of two nodes picked by chance, among those that serve, are available and were not tried in vain. With too
+/// few of them available, or none, that does not count: one that is thought to be down is better than none. Knowing the load of two
 /// is nearly as good as knowing it of all, and herds nobody onto the one that was idle a moment ago.
 ///
 /// # Errors
 /// [`Reject`] when no node is left.
 pub(super) fn pick<'a>(upstream: &'a Upstream, moment: &Moment<'_>) -> Result<Choice<'a>, Reject> {
     let is_left = |choice: &Choice<'_>| !moment.tried.contains(&choice.node.live.uid());
-    let choices = || choices(upstream).filter(is_left);
+    let is_available = |choice: &Choice<'_>| is_left(choice) && choice.node.live.is_available();
+    // Most upstreams have but one.
+    let any = choices(upstream).nth(1).is_none()
+        || upstream.is_in_panic(moment.panic_threshold)
+        || !choices(upstream).any(|choice| is_available(&choice));
+    let choices = || choices(upstream).filter(|choice| if any { is_left(choice) } else { is_available(choice) });
     let count = choices().count() as u64;
     if count == 0 {
         return Err(Reject::new(Class::NoRunningCluster, "no cluster of the upstream is running"));

@@ -51,6 +51,8 @@ pub struct Moment<'a> {
     pub seed: u64,
     /// Nodes, by their numbers, that the request could not be sent to.
     pub tried: &'a [u64],
+    /// When of a thousand nodes of an upstream fewer are available, all are used.
+    pub panic_threshold: u32,
 }
 
 /// The outcome of [`decide`].
@@ -120,6 +122,12 @@ pub(super) struct Granted<'a> {
 }
 
 impl Granted<'_> {
+    /// Whether requests go to one node and no other.
+    pub(super) fn has_one_node(&self) -> bool {
+        let nodes = self.upstream.map(|upstream| upstream.serving().flat_map(|cluster| &cluster.nodes).nth(1));
+        nodes.is_none_or(|second| second.is_none())
+    }
+
     /// Whether requests go to this node.
     pub(super) fn is_served_by(&self, node: &Node) -> bool {
         match self.upstream {

@@ -4,11 +4,12 @@
 
 use super::account::Account;
 use super::client::Client;
-use super::cookie::{NO_KEY, Renewal};
+use super::cookie::NO_KEY;
 use super::cors;
 use super::cut::Cut;
 use super::databricks;
 use super::decide::{Decision, Moment, Plan, decide};
+use super::detour::{Course, Detour};
 use super::engine;
 use super::forward::{Forwarded, forward};
 use super::hold::{self, Outcome};
@@ -111,7 +112,7 @@ async fn handle(
         }
         Target::FireflyV1 { token, host, prefix } => {
             let trip = firefly_trip(worker, token, host, *prefix)?;
-            return Box::pin(forward(worker, client, head, trip, account)).await;
+            return Box::pin(forward(worker, client, head, trip, Detour::new(None), account)).await;
         }
         Target::AppByHost { .. } | Target::AppByPath { .. } | Target::Linked { .. } => {
             if head.method == "OPTIONS"
@@ -220,8 +221,7 @@ pub(super) async fn go_on(
     via: Via<'_>,
     account: &mut Account,
 ) -> Result<Forwarded, Reject> {
-    let Way { target, link, may_be_elsewhere, is_held } = way;
-    let plan = match plan(worker, client, head, target, session, account).await? {
+    let plan = match plan(worker, client, head, way.target, session, account).await? {
         Planned::Goes(plan) => plan,
         Planned::Gone => {
             account.cut(Cut::Client);
@@ -230,18 +230,11 @@ pub(super) async fn go_on(
         Planned::Waits(answer) => return Ok(reply(worker, client, head, &answer, account).await),
     };
     // Nothing is awaited between the decision and this: what changes after it is heard of.
-    client.registration.stand_on(Standing::new(target, &plan, session));
-    let prefix = match target {
-        Target::AppByPath { prefix, .. } | Target::Engine { prefix, .. } => *prefix,
-        _ => 0,
-    };
+    client.registration.stand_on(Standing::new(way.target, &plan, session));
     account.upstream.clone_from(&plan.upstream);
-    let guard = worker.plane.settings.guard.with(plan.frontends.clone());
-    let mut trip = Trip::planned(plan, prefix, via, guard);
-    (trip.link, trip.may_be_elsewhere, trip.is_held) = (link, may_be_elsewhere, is_held);
-    trip.wishes = databricks::wishes(worker, target, account);
-    trip.renewal = Renewal::due(worker, head, session, via);
-    forward(worker, client, head, trip, account).await
+    let course = Course { way, head, session, via };
+    let trip = course.trip(worker, plan, account);
+    forward(worker, client, head, trip, Detour::new(Some(course)), account).await
 }
 
 /// Starts a session, where front ends may.
@@ -278,6 +271,12 @@ pub(super) fn authenticate<'a>(
     found.map_err(|why| Reject::new(Class::Session, why.to_string()))
 }
 
+/// What a decision is made with, now and without the nodes that were tried.
+pub(super) fn moment<'a>(worker: &Worker, tried: &'a [u64]) -> Moment<'a> {
+    let panic_threshold = worker.plane.settings.panic_threshold;
+    Moment { now: worker.plane.clock.now(), seed: worker.random(), tried, panic_threshold }
+}
+
 /// What comes of planning.
 pub(super) enum Planned {
     Goes(Plan),
@@ -301,8 +300,7 @@ pub(super) async fn plan(
     for _ in 0..ROUNDS {
         let not_ready = || Reject::new(Class::NotReady, "the directory has not been loaded yet");
         let snapshot = plane.directory.snapshot().ok_or_else(not_ready)?;
-        let moment = Moment { now: plane.clock.now(), seed: worker.random(), tried: &[] };
-        match decide(&snapshot, target, session, &moment)? {
+        match decide(&snapshot, target, session, &moment(worker, &[]))? {
             Decision::Go(plan) if plan.starts && hold::is_asked(head) => return Ok(Planned::Waits(hold::arrived())),
             Decision::Go(plan) => return Ok(Planned::Goes(plan)),
             Decision::NeedsStart(upstream) => {

@@ -1,6 +1,7 @@
 //! The directory file as a whole.
 
 mod engines;
+mod probes;
 mod starts;
 
 use super::*;
@@ -192,7 +193,7 @@ fn apps_say_how_they_want_their_requests() {
     let warehouse = "[[org.warehouse]]\nid = 'w'\nhost = 'keep'\n";
     assert_eq!(
         mistakes(warehouse),
-        ["8 org[acme].warehouse[w].host: unknown key; known here: id, workspace, start, cluster"]
+        ["8 org[acme].warehouse[w].host: unknown key; known here: id, workspace, start, health, cluster"]
     );
 }
 
@@ -313,7 +314,7 @@ fn apps_have_an_address() {
     assert_eq!(mistakes("[[org.app]]\nid = 'x'\ncluster = []\n").len(), 1);
     assert_eq!(
         mistakes("[[org.warehouse]]\nid = 'x'\nurl = 'https://a.example.com'\n"),
-        ["8 org[acme].warehouse[x].url: unknown key; known here: id, workspace, start, cluster"]
+        ["8 org[acme].warehouse[x].url: unknown key; known here: id, workspace, start, health, cluster"]
     );
 }
 

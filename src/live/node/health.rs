@@ -141,6 +141,12 @@ impl Health {
         self.fate.load(Ordering::Relaxed) & EJECTED != 0
     }
 
+    /// Whether its time out is over, and an answer has to tell what comes next.
+    pub(super) fn needs_trial(&self, now: u64) -> bool {
+        let fate = self.fate.load(Ordering::Relaxed);
+        fate & EJECTED != 0 && fate & UNTIL <= now
+    }
+
     /// Whether its time out is over, and no request tries it.
     pub(super) fn may_be_tried(&self, now: u64) -> bool {
         let fate = self.fate.load(Ordering::Relaxed);
@@ -223,9 +229,9 @@ impl Health {
 
     /// Notes what probes say; whether that is new. With life come all chances.
     pub(super) fn probed(&self, is_well: bool, now: u64) -> bool {
-        let fate = |fate: u64| match is_well {
-            true => (fate & DEAD != 0).then_some(0),
-            false => (fate & DEAD == 0).then_some(fate | DEAD),
+        let fate = |fate: u64| {
+            let next = if is_well { 0 } else { fate | DEAD };
+            (is_well == (fate & DEAD != 0)).then_some(next)
         };
         let is_new = self.fate.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fate).is_ok();
         if is_new && is_well {

@@ -43,6 +43,10 @@ impl Tried {
         (ejection.reason, ejection.time.as_secs())
     }
 
+    fn enter(&self, forced: bool) -> Result<NodeLease, Closed> {
+        self.node.enter(self.now, 0, forced)
+    }
+
     fn is_available(&self) -> bool {
         let health = &self.node.health;
         health.is_good() || health.may_be_tried(self.node.millis(self.now))
@@ -56,9 +60,9 @@ impl Tried {
 #[test]
 fn a_lease_counts_until_it_is_dropped() {
     let node = NodeLive::new();
-    let (one, two) = (node.lease(), node.enter(2, false).unwrap());
+    let (one, two) = (node.lease(), node.enter(node.born, 2, false).unwrap());
     assert_eq!(node.active(), 2);
-    assert_eq!(node.enter(2, false).unwrap_err(), Closed::Full);
+    assert_eq!(node.enter(node.born, 2, false).unwrap_err(), Closed::Full);
     assert_eq!(node.active(), 2);
     drop(one);
     assert_eq!(node.active(), 1);
@@ -111,31 +115,32 @@ fn failures_that_are_far_apart_are_not_added_up() {
 fn after_its_time_one_request_at_a_time_decides() {
     let mut tried = Tried::new();
     tried.eject();
-    // An answer that was asked for before says nothing.
+    // An answer that was asked for before says nothing, and who is sent there for want of others is no trial.
     assert!(!tried.answer() && !tried.is_available());
+    let _others = (tried.enter(false).unwrap(), tried.enter(false).unwrap());
     tried.wait(10);
     assert!(tried.is_available() && tried.condition() == Condition::OnTrial);
-    let trial = tried.node.enter(0, false).unwrap();
+    let trial = tried.enter(false).unwrap();
     assert!(!tried.is_available());
-    assert_eq!(tried.node.enter(0, false).unwrap_err(), Closed::OnTrial);
+    assert_eq!(tried.enter(false).unwrap_err(), Closed::OnTrial);
     // Where too few others are left, it is used all the same.
-    drop(tried.node.enter(0, true).unwrap());
+    drop(tried.enter(true).unwrap());
     assert!(!tried.is_available());
     // A client that left has decided nothing.
     drop(trial);
-    let trial = tried.node.enter(0, false).unwrap();
+    let trial = tried.enter(false).unwrap();
     assert_eq!(tried.fail(), Some(Ejection { reason: Reason::FailedTrial, time: Duration::from_secs(20) }));
     drop(trial);
     assert!(!tried.is_available());
     tried.wait(20);
-    let trial = tried.node.enter(0, false).unwrap();
+    let trial = tried.enter(false).unwrap();
     assert!(tried.answer() && tried.is_available() && tried.condition() == Condition::Good);
     // It is taken out again while that request is still under way: this is not its trial any more.
     tried.eject();
     tried.wait(300);
-    let second = tried.node.enter(0, false).unwrap();
+    let second = tried.enter(false).unwrap();
     drop(trial);
-    assert_eq!(tried.node.enter(0, false).unwrap_err(), Closed::OnTrial);
+    assert_eq!(tried.enter(false).unwrap_err(), Closed::OnTrial);
     drop(second);
     assert!(tried.is_available());
 }
@@ -215,7 +220,7 @@ fn history(seed: u64) {
                 let (could, is_free) = (tried.is_available(), most == 0 || (leases.len() as u32) < most);
                 let forced = !could;
                 let is_trial = until.is_some() && !forced;
-                match tried.node.enter(most, forced) {
+                match tried.node.enter(tried.now, most, forced) {
                     Ok(lease) => {
                         assert!(is_free, "more than it may: {told}");
                         assert!(!is_trial || !tried.is_available(), "a second trial would be possible: {told}");
@@ -260,7 +265,7 @@ fn history(seed: u64) {
     tried.node.probed(true);
     tried.now += rules.max_ejection_time;
     assert!(tried.is_available(), "seed {seed}");
-    let _trial = tried.node.enter(0, false).unwrap();
+    let _trial = tried.enter(false).unwrap();
     tried.answer();
     assert!(tried.node.health.is_good(), "seed {seed}");
 }
@@ -290,9 +295,9 @@ fn of_threads_that_try_it_at_once_one_may() {
         let mut tried = Tried::new();
         tried.eject();
         tried.wait(10);
-        let node = &tried.node;
+        let (node, now) = (&tried.node, tried.now);
         let leases = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| node.enter(0, false))).collect();
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| node.enter(now, 0, false))).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
         });
         assert_eq!(leases.iter().filter(|lease| lease.is_ok()).count(), 1);
