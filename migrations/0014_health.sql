@@ -6,7 +6,7 @@ create function embedgate.is_probe(probe jsonb) returns boolean
   set search_path = pg_catalog, pg_temp
   return case when jsonb_typeof(probe) <> 'object' then false else
     case probe ->> 'kind'
-      when 'http' then coalesce(probe ->> 'path' ~ '^/[!-~]{0,999}$', false)
+      when 'http' then coalesce(probe ->> 'path' ~ '^/[!-~]*$' and length(probe ->> 'path') <= 1000, false)
         and coalesce(probe ->> 'expect' ~ '^[1-5][0-9]{2}(-[1-5][0-9]{2})?(,[1-5][0-9]{2}(-[1-5][0-9]{2})?){0,15}$', true)
       when 'tcp' then not probe ?| array['path', 'expect']
       else false
