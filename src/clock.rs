@@ -1,16 +1,24 @@
-//! Wall-clock time, used only where expiries are compared; everything else is tokio's monotonic time.
+//! Wall-clock time, used only where expiries are compared, and milliseconds that never run back for what is decided without
+//! a runtime; everything else is tokio's monotonic time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Seconds since 1970-01-01 UTC.
 pub type UnixSeconds = u64;
 
 /// A wall clock that tests can turn.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Clock {
     offset: Arc<AtomicI64>,
+    made: Instant,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self { offset: Arc::default(), made: Instant::now() }
+    }
 }
 
 impl Clock {
@@ -18,6 +26,13 @@ impl Clock {
     pub fn now(&self) -> UnixSeconds {
         let real = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         real.saturating_add_signed(self.offset.load(Ordering::Relaxed))
+    }
+
+    /// How many milliseconds after the clock was made a moment is; tests move that, too.
+    #[must_use]
+    pub fn uptime(&self, at: Instant) -> u64 {
+        let real = u64::try_from(at.saturating_duration_since(self.made).as_millis()).unwrap_or(u64::MAX);
+        real.saturating_add_signed(self.offset.load(Ordering::Relaxed).saturating_mul(1000))
     }
 
     /// Moves the clock, and all its clones, by so many seconds.

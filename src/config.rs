@@ -75,10 +75,14 @@ pub struct Server {
     pub proxy_protocol: bool,
     /// Certificates and keys; absent means plain HTTP.
     pub tls: Option<Tls>,
+    /// Where the next process asks for the listening sockets; absent means that they are not handed over.
+    pub handover: Option<PathBuf>,
     /// How long readiness already fails before connections are ended; may be zero.
     pub drain_delay: Duration,
     /// How long open requests and streams may then go on.
     pub drain_timeout: Duration,
+    /// Over how much of that time WebSockets are asked to leave; may be zero.
+    pub drain_spread: Duration,
 }
 
 /// The data listener's certificates.
@@ -293,6 +297,8 @@ pub struct Upstreams {
     pub pool_max_idle: usize,
     /// How many of a thousand requests may be sent a second time.
     pub retry_budget: u32,
+    /// How long the share of nodes and clusters grows that join others; zero for not at all.
+    pub slow_start: Duration,
     /// How long WebSockets stay on a node whose cluster stops running; may be zero.
     pub drain_grace: Duration,
     /// Over how long a time they are then asked to leave; may be zero.
@@ -342,6 +348,8 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// Between two requests of a connection.
     pub keep_alive_timeout: Duration,
+    /// Age at which a connection of HTTP/1.1 is closed after an answer; zero for never.
+    pub max_connection_age: Duration,
     /// How long a request body may pause.
     pub body_idle_timeout: Duration,
     /// For a client's TLS handshake.

@@ -1,6 +1,7 @@
 //! The directory: who owns what. Sources deliver rows, [`sync`] builds a snapshot of them and publishes it here, and
 //! requests read it.
 
+mod balance;
 mod checks;
 pub mod file;
 pub mod firefly;

@@ -7,4 +7,5 @@ pub mod cluster;
 pub mod held;
 pub mod node;
 pub mod place;
+pub mod ramp;
 pub mod token;

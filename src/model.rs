@@ -3,6 +3,7 @@
 pub mod access;
 pub mod api;
 pub mod autostart;
+pub mod balance;
 pub mod engine;
 pub mod frontends;
 pub mod ids;

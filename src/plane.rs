@@ -27,6 +27,7 @@ mod held;
 pub mod hold;
 mod http2;
 mod introduction;
+pub mod leaving;
 pub mod listener;
 mod multiplexed;
 mod outbox;
@@ -108,6 +109,8 @@ pub struct Settings {
     pub header_timeout: Duration,
     /// How long a connection may wait for its next request.
     pub keep_alive_timeout: Duration,
+    /// How old a connection of HTTP/1.1 may be when an answer begins and still stay open; zero for any age.
+    pub max_connection_age: Duration,
     /// How long a request's body may stand still.
     pub body_idle_timeout: Duration,
     /// How long a TLS handshake may take.
@@ -143,12 +146,18 @@ pub struct Settings {
     pub websocket_max_frame: u64,
     /// Largest payload of all frames of a WebSocket message; 0 for no limit.
     pub websocket_max_message: u64,
+    /// How long the share of nodes and clusters grows that join others.
+    pub slow_start: Duration,
     /// How long WebSockets stay on a node that is to go, and the time over which they then leave it.
     pub upstream_drain_grace: Duration,
     /// See `upstream_drain_grace`.
     pub upstream_drain_spread: Duration,
-    /// How long requests may take to end when the instance leaves.
+    /// How long the instance serves on when it leaves.
+    pub drain_delay: Duration,
+    /// How long requests may then take to end.
     pub drain_timeout: Duration,
+    /// The time over which WebSockets are asked to leave then.
+    pub drain_spread: Duration,
     /// Most connections of clients at once, each stream of HTTP/2 counted as one more.
     pub max_connections: usize,
     /// Whether clients may speak HTTP/2.
@@ -197,6 +206,7 @@ impl Settings {
             signed_body_bytes: limits.signed_body_bytes,
             header_timeout: limits.header_timeout,
             keep_alive_timeout: limits.keep_alive_timeout,
+            max_connection_age: limits.max_connection_age,
             body_idle_timeout: limits.body_idle_timeout,
             tls_handshake_timeout: limits.tls_handshake_timeout,
             first_byte_timeout: upstreams.first_byte_timeout,
@@ -214,9 +224,12 @@ impl Settings {
             upgrades: upstreams.upgrades.clone(),
             websocket_max_frame: upstreams.websocket_max_frame,
             websocket_max_message: upstreams.websocket_max_message,
+            slow_start: upstreams.slow_start,
             upstream_drain_grace: upstreams.drain_grace,
             upstream_drain_spread: upstreams.drain_spread,
+            drain_delay: server.drain_delay,
             drain_timeout: server.drain_timeout,
+            drain_spread: server.drain_spread,
             max_connections,
             http2: server.http2,
             http2_limits: limits.http2,
@@ -282,6 +295,8 @@ pub struct Plane {
     pub leaving: AtomicBool,
     /// Connections of clients and streams of HTTP/2 now.
     pub connections: AtomicUsize,
+    /// WebSockets and other upgraded connections now.
+    pub tunnels: AtomicUsize,
     /// Bodies that are held until it is known where they go.
     pub held: Arc<HeldLive>,
 }

@@ -6,10 +6,12 @@ pub mod firefly;
 pub mod idle;
 pub mod jwt;
 pub mod keys;
+pub mod places;
 pub mod seal;
 
 use crate::clock::UnixSeconds;
 use crate::model::access::Holder;
+use places::{Place, Places};
 use std::time::Duration;
 
 /// Who a request is from. Holds ids only; everything that may change is looked up in the snapshot.
@@ -23,6 +25,8 @@ pub struct Session {
     pub expires: UnixSeconds,
     /// When it ends unless it is renewed before; none for a session that needs no renewal.
     pub idle: Option<UnixSeconds>,
+    /// The nodes it is on, where upstreams keep sessions on theirs.
+    pub places: Places,
     /// Organisation, user, e-mail and app one after the other.
     text: Box<str>,
     ends: [u8; 3],
@@ -109,7 +113,8 @@ impl Session {
             return Err(InvalidSession::TooLong);
         }
         let text = text.into_boxed_str();
-        Ok(Self { id: parts.id, issued: parts.issued, expires: parts.expires, idle: None, text, ends })
+        let (Parts { id, issued, expires, .. }, places) = (parts, Places::default());
+        Ok(Self { id, issued, expires, idle: None, places, text, ends })
     }
 
     /// When it ends if nothing renews it.
@@ -118,12 +123,22 @@ impl Session {
         self.idle.map_or(self.expires, |idle| idle.min(self.expires))
     }
 
-    /// One session out of two tokens of it, with the later idle end; none if the tokens are of different sessions.
+    /// One session out of two tokens of it, with the later idle end, and the places of both: where they differ, those of
+    /// the token that was made later. None if the tokens are of different sessions.
     #[must_use]
     pub fn merge(self, other: Self) -> Option<Self> {
         let idle = self.idle.zip(other.idle).map(|(one, two)| one.max(two));
-        let (one, two) = (Self { idle, ..self }, Self { idle, ..other });
+        // Who ends by idling later, or not at all any more, was renewed later.
+        let is_newer = self.idle.unwrap_or(self.expires) >= other.idle.unwrap_or(other.expires);
+        let places = if is_newer { self.places.and(other.places) } else { other.places.and(self.places) };
+        let (one, two) = (Self { idle, places, ..self }, Self { idle, places, ..other });
         (one == two).then_some(one)
+    }
+
+    /// The same session at this place of an upstream.
+    #[must_use]
+    pub fn at(&self, place: Place) -> Self {
+        Self { places: self.places.with(place), ..self.clone() }
     }
 
     /// Who asks, for the directory.
@@ -193,6 +208,23 @@ mod tests {
         ] {
             assert_eq!(session(Some(12)).merge(Session::new(other).unwrap()), None, "{other:?}");
         }
+    }
+
+    #[test]
+    fn places_of_the_later_token_count() {
+        let place = |upstream, node| Place { upstream, node };
+        let session = |idle, all: &[Place]| Session {
+            idle,
+            places: all.iter().copied().collect(),
+            ..Session::new(PARTS).unwrap()
+        };
+        let (old, new) = (session(Some(12), &[place(1, 10), place(2, 20)]), session(Some(15), &[place(1, 11)]));
+        let both = session(Some(15), &[place(1, 11), place(2, 20)]);
+        assert_eq!(old.clone().merge(new.clone()), Some(both.clone()));
+        assert_eq!(new.merge(old.clone()), Some(both));
+        // One that needs no renewal any more was made last.
+        let last = session(None, &[place(1, 12)]);
+        assert_eq!(old.merge(last).unwrap().places.of(1), Some(12));
     }
 
     #[test]

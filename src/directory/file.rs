@@ -10,6 +10,7 @@ mod tests;
 use crate::config::mistake::{Place, Report};
 use crate::config::reader::{Item, Section};
 use crate::config::{Env, Mistakes, tree};
+use crate::directory::balance;
 use crate::directory::checks::forbidden;
 use crate::directory::principal::{Context, SecretFiles};
 use crate::directory::{probe, start};
@@ -51,12 +52,17 @@ const APP: &[&str] = &[
     "protocol",
     "ping_interval",
     "idle_timeout",
+    "balance",
+    "hash_on",
+    "affinity",
+    "slow_start",
     "start",
     "health",
     "cluster",
 ];
-const WAREHOUSE: &[&str] = &["id", "workspace", "start", "health", "cluster"];
-const CLUSTER: &[&str] = &["id", "state", "role", "nodes"];
+const WAREHOUSE: &[&str] =
+    &["id", "workspace", "balance", "hash_on", "affinity", "slow_start", "start", "health", "cluster"];
+const CLUSTER: &[&str] = &["id", "state", "role", "weight", "nodes"];
 
 /// Reads and checks a directory file, and the files and variables in which it says secrets are kept. A file without any
 /// organisation is fine.
@@ -210,9 +216,9 @@ fn upstreams(
         let url = if is_app { app_url(section, &clusters, context) } else { workspace.map(|row| row.url.clone()) };
         let failed = is_app && section.or("status", false, |item| item.one_of(&[("active", false), ("failed", true)]));
         let policy = if is_app { policy(section) } else { Policy::default() };
-        let (start, probe) = (start(section, principals, context), probe(section));
-        let workspace = workspace.map(|row| row.id.clone());
-        Some(UpstreamRow { id: id?, workspace: workspace?, url: url?, failed, policy, start, probe, clusters })
+        let (balance, start, probe) = (balance::read(section), start(section, principals, context), probe(section));
+        let row = UpstreamRow::new(id?, workspace?.id.clone(), url?);
+        Some(UpstreamRow { failed, policy, balance, start, probe, clusters, ..row })
     };
     org.sections(key, known).iter().filter_map(row).collect()
 }
@@ -273,13 +279,14 @@ fn cluster(section: &Section<'_>, ids: &mut Ids, context: Context<'_>) -> Option
     let state = section.require("state", "write stopped, starting, running or draining");
     let state = state.and_then(|item| item.one_of(&states));
     let role = section.or("role", ClusterRole::default(), |item| item.one_of(&roles));
+    let weight = balance::weight(section);
     let advice = "write nodes = [\"https://...\"], one URL for each node";
     let nodes = section.require("nodes", advice)?;
     if nodes.is_empty_array() {
         nodes.wrong(format!("needs at least one node; {advice}"));
     }
     let nodes: Vec<_> = nodes.items().iter().filter_map(|item| url(item, context)).collect();
-    Some(ClusterRow { id: id?, state: state?, role, nodes }).filter(|cluster| !cluster.nodes.is_empty())
+    Some(ClusterRow { id: id?, state: state?, role, weight, nodes }).filter(|cluster| !cluster.nodes.is_empty())
 }
 
 /// A URL whose host the policy allows. A forbidden one is reported and still given back, for further checks.

@@ -3,6 +3,7 @@
 //! Only calls with typed parameters and batches are made on the pool: named prepared statements break behind a pooler
 //! that hands connections out per transaction.
 
+mod clusters;
 pub mod connect;
 mod engines;
 pub mod faults;

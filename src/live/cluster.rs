@@ -1,5 +1,6 @@
-//! The live side of a cluster: how much is under way on it, whichever of its nodes serves it.
+//! The live side of a cluster: how much is under way on it, whichever of its nodes serves it, and whose turn is next.
 
+use super::ramp::Ramp;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -7,6 +8,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 #[derive(Debug, Default)]
 pub struct ClusterLive {
     active: AtomicU32,
+    turn: AtomicU32,
+    /// Its slow start.
+    pub ramp: Ramp,
 }
 
 impl ClusterLive {
@@ -14,6 +18,13 @@ impl ClusterLive {
     #[must_use]
     pub fn active(&self) -> u32 {
         self.active.load(Ordering::Relaxed)
+    }
+
+    /// A number that rises with every call, on all workers together: on the line of the count that each request writes
+    /// anyway.
+    #[must_use]
+    pub fn turn(&self) -> u32 {
+        self.turn.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Counts a request onto the cluster until the lease is dropped.

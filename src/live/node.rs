@@ -6,6 +6,7 @@ mod latency;
 pub use health::{Condition, Ejection, HealthState, Reason, Rules};
 
 use super::place::Places;
+use super::ramp::Ramp;
 use health::Health;
 use latency::Latency;
 use std::sync::Arc;
@@ -19,6 +20,8 @@ pub struct NodeLive {
     uid: u64,
     /// Requests on it now in the low half, all there ever were in the high half: one operation counts both.
     requests: AtomicU64,
+    /// Its slow start.
+    pub ramp: Ramp,
     health: Health,
     latency: Latency,
     /// Times are counted from here.
@@ -50,6 +53,7 @@ impl NodeLive {
         Arc::new(Self {
             uid: NEXT_UID.fetch_add(1, Ordering::Relaxed),
             requests: AtomicU64::new(0),
+            ramp: Ramp::default(),
             health: Health::default(),
             latency: Latency::default(),
             born: Instant::now(),

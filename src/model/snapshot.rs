@@ -2,9 +2,12 @@
 //!
 //! Organisations are spread over shards, so that replacing one of them copies a shard and not the map.
 
+mod joining;
+
 use super::access::{Access, Bar, Holder, NoAccess};
 use super::api::{Call, Permission, Rule};
 use super::autostart::{AutoStart, StartRow};
+use super::balance::{USUAL_WEIGHT, hash};
 use super::engine::{Engine, EngineRow};
 use super::frontends::{Census, Frontends};
 use super::ids::{ClusterId, OrgId, PrincipalId, UpstreamId, WorkspaceId};
@@ -15,8 +18,6 @@ use super::upstream::{Cluster, Node, Principals, ServicePrincipal, Upstream, Wor
 use super::url::BaseUrl;
 use crate::clock::UnixSeconds;
 use crate::live::autostart::StartCell;
-use crate::live::circuit::Circuit;
-use crate::live::cluster::ClusterLive;
 use crate::live::held::HeldLive;
 use crate::live::node::NodeLive;
 use std::collections::{BTreeMap, HashMap};
@@ -147,22 +148,6 @@ impl Org {
         self.by_kind().map(|(_, upstream)| upstream)
     }
 
-    /// The counters of all clusters, with what tells these apart.
-    fn clusters(&self) -> impl Iterator<Item = ((&'static str, UpstreamId, ClusterId), Arc<ClusterLive>)> {
-        self.by_kind().flat_map(|(kind, upstream)| {
-            let key = move |cluster: &Cluster| (kind, upstream.id.clone(), cluster.id.clone());
-            upstream.clusters.iter().map(move |cluster| (key(cluster), Arc::clone(&cluster.live)))
-        })
-    }
-
-    /// The circuits of all upstreams, with what tells these apart.
-    fn circuits(&self) -> impl Iterator<Item = ((&'static str, UpstreamId), Arc<Circuit>)> {
-        self.by_kind().filter_map(|(kind, upstream)| {
-            let cluster = upstream.clusters.first()?;
-            Some(((kind, upstream.id.clone()), Arc::clone(&cluster.circuit)))
-        })
-    }
-
     fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
         let of_upstreams = self.upstreams().flat_map(|u| &u.clusters).flat_map(|c| &c.nodes);
         of_upstreams.chain(self.workspaces.values().map(|w| &w.node))
@@ -272,13 +257,9 @@ fn own_frontends(org: &Org) -> Option<&Frontends> {
 struct Builder {
     org: OrgId,
     nodes: HashMap<BaseUrl, Arc<NodeLive>>,
-    /// By kind and id of the upstream, and the cluster's own.
-    clusters: HashMap<(&'static str, UpstreamId, ClusterId), Arc<ClusterLive>>,
-    /// By kind and id of the upstream.
-    circuits: HashMap<(&'static str, UpstreamId), Arc<Circuit>>,
     tokens: HashMap<PrincipalId, Arc<ServicePrincipal>>,
-    /// What can be started, by kind and id.
-    starts: HashMap<(&'static str, UpstreamId), Arc<Upstream>>,
+    /// By kind and id.
+    upstreams: HashMap<(&'static str, UpstreamId), Arc<Upstream>>,
     waiting: Arc<AtomicU32>,
     held: Arc<HeldLive>,
 }
@@ -287,16 +268,12 @@ impl Builder {
     fn new(old: Option<&Org>, org: OrgId) -> Self {
         let nodes = old.into_iter().flat_map(Org::nodes).map(|n| (n.url.clone(), Arc::clone(&n.live))).collect();
         let tokens = old.into_iter().flat_map(Org::principals).map(|p| (p.id.clone(), Arc::clone(p))).collect();
-        let starts = old.into_iter().flat_map(Org::upstreams).filter_map(|upstream| {
-            let autostart = upstream.autostart.as_ref()?;
-            Some(((autostart.kind, upstream.id.clone()), Arc::clone(upstream)))
-        });
-        let starts: HashMap<_, _> = starts.collect();
-        let waiting = starts.values().find_map(|upstream| Some(Arc::clone(&upstream.autostart.as_ref()?.waiting)));
+        let upstreams = old.into_iter().flat_map(Org::by_kind);
+        let upstreams: HashMap<_, _> =
+            upstreams.map(|(kind, upstream)| ((kind, upstream.id.clone()), Arc::clone(upstream))).collect();
+        let waiting = upstreams.values().find_map(|upstream| Some(Arc::clone(&upstream.autostart.as_ref()?.waiting)));
         let held = old.map(|old| Arc::clone(&old.held)).unwrap_or_default();
-        let clusters = old.into_iter().flat_map(Org::clusters).collect();
-        let circuits = old.into_iter().flat_map(Org::circuits).collect();
-        Self { org, nodes, clusters, circuits, tokens, starts, waiting: waiting.unwrap_or_default(), held }
+        Self { org, nodes, tokens, upstreams, waiting: waiting.unwrap_or_default(), held }
     }
 
     fn build(mut self, row: OrgRow) -> Org {
@@ -325,7 +302,7 @@ impl Builder {
 
     fn node(&mut self, url: BaseUrl) -> Arc<Node> {
         let live = self.nodes.entry(url.clone()).or_insert_with(NodeLive::new);
-        Arc::new(Node { live: Arc::clone(live), url })
+        Arc::new(Node::new(url, Arc::clone(live)))
     }
 
     fn principals(&mut self, id: &WorkspaceId, issuer: &BaseUrl, rows: &[PrincipalRow]) -> Principals {
@@ -403,11 +380,22 @@ impl Builder {
     ) -> Option<Arc<Upstream>> {
         let workspace = workspaces.get(&row.workspace).cloned()?;
         let is_running = row.clusters.iter().any(ClusterRow::is_serving);
-        let start = row.start.filter(|_| !is_running);
+        // Starting it would not make it usable.
+        let start = row.start.filter(|_| !is_running && row.fault.is_none());
         let autostart = start.and_then(|start| self.autostart((kind, &row.id), start, &workspace, workspaces));
-        let clusters = self.clusters((kind, &row.id), row.clusters, row.url);
-        let (id, failed, policy, probe) = (row.id, row.failed, row.policy, row.probe);
-        Some(Arc::new(Upstream { id, workspace, failed, policy, autostart, probe, clusters }))
+        let old = self.upstreams.get(&(kind, row.id.clone())).cloned();
+        let clusters = match &old {
+            // What is under way on them goes on, and is counted.
+            Some(old) if row.fault.is_some() => old.clusters.clone(),
+            _ => self.clusters(old.as_deref(), row.clusters, row.url),
+        };
+        let tag = (hash(format!("{kind}/{}", row.id).as_bytes()) >> 32) as u32;
+        let UpstreamRow { id, failed, policy, balance, fault, probe, .. } = row;
+        let new = Upstream { id, workspace, failed, policy, balance, tag, fault, autostart, probe, clusters };
+        if let Some(old) = &old {
+            joining::start_slowly(old, &new);
+        }
+        Some(Arc::new(new))
     }
 
     /// How an upstream is started; none without the principal that would do it, which sources check as well.
@@ -423,26 +411,24 @@ impl Builder {
             None => own.principals.shared.as_ref(),
         };
         let principal = Arc::clone(principal?);
-        let old = self.starts.get(&(kind, id.clone())).and_then(|old| old.autostart.as_ref());
+        let old = self.upstreams.get(&(kind, id.clone())).and_then(|old| old.autostart.as_ref());
         let unchanged = |old: &&AutoStart| old.by == row.by && Arc::ptr_eq(&old.principal.token, &principal.token);
         let cell = old.filter(unchanged).map_or_else(Arc::<StartCell>::default, |old| Arc::clone(&old.cell));
         let waiting = Arc::clone(&self.waiting);
         Some(AutoStart { by: row.by, principal, idle_stop: row.idle_stop, kind, cell, waiting })
     }
 
-    fn clusters(
-        &mut self,
-        (kind, upstream): (&'static str, &UpstreamId),
-        rows: Vec<ClusterRow>,
-        url: BaseUrl,
-    ) -> Vec<Arc<Cluster>> {
+    fn clusters(&mut self, old: Option<&Upstream>, rows: Vec<ClusterRow>, url: BaseUrl) -> Vec<Arc<Cluster>> {
         let rows = if rows.is_empty() { vec![only(url)] } else { rows };
-        let circuit = self.circuits.get(&(kind, upstream.clone())).cloned().unwrap_or_default();
+        let before = old.and_then(|old| old.clusters.first());
+        let circuit = before.map_or_else(Arc::default, |before| Arc::clone(&before.circuit));
         let cluster = |row: ClusterRow| {
-            let circuit = Arc::clone(&circuit);
-            let live = self.clusters.get(&(kind, upstream.clone(), row.id.clone())).cloned().unwrap_or_default();
+            let old = old.and_then(|old| old.clusters.iter().find(|old| old.id == row.id));
+            let live = old.map_or_else(Arc::default, |old| Arc::clone(&old.live));
             let nodes = row.nodes.into_iter().map(|url| self.node(url)).collect();
-            Arc::new(Cluster { id: row.id, state: row.state, role: row.role, nodes, live, circuit })
+            let ClusterRow { id, state, role, weight, .. } = row;
+            let (hash, circuit) = (hash(id.as_str().as_bytes()), Arc::clone(&circuit));
+            Arc::new(Cluster { hash, id, state, role, weight, nodes, live, circuit })
         };
         rows.into_iter().map(cluster).collect()
     }
@@ -451,7 +437,8 @@ impl Builder {
 /// The cluster of an upstream that lists none.
 fn only(url: BaseUrl) -> ClusterRow {
     let id = ClusterId::parse("default").expect("a constant that is a valid id");
-    ClusterRow { id, state: ClusterState::Running, role: ClusterRole::Primary, nodes: vec![url] }
+    let (state, role, weight) = (ClusterState::Running, ClusterRole::Primary, USUAL_WEIGHT);
+    ClusterRow { id, state, role, weight, nodes: vec![url] }
 }
 
 /// A principal as the only one there is: for everybody, or for those it is reserved for and nobody else.

@@ -5,6 +5,7 @@
 use super::access::Bar;
 use super::api::RuleRow;
 use super::autostart::StartRow;
+use super::balance::Balance;
 use super::engine::EngineRow;
 use super::ids::{ClusterId, OrgId, UpstreamId, WorkspaceId};
 use super::policy::Policy;
@@ -85,12 +86,36 @@ pub struct UpstreamRow {
     pub failed: bool,
     /// How its requests are treated.
     pub policy: Policy,
+    /// How its requests are spread.
+    pub balance: Balance,
+    /// Why a part of it cannot be used, and so it serves nobody: requests must not go to the rest as if that were all.
+    pub fault: Option<Box<str>>,
     /// How it is started when it does not run; none when the gateway has no hand in that.
     pub start: Option<StartRow>,
     /// How its nodes are probed; none when they are not.
     pub probe: Option<Probe>,
     /// Empty means one running cluster with one node at `url`.
     pub clusters: Vec<ClusterRow>,
+}
+
+impl UpstreamRow {
+    /// One without anything of its own.
+    #[must_use]
+    pub fn new(id: UpstreamId, workspace: WorkspaceId, url: BaseUrl) -> Self {
+        let (policy, balance) = (Policy::default(), Balance::default());
+        Self {
+            id,
+            workspace,
+            url,
+            failed: false,
+            policy,
+            balance,
+            fault: None,
+            start: None,
+            probe: None,
+            clusters: Vec::new(),
+        }
+    }
 }
 
 /// A set of nodes that never changes: another shape is another cluster.
@@ -102,6 +127,8 @@ pub struct ClusterRow {
     pub state: ClusterState,
     /// Whether its answers count.
     pub role: ClusterRole,
+    /// Its part of the requests, against that of the others; zero for no new ones.
+    pub weight: u32,
     /// At least one.
     pub nodes: Vec<BaseUrl>,
 }

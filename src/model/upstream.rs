@@ -1,6 +1,7 @@
 //! What requests are sent to and as whom, as the snapshot holds it.
 
 use super::autostart::AutoStart;
+use super::balance::{Balance, hash, mix};
 use super::ids::{ClusterId, OrgId, PrincipalId, UpstreamId, WorkspaceId};
 use super::policy::Policy;
 use super::principal::{Extras, PrincipalKind};
@@ -11,6 +12,7 @@ use crate::live::circuit::Circuit;
 use crate::live::cluster::ClusterLive;
 use crate::live::node::NodeLive;
 use crate::live::token::TokenCell;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -21,6 +23,17 @@ pub struct Node {
     pub url: BaseUrl,
     /// Its counters; they outlive the snapshot.
     pub live: Arc<NodeLive>,
+    /// What stands for its address where nodes are told apart by numbers.
+    pub hash: u64,
+}
+
+impl Node {
+    /// A node at this address.
+    #[must_use]
+    pub fn new(url: BaseUrl, live: Arc<NodeLive>) -> Self {
+        let hash = hash(url.to_string().as_bytes());
+        Self { url, live, hash }
+    }
 }
 
 /// A set of nodes with one state.
@@ -32,12 +45,24 @@ pub struct Cluster {
     pub state: ClusterState,
     /// Whether its answers count.
     pub role: ClusterRole,
+    /// Its part of the requests, against that of the others; zero for no new ones.
+    pub weight: u32,
     /// At least one.
     pub nodes: Vec<Arc<Node>>,
     /// Its counters; they outlive the snapshot.
     pub live: Arc<ClusterLive>,
     /// Those of its upstream; they outlive it too.
     pub circuit: Arc<Circuit>,
+    /// What stands for its id where clusters are told apart by numbers.
+    pub hash: u64,
+}
+
+impl Cluster {
+    /// What stands for one of its nodes in a session that stays there: the same on every instance.
+    #[must_use]
+    pub fn place(&self, node: &Node) -> u32 {
+        (mix(self.hash ^ node.hash) >> 32) as u32
+    }
 }
 
 /// An identity used upstream.
@@ -111,6 +136,12 @@ pub struct Upstream {
     pub failed: bool,
     /// How its requests are treated.
     pub policy: Policy,
+    /// How its requests are spread.
+    pub balance: Balance,
+    /// What stands for it in sessions that stay on a node of it.
+    pub tag: u32,
+    /// Why a part of it cannot be used, and so it serves nobody.
+    pub fault: Option<Box<str>>,
     /// How it is started when it does not run; none when the gateway has no hand in that, or the directory says that a
     /// cluster is running.
     pub autostart: Option<AutoStart>,
@@ -123,17 +154,33 @@ pub struct Upstream {
 impl Upstream {
     /// The clusters that requests go to: running ones whose answers count. Of what is started on demand the directory
     /// does not know that it runs.
-    pub fn serving(&self) -> impl Iterator<Item = &Arc<Cluster>> {
+    pub fn serving(&self) -> impl Iterator<Item = &Arc<Cluster>> + Clone {
         let started = self.autostart.is_some();
         let runs = move |state| state == ClusterState::Running || (started && state != ClusterState::Draining);
-        self.clusters.iter().filter(move |cluster| runs(cluster.state) && cluster.role == ClusterRole::Primary)
+        let usable = if self.fault.is_some() { &[][..] } else { &self.clusters[..] };
+        usable.iter().filter(move |cluster| runs(cluster.state) && cluster.role == ClusterRole::Primary)
     }
 
-    /// Whether of its serving nodes fewer than so many in a thousand are available. Then all are used: the few that are
+    /// Why nothing of it takes new requests, whatever the state of its nodes; none if something does.
+    #[must_use]
+    pub fn obstacle(&self) -> Option<Cow<'static, str>> {
+        if let Some(fault) = &self.fault {
+            return Some(format!("the directory has what cannot be used: {fault}").into());
+        }
+        if self.serving().any(|cluster| cluster.weight > 0 && !cluster.nodes.is_empty()) {
+            return None;
+        }
+        Some(match self.serving().next() {
+            Some(_) => "every running cluster of the upstream has the weight 0".into(),
+            None => "no cluster of the upstream is running".into(),
+        })
+    }
+
+    /// Whether of the nodes that take new requests fewer than so many in a thousand are available. Then all are used: the few that are
     /// left would break down under what is meant for all, or it is not the nodes that are at fault.
     #[must_use]
     pub fn is_in_panic(&self, threshold: u32) -> bool {
-        let nodes = || self.serving().flat_map(|cluster| &cluster.nodes);
+        let nodes = || self.serving().filter(|cluster| cluster.weight > 0).flat_map(|cluster| &cluster.nodes);
         let available = nodes().filter(|node| node.live.is_available()).count() as u64;
         available * 1000 < u64::from(threshold) * nodes().count() as u64
     }

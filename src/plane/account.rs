@@ -127,6 +127,11 @@ impl Account {
         }
     }
 
+    /// When the request came.
+    pub(super) fn started(&self) -> Instant {
+        self.started
+    }
+
     /// Notes that the gateway refused the request.
     pub(super) fn reject(&mut self, reject: Reject) {
         self.worker.plane.metrics.count_reject(reject.class);
@@ -143,11 +148,6 @@ impl Account {
     pub(super) fn over<T>(&mut self, next: T) -> T {
         self.under_way = false;
         next
-    }
-
-    /// When its head had come.
-    pub(super) fn started(&self) -> Instant {
-        self.started
     }
 
     /// A mask for a WebSocket frame of ours.

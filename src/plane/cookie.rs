@@ -8,6 +8,7 @@ use crate::model::reject::{Class, Reject};
 use crate::model::url::Scheme;
 use crate::session::Session;
 use crate::session::carrier::{CookieNames, Via};
+use crate::session::places::Place;
 use crate::session::seal::Purpose;
 use crate::wire::fields::{Fields, Name, list};
 use crate::wire::request::Head;
@@ -64,18 +65,26 @@ fn set(framed: bool, name: &str, value: &str, max_age: u64) -> String {
 pub(super) struct Renewal {
     app: Option<String>,
     framed: bool,
+    /// Where the session is from now on, where that is new.
+    place: Option<Place>,
 }
 
 impl Renewal {
-    /// The renewal that a request brings about; none for most requests. A program with a bearer has nowhere to keep
-    /// another token.
-    pub(super) fn due(worker: &Worker, head: &Head<'_>, session: &Session, via: Via<'_>) -> Option<Self> {
-        let (Some(idle), Via::Cookie(app)) = (session.idle, via) else { return None };
-        let plane = &worker.plane;
-        let due = plane.settings.session_idle.is_due(idle, plane.clock.now());
-        due.then(|| {
-            let framed = is_framed_elsewhere(&plane.guard_of(session.org()), head.authority);
-            Self { app: app.map(str::to_owned), framed }
+    /// The renewal that a request brings about, because the session has been used for a while or is to remember a place;
+    /// none for most requests. A program with a bearer has nowhere to keep another token.
+    pub(super) fn due(
+        worker: &Worker,
+        head: &Head<'_>,
+        session: &Session,
+        via: Via<'_>,
+        place: Option<Place>,
+    ) -> Option<Self> {
+        let Via::Cookie(app) = via else { return None };
+        let gateway = &worker.plane;
+        let is_due = |idle| gateway.settings.session_idle.is_due(idle, gateway.clock.now());
+        (place.is_some() || session.idle.is_some_and(is_due)).then(|| {
+            let framed = is_framed_elsewhere(&gateway.guard_of(session.org()), head.authority);
+            Self { app: app.map(str::to_owned), framed, place }
         })
     }
 
@@ -87,7 +96,8 @@ impl Renewal {
             return None;
         }
         // An app's answer does not fail for it: the session stands as it is, and the next answer tries again.
-        session_cookie(worker, self.app.as_deref(), self.framed, session).ok()
+        let moved = self.place.map(|place| session.at(place));
+        session_cookie(worker, self.app.as_deref(), self.framed, moved.as_ref().unwrap_or(session)).ok()
     }
 }
 

@@ -1,7 +1,7 @@
 //! The decision on a request: a plain function of the snapshot, the session, what is asked for, a time and a seed. It
 //! awaits nothing and knows no socket.
 
-use super::balance::{Choice, pick};
+use super::balance::{Choice, new_place, pick};
 use super::route::Target;
 use crate::clock::UnixSeconds;
 use crate::live::token::Token;
@@ -15,7 +15,10 @@ use crate::model::reject::{Class, Reject};
 use crate::model::snapshot::{Org, Snapshot};
 use crate::model::upstream::{Cluster, Node, ServicePrincipal, Upstream, Workspace};
 use crate::session::Session;
+use crate::session::places::Place;
+use crate::wire::request::Head;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Where a request goes and as whom.
 #[derive(Debug)]
@@ -24,6 +27,8 @@ pub struct Plan {
     pub node: Arc<Node>,
     /// The cluster that the node was chosen from; none for the workspace itself.
     pub cluster: Option<Arc<Cluster>>,
+    /// What the session is to remember of that, where it stays on its node.
+    pub place: Option<Place>,
     /// As whom.
     pub principal: Arc<ServicePrincipal>,
     /// Its header fields; none for a principal that has none.
@@ -43,7 +48,7 @@ pub struct Plan {
 }
 
 /// What of a decision is not the directory's: when it is made, and what came of those before for the same request.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Moment<'a> {
     /// When it is made.
     pub now: UnixSeconds,
@@ -53,6 +58,12 @@ pub struct Moment<'a> {
     pub tried: &'a [u64],
     /// When of a thousand nodes of an upstream fewer are available, all are used.
     pub panic_threshold: u32,
+    /// Milliseconds by a clock that does not run back: how far slow starts are.
+    pub uptime: u64,
+    /// How long they take, where an upstream does not say.
+    pub slow_start: Duration,
+    /// The request, for what of it makes it go to one node and no other.
+    pub head: Option<&'a Head<'a>>,
 }
 
 /// The outcome of [`decide`].
@@ -88,11 +99,10 @@ pub fn decide(
     if token.is_none() && !principal.kind.is_anonymous() {
         return Ok(Decision::NeedsToken(Arc::clone(principal)));
     }
-    let (cluster, node) = match upstream {
-        Some(upstream) => pick(upstream, moment).map(|Choice { cluster, node }| (Some(cluster), node))?,
-        None => (None, &workspace.node),
-    };
+    let choice = upstream.map(|upstream| pick(upstream, engine.map(Arc::as_ref), session, moment)).transpose()?;
+    let (cluster, node) = choice.map_or((None, &workspace.node), |Choice { cluster, node }| (Some(cluster), node));
     Ok(Decision::Go(Plan {
+        place: upstream.zip(choice).and_then(|(upstream, choice)| new_place(upstream, &choice, session)),
         cluster: cluster.cloned(),
         node: Arc::clone(node),
         principal: Arc::clone(principal),
@@ -131,6 +141,8 @@ impl Granted<'_> {
     /// Whether requests go to this node.
     pub(super) fn is_served_by(&self, node: &Node) -> bool {
         match self.upstream {
+            // What cannot be used now may be what it was.
+            Some(upstream) if upstream.fault.is_some() => true,
             Some(upstream) => {
                 upstream.serving().flat_map(|cluster| &cluster.nodes).any(|serving| serving.url == node.url)
             }

@@ -247,11 +247,11 @@ impl<'a> Detour<'a> {
 
     /// Decides again, among the nodes that are not behind the request, and not at `at`.
     fn other(&self, worker: &Worker, at: Option<u64>) -> Option<Plan> {
-        let Course { way, session, .. } = self.course.as_ref()?;
+        let Course { way, head, session, .. } = self.course.as_ref()?;
         let tried: Vec<u64> = self.behind.iter().copied().chain(at).collect();
         let snapshot = worker.plane.directory.snapshot()?;
         // Whatever else is to be said, that the node failed comes first.
-        match decide(&snapshot, way.target, session, &moment(worker, &tried)) {
+        match decide(&snapshot, way.target, session, &moment(worker, head, Instant::now().into_std(), &tried)) {
             Ok(Decision::Go(plan)) if plan.cluster.is_some() => Some(plan),
             _ => None,
         }
@@ -267,10 +267,11 @@ impl Course<'_> {
             _ => 0,
         };
         let guard = worker.plane.settings.guard.with(plan.frontends.clone());
+        let renewal = Renewal::due(worker, self.head, self.session, self.via, plan.place);
         let mut trip = Trip::planned(plan, prefix, self.via, guard);
         (trip.link, trip.may_be_elsewhere, trip.is_held) = (link, may_be_elsewhere, is_held);
         trip.wishes = databricks::wishes(worker, target, account);
-        trip.renewal = Renewal::due(worker, self.head, self.session, self.via);
+        trip.renewal = renewal;
         trip
     }
 }

@@ -333,7 +333,8 @@ async fn deliver(
         Framing::Chunked => Framing::UntilClose,
         known => known,
     };
-    let keep = head.keep_alive && framing != Framing::UntilClose && exchange.is_sent() && !worker.streams.is_draining();
+    let keep =
+        head.keep_alive && framing != Framing::UntilClose && exchange.is_sent() && exchange.client.may_stay(worker);
     let connection = match (keep, head.http11) {
         (true, true) => None,
         (true, false) => Some("keep-alive"),

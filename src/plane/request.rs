@@ -34,6 +34,7 @@ use crate::wire::body::Framing;
 use crate::wire::request::Head;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// What becomes of a connection after a request.
 pub(super) enum Next {
@@ -271,10 +272,18 @@ pub(super) fn authenticate<'a>(
     found.map_err(|why| Reject::new(Class::Session, why.to_string()))
 }
 
-/// What a decision is made with, now and without the nodes that were tried.
-pub(super) fn moment<'a>(worker: &Worker, tried: &'a [u64]) -> Moment<'a> {
-    let panic_threshold = worker.plane.settings.panic_threshold;
-    Moment { now: worker.plane.clock.now(), seed: worker.random(), tried, panic_threshold }
+/// What a decision on a request is made with, at a time that has just been and without the nodes that were tried.
+pub(super) fn moment<'a>(worker: &Worker, head: &'a Head<'a>, at: Instant, tried: &'a [u64]) -> Moment<'a> {
+    let plane = &worker.plane;
+    Moment {
+        now: plane.clock.now(),
+        seed: worker.random(),
+        tried,
+        panic_threshold: plane.settings.panic_threshold,
+        uptime: plane.clock.uptime(at),
+        slow_start: plane.settings.slow_start,
+        head: Some(head),
+    }
 }
 
 /// What comes of planning.
@@ -297,10 +306,11 @@ pub(super) async fn plan(
 ) -> Result<Planned, Reject> {
     let plane = &worker.plane;
     let mut failed: Option<(u64, MintError)> = None;
+    let mut at = account.started().into_std();
     for _ in 0..ROUNDS {
         let not_ready = || Reject::new(Class::NotReady, "the directory has not been loaded yet");
         let snapshot = plane.directory.snapshot().ok_or_else(not_ready)?;
-        match decide(&snapshot, target, session, &moment(worker, &[]))? {
+        match decide(&snapshot, target, session, &moment(worker, head, at, &[]))? {
             Decision::Go(plan) if plan.starts && hold::is_asked(head) => return Ok(Planned::Waits(hold::arrived())),
             Decision::Go(plan) => return Ok(Planned::Goes(plan)),
             Decision::NeedsStart(upstream) => {
@@ -322,6 +332,8 @@ pub(super) async fn plan(
                 failed = Box::pin(plane.minter.token(&principal)).await.err().map(|error| (uid, error));
             }
         }
+        // That took a while.
+        at = Instant::now();
     }
     Err(Reject::new(Class::IssuerUnreachable, "tokens end before they can be used"))
 }
@@ -336,7 +348,7 @@ fn firefly_trip(worker: &Worker, token: &str, host: &str, prefix: usize) -> Resu
     let url = format!("https://{host}.{}", firefly.domain_suffix);
     let url = BaseUrl::parse(&url).map_err(|error| not_found(error.to_string()))?;
     settings.allowed.permits(&url).map_err(|error| not_found(error.to_string()))?;
-    let node = Arc::new(Node { url, live: NodeLive::new() });
+    let node = Arc::new(Node::new(url, NodeLive::new()));
     Ok(Trip::firefly(node, &opened, prefix, settings.guard.clone()))
 }
 
@@ -365,7 +377,7 @@ pub(super) async fn reply(
 ) -> Forwarded {
     account.status = answer.status();
     // What is left of a body would be read as the next request.
-    let reusable = head.keep_alive && head.http11 && head.framing == Framing::Empty && !worker.streams.is_draining();
+    let reusable = head.keep_alive && head.http11 && head.framing == Framing::Empty && client.may_stay(worker);
     answer.write(head.method == "HEAD", reusable, client.outbox.buffer());
     let limit = worker.plane.settings.idle_timeout;
     match client.flush(limit).await {

@@ -2,8 +2,10 @@
 //!
 //! A token is `~1.<key id>.<base64url(nonce | ciphertext | tag)>`. Version, key id and purpose are associated data, so
 //! that a token made for one purpose never opens for another. The plaintext is a format byte, the session id, the times of
-//! issue and expiry, in the second format that of the idle end, and the texts with their lengths.
+//! issue and expiry, in the second format that of the idle end, and the texts with their lengths. The third format has an
+//! idle end too, zero for none, and behind the texts the places of the session.
 
+use super::places::{MOST, Place, Places};
 use super::{Parts, Session};
 use crate::clock::UnixSeconds;
 use aes_gcm::aead::{AeadInOut, KeyInit};
@@ -98,6 +100,10 @@ const TAG: usize = 16;
 const FORMAT: u8 = 1;
 /// A session with one.
 const FORMAT_IDLE: u8 = 2;
+/// A session with places.
+const FORMAT_PLACES: u8 = 3;
+/// A place: two numbers.
+const PLACE: usize = 8;
 const FIXED: usize = 1 + 16 + 4 + 4;
 /// How far clocks of instances may differ.
 const SKEW_SECONDS: u64 = 10;
@@ -216,14 +222,23 @@ fn decrypt<'a>(cipher: &Aes256Gcm, id: &str, purpose: Purpose, sealed: &'a mut [
 }
 
 fn encode(session: &Session, out: &mut Vec<u8>) {
-    out.push(if session.idle.is_some() { FORMAT_IDLE } else { FORMAT });
+    let has_places = !session.places.is_empty();
+    out.push(match session.idle {
+        _ if has_places => FORMAT_PLACES,
+        Some(_) => FORMAT_IDLE,
+        None => FORMAT,
+    });
     out.extend_from_slice(&session.id);
-    for time in [session.issued, session.expires].into_iter().chain(session.idle) {
+    let idle = session.idle.or(has_places.then_some(0));
+    for time in [session.issued, session.expires].into_iter().chain(idle) {
         out.extend_from_slice(&u32::try_from(time).unwrap_or(u32::MAX).to_be_bytes());
     }
     for text in [session.org(), session.user(), session.email(), session.app().unwrap_or("")] {
         out.push(text.len() as u8);
         out.extend_from_slice(text.as_bytes());
+    }
+    for number in session.places.as_slice().iter().flat_map(|place| [place.upstream, place.node]) {
+        out.extend_from_slice(&number.to_be_bytes());
     }
 }
 
@@ -233,10 +248,10 @@ fn decode(plain: &[u8]) -> Option<Session> {
     let time = |bytes: &[u8]| Some(UnixSeconds::from(u32::from_be_bytes(bytes.try_into().ok()?)));
     let idle = match fixed[0] {
         FORMAT => None,
-        FORMAT_IDLE => {
+        FORMAT_IDLE | FORMAT_PLACES => {
             let (idle, after) = rest.split_at_checked(4)?;
             rest = after;
-            Some(time(idle)?)
+            Some(time(idle)?).filter(|idle| fixed[0] == FORMAT_IDLE || *idle > 0)
         }
         _ => return None,
     };
@@ -247,14 +262,28 @@ fn decode(plain: &[u8]) -> Option<Session> {
         str::from_utf8(text).ok()
     };
     let (org, user, email, app) = (text()?, text()?, text()?, text()?);
-    if !rest.is_empty() {
+    let places = if fixed[0] == FORMAT_PLACES { places(rest)? } else { Places::default() };
+    if !rest.is_empty() && places.is_empty() {
         return None;
     }
     let app = if app.is_empty() { None } else { Some(app) };
     let id = fixed[1..17].try_into().ok()?;
     let (issued, expires) = (time(&fixed[17..21])?, time(&fixed[21..25])?);
     let session = Session::new(Parts { id, issued, expires, org, user, email, app }).ok()?;
-    Some(Session { idle, ..session })
+    Some(Session { idle, places, ..session })
+}
+
+/// One place at least, and no more than a session has.
+fn places(bytes: &[u8]) -> Option<Places> {
+    let (places, left) = bytes.as_chunks::<PLACE>();
+    if places.is_empty() || places.len() > MOST || !left.is_empty() {
+        return None;
+    }
+    let place = |[a, b, c, d, e, f, g, h]: [u8; PLACE]| Place {
+        upstream: u32::from_be_bytes([a, b, c, d]),
+        node: u32::from_be_bytes([e, f, g, h]),
+    };
+    Some(places.iter().copied().map(place).collect())
 }
 
 #[cfg(test)]

@@ -16,4 +16,5 @@ mod http;
 mod jwt;
 mod layers;
 mod postgres;
+mod restart;
 mod secrets;

@@ -315,6 +315,11 @@ async fn wrong_states_cannot_be_stored() -> Result<()> {
         "update embedgate.app set ping_interval = ''".to_owned(),
         "update embedgate.app set ping_interval = '3650d1ms'".to_owned(),
         "update embedgate.app set idle_timeout = '0s'".to_owned(),
+        "update embedgate.app set balance = 'random'".to_owned(),
+        "update embedgate.app set hash_on = 'session'".to_owned(),
+        "update embedgate.app set balance = 'hash', hash_on = 'header:a b'".to_owned(),
+        "update embedgate.app set balance = 'hash', hash_on = 'header:Cookie'".to_owned(),
+        "update embedgate.warehouse set slow_start = '5'".to_owned(),
         format!("{principal} ('acme', 'x', 'main', 'oauth', null, null, null, '{{a@b}}')"),
         format!("{principal} ('acme', 'x', 'main', 'bearer', null, null, null, '{{a@b}}')"),
         format!("{principal} ('acme', 'x', 'main', 'bearer', null, null, 'clear', '{{a@b}}')"),
@@ -346,6 +351,7 @@ async fn wrong_states_cannot_be_stored() -> Result<()> {
         "insert into embedgate.cluster (org, kind, upstream, id, state) values ('acme', 'app', 'editor', 'c', 'running')".to_owned(),
         "insert into embedgate.cluster (org, kind, upstream, id, state) values ('acme', 'app', 'none', 'c', 'running')".to_owned(),
         "insert into embedgate.cluster (org, kind, upstream, id, state) values ('acme', 'app', 'editor', 'c', 'up')".to_owned(),
+        "insert into embedgate.cluster (org, kind, upstream, id, state, weight) values ('acme', 'app', 'editor', 'c', 'running', 10001)".to_owned(),
         "insert into embedgate.node (org, kind, upstream, cluster, url) values ('acme', 'app', 'editor', 'c', 'https://a')".to_owned(),
     ] {
         let refused = client.batch_execute(&statement).await.err().with_context(|| format!("stored: {statement}"))?;

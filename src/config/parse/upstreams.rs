@@ -31,6 +31,7 @@ pub(super) fn upstreams(section: &Section<'_>) -> Upstreams {
         pool_idle_timeout: section.seconds("pool_idle_timeout", 30),
         pool_max_idle: section.or("pool_max_idle", 64, |item| item.integer(0..=100_000)),
         retry_budget: section.or("retry_budget", 200, Item::thousandths),
+        slow_start: section.or("slow_start", Duration::from_secs(60), Item::duration_or_zero),
         drain_grace: section.or("drain_grace", Duration::from_secs(30), Item::duration_or_zero),
         drain_spread: section.or("drain_spread", Duration::from_secs(30), Item::duration_or_zero),
         websocket_max_frame: section.or("websocket_max_frame", 0, websocket_size),

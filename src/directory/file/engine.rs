@@ -3,6 +3,7 @@
 use super::principals::Principals;
 use super::{Context, Ids, Workspaces, clusters, permitted, probe, start};
 use crate::config::reader::{Item, Section};
+use crate::directory::balance;
 use crate::model::api::Pattern;
 use crate::model::engine::{Dialect, EngineRow, Manner, address, pattern, user};
 use crate::model::ids::UpstreamId;
@@ -21,6 +22,10 @@ const ENGINE: &[&str] = &[
     "host",
     "protocol",
     "idle_timeout",
+    "balance",
+    "hash_on",
+    "affinity",
+    "slow_start",
     "start",
     "health",
     "cluster",
@@ -43,21 +48,13 @@ pub(super) fn engines(
         let dialect = section.or("dialect", Dialect::default(), |item| item.one_of(&Dialect::NAMES));
         let policy = policy(section, dialect);
         let (user, allow) = (told_user(section, dialect), allow(section));
-        let (clusters, start) = (clusters(section, context), start(section, principals, context));
-        let probe = probe(section);
+        let (clusters, balance) = (clusters(section, context), balance::read(section));
+        let (start, probe) = (start(section, principals, context), probe(section));
         // Nobody takes the place of one that cannot be read.
         let principal = principal.map_or(Some(None), |named| named.map(Some))?;
         let (url, base) = address?;
-        let upstream = UpstreamRow {
-            id: id?,
-            workspace: workspace?.id.clone(),
-            url,
-            failed: false,
-            policy,
-            start,
-            probe,
-            clusters,
-        };
+        let row = UpstreamRow::new(id?, workspace?.id.clone(), url);
+        let upstream = UpstreamRow { policy, balance, start, probe, clusters, ..row };
         Some(EngineRow { upstream, principal, manner: Manner { base, dialect, user, allow } })
     };
     org.sections("engine", ENGINE).iter().filter_map(row).collect()

@@ -1,5 +1,6 @@
 //! The directory file as a whole.
 
+mod balance;
 mod engines;
 mod probes;
 mod starts;
@@ -64,16 +65,7 @@ fn workspace() -> WorkspaceId {
 }
 
 fn upstream(id: &str, url: BaseUrl) -> UpstreamRow {
-    UpstreamRow {
-        id: UpstreamId::parse(id).unwrap(),
-        workspace: workspace(),
-        url,
-        failed: false,
-        policy: Policy::default(),
-        start: None,
-        probe: None,
-        clusters: Vec::new(),
-    }
+    UpstreamRow::new(UpstreamId::parse(id).unwrap(), workspace(), url)
 }
 
 /// A principal of the only workspace whose secret is `token`.
@@ -193,7 +185,9 @@ fn apps_say_how_they_want_their_requests() {
     let warehouse = "[[org.warehouse]]\nid = 'w'\nhost = 'keep'\n";
     assert_eq!(
         mistakes(warehouse),
-        ["8 org[acme].warehouse[w].host: unknown key; known here: id, workspace, start, health, cluster"]
+        [
+            "8 org[acme].warehouse[w].host: unknown key; known here: id, workspace, balance, hash_on, affinity, slow_start, start, health, cluster"
+        ]
     );
 }
 
@@ -314,7 +308,9 @@ fn apps_have_an_address() {
     assert_eq!(mistakes("[[org.app]]\nid = 'x'\ncluster = []\n").len(), 1);
     assert_eq!(
         mistakes("[[org.warehouse]]\nid = 'x'\nurl = 'https://a.example.com'\n"),
-        ["8 org[acme].warehouse[x].url: unknown key; known here: id, workspace, start, health, cluster"]
+        [
+            "8 org[acme].warehouse[x].url: unknown key; known here: id, workspace, balance, hash_on, affinity, slow_start, start, health, cluster"
+        ]
     );
 }
 

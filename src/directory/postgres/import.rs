@@ -1,5 +1,6 @@
 //! Writes a directory file's rows into the database.
 
+use super::clusters::BalanceColumns;
 use super::rows::subject_columns;
 use super::{Error, engines, migrate};
 use crate::config::duration;
@@ -104,24 +105,29 @@ const PRINCIPALS: &str = "insert into embedgate.principal
     as r (position, org, id, workspace, kind, client_id, settings, users, client_secret, token, password, value,
       private_key, secret_access_key, session_token, client_key, control)";
 const APPS: &str = "insert into embedgate.app
-    (org, id, workspace, url, status, host, strip_prefix, base_tag, ping_interval, idle_timeout, protocol, start, health)
+    (org, id, workspace, url, status, host, strip_prefix, base_tag, ping_interval, idle_timeout, protocol, start,
+      balance, hash_on, affinity, slow_start, health)
     select org, id, workspace, url, status, host, strip_prefix::boolean, base_tag::boolean, ping_interval, idle_timeout,
-      protocol, start::jsonb, health::jsonb
+      protocol, start::jsonb, balance, hash_on, affinity::boolean, slow_start, health::jsonb
     from unnest($1::int4[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
-    $10::text[], $11::text[], $12::text[], $13::text[], $14::text[])
+    $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[])
     as r (position, org, id, workspace, url, status, host, strip_prefix, base_tag, ping_interval, idle_timeout, protocol,
-      start, health)";
-const WAREHOUSES: &str = "insert into embedgate.warehouse (org, id, workspace, start, health)
-    select org, id, workspace, start::jsonb, health::jsonb
-    from unnest($1::int4[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[])
-    as r (position, org, id, workspace, start, health)";
+      start, balance, hash_on, affinity, slow_start, health)";
+const WAREHOUSES: &str = "insert into embedgate.warehouse
+    (org, id, workspace, start, balance, hash_on, affinity, slow_start, health)
+    select org, id, workspace, start::jsonb, balance, hash_on, affinity::boolean, slow_start, health::jsonb
+    from unnest($1::int4[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
+    $10::text[])
+    as r (position, org, id, workspace, start, balance, hash_on, affinity, slow_start, health)";
 const RULES: &str = "insert into embedgate.api_rule (org, id, members, users, allow, warehouses)
     select org, id, string_to_array(members, E'\\n'), string_to_array(users, E'\\n'), string_to_array(allow, E'\\n'),
     string_to_array(warehouses, E'\\n')
     from unnest($1::int4[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
     as r (position, org, id, members, users, allow, warehouses)";
-const CLUSTERS: &str = "insert into embedgate.cluster (position, org, kind, upstream, id, state, role)
-    select * from unnest($1::int4[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])";
+const CLUSTERS: &str = "insert into embedgate.cluster (position, org, kind, upstream, id, state, role, weight)
+    select position, org, kind, upstream, id, state, role, weight::integer
+    from unnest($1::int4[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[])
+    as r (position, org, kind, upstream, id, state, role, weight)";
 const NODES: &str = "insert into embedgate.node (position, org, kind, upstream, cluster, url)
     select * from unnest($1::int4[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[])";
 
@@ -154,7 +160,7 @@ pub async fn import(client: &mut Client, tables: &Tables, vault: &Vault) -> Resu
     counts.principals = principals(tables, vault)?.write(&transaction).await?;
     counts.rules = rules(tables).write(&transaction).await?;
     let mut parts =
-        [Columns::new(APPS, 13), Columns::new(WAREHOUSES, 5), Columns::new(CLUSTERS, 6), Columns::new(NODES, 5)];
+        [Columns::new(APPS, 17), Columns::new(WAREHOUSES, 9), Columns::new(CLUSTERS, 7), Columns::new(NODES, 5)];
     let mut engines = engines::columns();
     for org in &tables.orgs {
         let id = org.id.as_str();
@@ -164,7 +170,7 @@ pub async fn import(client: &mut Client, tables: &Tables, vault: &Vault) -> Resu
         }
         for row in &org.warehouses {
             let place = [id, row.id.as_str(), row.workspace.as_str()].map(Some);
-            parts[1].push(place.into_iter().chain([start(row).as_deref(), probe(row).as_deref()]), 0);
+            parts[1].push(place.into_iter().chain(shared(row).iter().map(Option::as_deref)), 0);
             clusters(&mut parts, id, "warehouse", row);
         }
         for row in &org.engines {
@@ -282,9 +288,9 @@ fn app(apps: &mut Columns, org: &str, row: &UpstreamRow) {
     let [org, id, workspace, url] = place.map(Some);
     let [status, host, protocol] = [status, host.name(), protocol.name()].map(Some);
     let [strip, base] = [strip_prefix, base_tag].map(|flag| Some(boolean(flag)));
-    let (start, probe) = (start(row), probe(row));
-    let [ping, idle, start, probe] = [&ping, &idle, &start, &probe].map(Option::as_deref);
-    apps.push([org, id, workspace, url, status, host, strip, base, ping, idle, protocol, start, probe], 0);
+    let [ping, idle] = [&ping, &idle].map(Option::as_deref);
+    let own = [org, id, workspace, url, status, host, strip, base, ping, idle, protocol];
+    apps.push(own.into_iter().chain(shared(row).iter().map(Option::as_deref)), 0);
 }
 
 pub(super) fn start(row: &UpstreamRow) -> Option<String> {
@@ -298,6 +304,13 @@ pub(super) fn probe(row: &UpstreamRow) -> Option<String> {
 
 fn boolean(value: bool) -> &'static str {
     if value { "true" } else { "false" }
+}
+
+/// What apps and warehouses have alike, in the order of its columns.
+fn shared(row: &UpstreamRow) -> [Option<String>; 6] {
+    let [strategy, hash_on, affinity, slow_start] =
+        BalanceColumns::of(&row.balance).texts().map(|text| text.map(str::to_owned));
+    [start(row), strategy, hash_on, affinity, slow_start, probe(row)]
 }
 
 /// The clusters and nodes of an app, warehouse or engine.
@@ -314,8 +327,8 @@ fn clusters([_, _, clusters, nodes]: &mut [Columns; 4], org: &str, kind: &str, r
             ClusterRole::Primary => "primary",
             ClusterRole::Shadow => "shadow",
         };
-        let name = cluster.id.as_str();
-        clusters.push([Some(org), Some(kind), Some(id), Some(name), Some(state), Some(role)], position);
+        let (name, weight) = (cluster.id.as_str(), cluster.weight.to_string());
+        clusters.push([org, kind, id, name, state, role, &weight].map(Some), position);
         for (position, node) in cluster.nodes.iter().enumerate() {
             nodes.push([Some(org), Some(kind), Some(id), Some(name), Some(&node.to_string())], position);
         }

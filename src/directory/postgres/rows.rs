@@ -1,21 +1,21 @@
 //! From the rows of the database to those of the directory. A row that cannot be used harms its own organisation alone.
 
-use super::{Error, engines, migrate, rules};
+use super::{Error, clusters, engines, migrate, rules};
 use crate::clock::UnixSeconds;
 use crate::config::{Env, duration};
 use crate::directory::principal::{self, SEALED, SecretFiles, of_row};
 use crate::directory::{probe, start};
 use crate::model::access::{Bar, Subject, session_id, session_text};
 use crate::model::autostart::StartRow;
-use crate::model::ids::{ClusterId, OrgId, PrincipalId, UpstreamId, WorkspaceId};
+use crate::model::ids::{OrgId, PrincipalId, UpstreamId, WorkspaceId};
 use crate::model::policy::{HostSeen, Policy, Protocol};
 use crate::model::principal::{Extras, PrincipalKind, PrincipalRow};
 use crate::model::probe::Probe;
-use crate::model::tables::{ClusterRole, ClusterRow, ClusterState, OrgRow, Segment, UpstreamRow, WorkspaceRow};
+use crate::model::tables::{OrgRow, Segment, UpstreamRow, WorkspaceRow};
 use crate::model::url::{AllowedHosts, BaseUrl};
 use crate::vault::Vault;
 use futures_util::TryStreamExt;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::pin::pin;
 use tokio_postgres::types::Type;
 use tokio_postgres::{GenericClient, Row};
@@ -66,18 +66,17 @@ const PRINCIPALS: &str = "select org::text, id::text, workspace::text, users,
     client_secret::text, token::text, password::text, value::text, private_key::text, secret_access_key::text,
     session_token::text, client_key::text, control
     from embedgate.principal where $1 is null or org = any ($1) order by org, id";
-const APPS: &str = "select org::text, id::text, workspace::text, url::text, status = 'failed',
-    host, strip_prefix, base_tag, ping_interval::text, idle_timeout::text, protocol, start::text, health::text
-    from embedgate.app
-    where $1 is null or org = any ($1) order by org, id";
-const WAREHOUSES: &str =
-    "select org::text, id::text, workspace::text, start::text, health::text from embedgate.warehouse
-    where $1 is null or org = any ($1) order by org, id";
-const NODES: &str = "select c.org::text, c.kind, c.upstream::text, c.id::text, c.state, c.role, n.url::text
-    from embedgate.cluster c join embedgate.node n
-      on n.org = c.org and n.kind = c.kind and n.upstream = c.upstream and n.cluster = c.id
-    where $1 is null or c.org = any ($1)
-    order by c.org, c.kind, c.upstream, c.position, c.id, n.position, n.url";
+const APPS: &str = concat!(
+    "select org::text, id::text, workspace::text, url::text, status = 'failed',
+    host, strip_prefix, base_tag, ping_interval::text, idle_timeout::text, protocol, start::text, ",
+    clusters::columns!(),
+    ", health::text from embedgate.app where $1 is null or org = any ($1) order by org, id"
+);
+const WAREHOUSES: &str = concat!(
+    "select org::text, id::text, workspace::text, start::text, ",
+    clusters::columns!(),
+    ", health::text from embedgate.warehouse where $1 is null or org = any ($1) order by org, id"
+);
 
 /// Reads some organisations, or all; within one transaction whose snapshot is fixed.
 ///
@@ -94,7 +93,7 @@ pub async fn read(client: &impl GenericClient, orgs: Option<&[&str]>, context: C
     each(client, APPS, orgs, |row| reader.app(row)).await?;
     each(client, WAREHOUSES, orgs, |row| reader.warehouse(row)).await?;
     each(client, engines::ENGINES, orgs, |row| reader.engine(row)).await?;
-    each(client, NODES, orgs, |row| reader.node(row)).await?;
+    each(client, clusters::NODES, orgs, |row| reader.node(row)).await?;
     each(client, rules::RULES, orgs, |row| reader.rule(row)).await?;
     let mut read = reader.finish();
     if orgs.is_none() {
@@ -191,8 +190,6 @@ struct Draft {
     row: OrgRow,
     /// A workspace cannot be used. Another one must not take its place, so neither can the organisation.
     broken: bool,
-    /// Kinds and ids of those of which a node or cluster cannot be used: requests must not go to the rest as if it were all.
-    spoilt: BTreeSet<(String, String)>,
 }
 
 struct Reader<'a> {
@@ -247,7 +244,7 @@ impl Reader<'_> {
             engines: Vec::new(),
             rules: Vec::new(),
         };
-        self.drafts.push(Draft { row, broken: false, spoilt: BTreeSet::new() });
+        self.drafts.push(Draft { row, broken: false });
         Ok(())
     }
 
@@ -318,10 +315,11 @@ impl Reader<'_> {
         let Some(at) = self.at(org) else { return Ok(()) };
         let (url, failed, policy) = (row.try_get(3)?, row.try_get(4)?, policy(row)?);
         let made = self.url(url).and_then(|url| upstream(id, workspace, url));
-        let (start, probe) = (self.start(at, row.try_get(11)?), probe(row.try_get(12)?));
-        let made =
-            made.and_then(|app| Ok(UpstreamRow { failed, policy: policy?, start: start?, probe: probe?, ..app }));
-        match made {
+        let (start, balance) = (self.start(at, row.try_get(11)?), clusters::balance(row, 12)?);
+        let probe = probe(row.try_get(13)?);
+        let settled =
+            |app| Ok(UpstreamRow { failed, policy: policy?, start: start?, balance: balance?, probe: probe?, ..app });
+        match made.and_then(settled) {
             Ok(app) => self.drafts[at].row.apps.push(app),
             Err(cause) => self.fault(org, format!("app {id:?}"), cause),
         }
@@ -335,9 +333,10 @@ impl Reader<'_> {
         let url = workspaces.iter().find(|row| row.id.as_str() == workspace).map(|row| row.url.clone());
         // Without its workspace the organisation is broken, which has been said.
         let Some(url) = url else { return Ok(()) };
-        let (start, probe) = (self.start(at, row.try_get(3)?), probe(row.try_get(4)?));
-        let made = upstream(id, workspace, url);
-        match made.and_then(|warehouse| Ok(UpstreamRow { start: start?, probe: probe?, ..warehouse })) {
+        let (start, balance) = (self.start(at, row.try_get(3)?), clusters::balance(row, 4)?);
+        let probe = probe(row.try_get(5)?);
+        let settled = |warehouse| Ok(UpstreamRow { start: start?, balance: balance?, probe: probe?, ..warehouse });
+        match upstream(id, workspace, url).and_then(settled) {
             Ok(warehouse) => self.drafts[at].row.warehouses.push(warehouse),
             Err(cause) => self.fault(org, format!("warehouse {id:?}"), cause),
         }
@@ -371,7 +370,8 @@ impl Reader<'_> {
         let (org, kind, name, cluster): (&str, &str, &str, &str) =
             (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
         let Some(at) = self.at(org) else { return Ok(()) };
-        let made = self.url(row.try_get(6)?).and_then(|url| Ok((new_cluster(cluster, row)?, url)));
+        let url = row.try_get::<_, Option<&str>>(6)?.ok_or_else(|| "it has no node".to_owned());
+        let made = url.and_then(|url| Ok((clusters::cluster(cluster, row)?, self.url(url)?)));
         let draft = &mut self.drafts[at];
         let is_it = |upstream: &&mut UpstreamRow| upstream.id.as_str() == name;
         let upstream = match kind {
@@ -388,7 +388,8 @@ impl Reader<'_> {
                 upstream.clusters.last_mut().into_iter().for_each(|last| last.nodes.push(url.clone()));
             }
             Err(cause) => {
-                draft.spoilt.insert((kind.to_owned(), name.to_owned()));
+                let fault = format!("cluster {cluster:?}: {cause}");
+                upstream.fault.get_or_insert(fault.into_boxed_str());
                 self.fault(org, format!("cluster {cluster:?}, and with it {kind} {name:?}"), cause);
             }
         }
@@ -409,16 +410,10 @@ impl Reader<'_> {
     fn finish(self) -> Read {
         let mut unusable = self.unusable;
         let whole = |draft: Draft| {
-            let Draft { mut row, broken, spoilt } = draft;
+            let Draft { row, broken } = draft;
             if broken {
                 unusable.push((row.id, row.version));
                 return None;
-            }
-            if !spoilt.is_empty() {
-                let is_whole = |kind: &str, row: &UpstreamRow| !spoilt.contains(&(kind.to_owned(), row.id.to_string()));
-                row.apps.retain(|app| is_whole("app", app));
-                row.warehouses.retain(|warehouse| is_whole("warehouse", warehouse));
-                row.engines.retain(|engine| is_whole("engine", &engine.upstream));
             }
             Some(row)
         };
@@ -446,16 +441,7 @@ fn frontends(read: Result<Option<Vec<&str>>, tokio_postgres::Error>) -> Result<O
 fn upstream(id: &str, workspace: &str, url: BaseUrl) -> Result<UpstreamRow, String> {
     let id = UpstreamId::parse(id).map_err(|error| error.to_string())?;
     let workspace = WorkspaceId::parse(workspace).map_err(|error| error.to_string())?;
-    Ok(UpstreamRow {
-        id,
-        workspace,
-        url,
-        failed: false,
-        policy: Policy::default(),
-        start: None,
-        probe: None,
-        clusters: Vec::new(),
-    })
+    Ok(UpstreamRow::new(id, workspace, url))
 }
 
 /// How the nodes of an upstream are probed.
@@ -482,23 +468,4 @@ fn policy(row: &Row) -> Result<Result<Policy, String>, tokio_postgres::Error> {
 pub(super) fn named<T: Copy>(column: &str, names: &[(&str, T)], name: &str) -> Result<T, String> {
     let known = names.iter().find(|(known, _)| *known == name);
     known.map(|(_, value)| *value).ok_or_else(|| format!("the {column} {name:?} is not known"))
-}
-
-/// A cluster whose nodes follow.
-fn new_cluster(id: &str, row: &Row) -> Result<ClusterRow, String> {
-    let id = ClusterId::parse(id).map_err(|error| error.to_string())?;
-    let text = |at: usize| row.try_get::<_, &str>(at).map_err(|error| error.to_string());
-    let state = match text(4)? {
-        "stopped" => ClusterState::Stopped,
-        "starting" => ClusterState::Starting,
-        "running" => ClusterState::Running,
-        "draining" => ClusterState::Draining,
-        other => return Err(format!("the state {other:?} is not known")),
-    };
-    let role = match text(5)? {
-        "primary" => ClusterRole::Primary,
-        "shadow" => ClusterRole::Shadow,
-        other => return Err(format!("the role {other:?} is not known")),
-    };
-    Ok(ClusterRow { id, state, role, nodes: Vec::new() })
 }

@@ -1,6 +1,5 @@
 use super::*;
 use crate::live::token::Token;
-use crate::model::policy::Policy;
 use crate::model::principal::{Extras, PrincipalKind};
 use crate::model::tables::WorkspaceRow;
 use crate::secret::Secret;
@@ -32,16 +31,7 @@ fn row(secret: &str, app: &str) -> OrgRow {
         name: "Acme".into(),
         segment: Segment::Stable,
         principals: vec![principal("shared", &[]), principal("own", &["ann@acme.example"])],
-        apps: vec![UpstreamRow {
-            failed: false,
-            policy: Policy::default(),
-            start: None,
-            probe: None,
-            id: UpstreamId::parse("editor").unwrap(),
-            workspace: workspace.clone(),
-            url: url(app),
-            clusters: vec![],
-        }],
+        apps: vec![UpstreamRow::new(UpstreamId::parse("editor").unwrap(), workspace.clone(), url(app))],
         warehouses: vec![],
         engines: Vec::new(),
         rules: Vec::new(),
@@ -85,7 +75,7 @@ fn counters_and_tokens_live_on_while_their_owner_stays_the_same() {
 fn what_is_under_way_on_a_cluster_is_counted_for_it_alone() {
     let cluster = |id: &str, state| {
         let nodes = vec![BaseUrl::parse("https://a.example").unwrap()];
-        ClusterRow { id: ClusterId::parse(id).unwrap(), state, role: ClusterRole::Primary, nodes }
+        ClusterRow { id: ClusterId::parse(id).unwrap(), state, role: ClusterRole::Primary, weight: 100, nodes }
     };
     let with = |state, previous: Option<&Snapshot>| {
         let mut org = row("s", "https://a.example");

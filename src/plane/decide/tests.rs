@@ -8,8 +8,10 @@ use crate::secret::Secret;
 use crate::session::Parts;
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::time::Duration;
 
-const AT: Moment<'_> = Moment { now: 1, seed: 0, tried: &[], panic_threshold: 500 };
+const AT: Moment<'_> =
+    Moment { now: 1, seed: 0, tried: &[], panic_threshold: 500, uptime: 0, slow_start: Duration::ZERO, head: None };
 
 fn url(text: &str) -> BaseUrl {
     BaseUrl::parse(text).unwrap()
@@ -17,21 +19,13 @@ fn url(text: &str) -> BaseUrl {
 
 fn cluster(id: &str, state: ClusterState, role: ClusterRole, nodes: &[&str]) -> ClusterRow {
     let nodes = nodes.iter().map(|node| url(node)).collect();
-    ClusterRow { id: ClusterId::parse(id).unwrap(), state, role, nodes }
+    ClusterRow { id: ClusterId::parse(id).unwrap(), state, role, weight: 100, nodes }
 }
 
 fn upstream(id: &str, clusters: Vec<ClusterRow>) -> UpstreamRow {
     let workspace = WorkspaceId::parse("main").unwrap();
-    UpstreamRow {
-        id: UpstreamId::parse(id).unwrap(),
-        workspace,
-        url: url("https://app.example"),
-        failed: false,
-        policy: Policy::default(),
-        start: None,
-        probe: None,
-        clusters,
-    }
+    let row = UpstreamRow::new(UpstreamId::parse(id).unwrap(), workspace, url("https://app.example"));
+    UpstreamRow { clusters, ..row }
 }
 
 fn org(id: &str, clusters: Vec<ClusterRow>, kind: PrincipalKind) -> OrgRow {

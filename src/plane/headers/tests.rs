@@ -11,7 +11,7 @@ const LIMITS: Limits = Limits { bytes: 9999, fields: 50 };
 fn to_upstream(text: &str, change: impl FnOnce(&mut ToUpstream<'_>)) -> String {
     let mut positions = Vec::new();
     let head = request::Head::parse(text.as_bytes(), &mut positions, LIMITS).unwrap();
-    let node = Node { url: BaseUrl::parse("https://app.example:8443").unwrap(), live: NodeLive::new() };
+    let node = Node::new(BaseUrl::parse("https://app.example:8443").unwrap(), NodeLive::new());
     let parts =
         Parts { id: [0; 16], issued: 0, expires: 9, org: "acme", user: "u1", email: "ann@acme.example", app: None };
     let session = Session::new(parts).unwrap();

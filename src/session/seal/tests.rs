@@ -128,6 +128,37 @@ fn the_first_format_is_as_it_was() {
 }
 
 #[test]
+fn places_are_sealed_too() {
+    let ring = ring(&[("k1", 1)]);
+    let places = |count| (0..count).map(|n| Place { upstream: n << 20, node: u32::MAX - n }).collect();
+    for (idle, count) in [(None, 1), (Some(2_800), 1), (None, 4), (Some(2_800), 4)] {
+        let session = Session { idle, places: places(count), ..session() };
+        let token = ring.seal(Purpose::Session, &session).unwrap().unwrap();
+        assert!(token.len() < 300, "{} bytes", token.len());
+        assert_eq!(ring.open(Purpose::Session, token.as_bytes(), 2_000), Ok(session));
+    }
+}
+
+#[test]
+fn the_third_format_is_read_strictly() {
+    let place = |upstream| Place { upstream, node: 7 };
+    let session = Session { idle: Some(2_800), places: [1, 2].map(place).into_iter().collect(), ..session() };
+    let mut plain = Vec::new();
+    encode(&session, &mut plain);
+    assert_eq!(decode(&plain), Some(session));
+    for cut in 0..plain.len() {
+        // Without its second place it is a session with one.
+        assert_eq!(decode(&plain[..cut]).is_some(), cut == plain.len() - PLACE, "cut {cut}");
+    }
+    plain.extend([0; 3 * PLACE]);
+    assert_eq!(decode(&plain), None, "more places than a session has");
+    for format in [1, 2] {
+        plain[0] = format;
+        assert_eq!(decode(&plain), None, "format {format}");
+    }
+}
+
+#[test]
 fn the_second_format_is_read_strictly() {
     let session = Session { idle: Some(2_800), ..session() };
     let mut plain = Vec::new();

@@ -21,7 +21,7 @@ use tokio::time::timeout;
 
 impl Site {
     /// A connection of HTTP/2.
-    async fn http2(&self) -> Result<(Shared, Driver)> {
+    pub(super) async fn http2(&self) -> Result<(Shared, Driver)> {
         connect(self.gateway.address).await
     }
 
@@ -31,7 +31,7 @@ impl Site {
     }
 
     /// A GET with the session.
-    fn ask_for(&self, path: &str) -> Result<Request<()>> {
+    pub(super) fn ask_for(&self, path: &str) -> Result<Request<()>> {
         Ok(self.request(Method::GET, path).body(())?)
     }
 

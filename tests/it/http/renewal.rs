@@ -32,16 +32,16 @@ fn with_cookie(cookie: &str) -> String {
 
 /// A cookie of the gateway's in an answer.
 #[derive(Debug)]
-struct Cookie {
+pub(super) struct Cookie {
     name: String,
-    token: String,
+    pub(super) token: String,
     max_age: u64,
     attributes: Vec<String>,
 }
 
 impl Cookie {
     /// The only one, when there is one.
-    fn of(answer: &Message) -> Result<Option<Self>> {
+    pub(super) fn of(answer: &Message) -> Result<Option<Self>> {
         let all = answer.all("Set-Cookie");
         ensure!(all.len() <= 1, "{answer:?}");
         all.first().map(|value| Self::parse(value)).transpose()
@@ -61,7 +61,7 @@ impl Cookie {
     }
 
     /// As a browser sends it.
-    fn sent(&self) -> String {
+    pub(super) fn sent(&self) -> String {
         format!("{}={}", self.name, self.token)
     }
 }

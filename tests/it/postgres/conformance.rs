@@ -168,6 +168,10 @@ protocol = 'http2'
 base_tag = true
 ping_interval = '1h30m5s7ms'
 idle_timeout = '3650d'
+balance = 'hash'
+hash_on = 'header:X-Tenant'
+affinity = true
+slow_start = '0s'
 [org.app.start]
 by = 'firebolt'
 name = 'small_1'
@@ -185,6 +189,7 @@ unhealthy = 5
 [[org.app.cluster]]
 id = 'green'
 state = 'running'
+weight = 0
 nodes = ['https://2.example.com', 'https://1.example.com']
 [[org.app.cluster]]
 id = 'blue'
@@ -203,11 +208,14 @@ ping_interval = '0s'
 [[org.warehouse]]
 id = 'wh'
 workspace = 'second'
+balance = 'round-robin'
+slow_start = '1m30s'
 start = { by = 'databricks-warehouse' }
 health = { kind = 'tcp' }
 [[org.warehouse.cluster]]
 id = 'only'
 state = 'stopped'
+weight = 10000
 nodes = ['https://4.example.com']
 [[org.engine]]
 id = 'trino'
@@ -219,6 +227,8 @@ user = 'gate'
 allow = ['POST /v1/statement', 'GET /v1/statement/**']
 protocol = 'http1'
 idle_timeout = '2h'
+balance = 'peak-ewma'
+affinity = true
 start = { by = 'webhook', url = 'https://hook.example.com/a?b=c' }
 health = { kind = 'http', path = '/' }
 [[org.engine]]

@@ -192,6 +192,60 @@ async fn an_unusable_row_harms_its_own_organisation_alone() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_cannot_be_used_takes_its_app_alone_out_of_service() -> Result<()> {
+    let app = Named::start("app").await?;
+    let (postgres, setup) = database(&app).await?;
+    let url = app.url();
+    postgres
+        .sql(&format!(
+            "begin;
+             insert into embedgate.app (org, id, workspace, url) values ('acme', 'viz', 'main', '{url}');
+             insert into embedgate.cluster (org, kind, upstream, id, state) values ('acme', 'app', 'editor', 'blue', 'running');
+             insert into embedgate.node (org, kind, upstream, cluster, url) values ('acme', 'app', 'editor', 'blue', '{url}');
+             commit"
+        ))
+        .await?;
+    let mut gateway = setup.ready().await?;
+    let token = setup.token("acme")?;
+    gateway.expect_app("editor", &token, "app").await?;
+    let evil = "insert into embedgate.node (org, kind, upstream, cluster, url)
+                values ('acme', 'app', 'editor', 'blue', 'https://evil.example')";
+    for (spoil, reason, mend) in [
+        (evil.to_owned(), "evil.example", "delete from embedgate.node where url like '%evil%'"),
+        (
+            "update embedgate.cluster set weight = 0".to_owned(),
+            "has the weight 0",
+            "update embedgate.cluster set weight = 1",
+        ),
+        (
+            "update embedgate.cluster set state = 'stopped'".to_owned(),
+            "is running",
+            "update embedgate.cluster set state = 'running'",
+        ),
+        // What the schema refuses, and who gets round it can have.
+        (
+            "begin; set local session_replication_role = replica; delete from embedgate.node; commit;
+             update embedgate.app set status = 'active'"
+                .to_owned(),
+            "has no node",
+            &format!(
+                "insert into embedgate.node (org, kind, upstream, cluster, url) values ('acme', 'app', 'editor', 'blue', '{url}')"
+            ),
+        ),
+    ] {
+        postgres.sql(&spoil).await?;
+        gateway.until_app("editor", &token, |status, _| status == 503).await.with_context(|| spoil)?;
+        gateway.expect_app("viz", &token, "app").await?;
+        let is_told =
+            |line: &str| (line.contains("editor") && line.contains("503") && line.contains(reason)).then_some(());
+        gateway.process.wait_for_stderr(reason, is_told).await?;
+        postgres.sql(mend).await?;
+        gateway.until_app("editor", &token, |status, body| status == 200 && body == "app").await?;
+    }
+    gateway.process.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_crash_of_the_database_fails_no_request() -> Result<()> {
     let (one, two) = (Named::start("one").await?, Named::start("two").await?);
     let (mut postgres, setup) = database(&one).await?;

@@ -4,7 +4,6 @@ use super::{Context, Guest, Shared, Spn};
 use crate::directory::checks::no_controls;
 use crate::directory::postgres::rows::Fault;
 use crate::model::ids::{OrgId, PrincipalId, UpstreamId, WorkspaceId};
-use crate::model::policy::Policy;
 use crate::model::principal::{Extras, PrincipalKind, PrincipalRow};
 use crate::model::tables::{OrgRow, Segment, UpstreamRow, WorkspaceRow};
 use crate::model::url::{AllowedHosts, BaseUrl};
@@ -203,17 +202,8 @@ impl App {
         });
         match made {
             Ok((id, url)) => {
-                let (workspace, failed, clusters) = (main.clone(), self.failed, Vec::new());
-                Some(UpstreamRow {
-                    id,
-                    workspace,
-                    url,
-                    failed,
-                    policy: Policy::default(),
-                    start: None,
-                    probe: None,
-                    clusters,
-                })
+                let app = UpstreamRow::new(id, main.clone(), url);
+                Some(UpstreamRow { failed: self.failed, ..app })
             }
             Err(cause) => {
                 faults.add(format!("\"authoringTool\" {:?}", self.id), cause);
