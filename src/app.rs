@@ -3,12 +3,16 @@
 mod admin;
 pub mod certificates;
 mod fleet;
+mod gateway;
+pub mod sockets;
 mod tickets;
+
+pub use gateway::Gateway;
 
 use crate::admin::TokenError;
 use crate::clock::Clock;
 use crate::config::{Config, DirectorySource, Env, FireflyTables};
-use crate::control::autostart;
+use crate::control::{autostart, health};
 use crate::credential::assertions::{AssertionKeyError, Assertions};
 use crate::credential::{Means, Minter, Settings as MinterSettings};
 use crate::directory::Directory;
@@ -22,6 +26,7 @@ use crate::metrics::Metrics;
 use crate::net::dial::Dialer;
 use crate::net::tls::{ServerTls, TlsError};
 use crate::plane::hold::{self, Holds};
+use crate::plane::leaving::Stages;
 use crate::plane::start::Starter;
 use crate::plane::{Firefly, Plane, Settings, listener};
 use crate::session::firefly::Opener;
@@ -30,15 +35,15 @@ use crate::session::keys::{self, KeyLoadCause, KeyLoadError, Keys};
 use certificates::Outbound;
 use futures_util::FutureExt;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use std::net::{SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use sockets::{Sockets, SocketsError, Taken};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use std::{fmt, io};
 use tickets::TicketKeys;
-use tokio::runtime::{Handle, Runtime};
-use tokio::sync::{mpsc, watch};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
 /// Why a gateway cannot start.
@@ -75,6 +80,9 @@ pub enum StartError {
         /// Why.
         cause: io::Error,
     },
+    /// Sockets that do not come from where they should.
+    #[error("{0}")]
+    Sockets(#[from] SocketsError),
     /// The system refuses a thread, a runtime or random numbers.
     #[error("the system refuses what the gateway needs: {0}")]
     System(#[from] io::Error),
@@ -91,8 +99,9 @@ impl StartError {
             | Self::TicketKey(_)
             | Self::AdminToken(_)
             | Self::Tls(_)
-            | Self::Directory(_) => true,
-            Self::Listen { .. } | Self::System(_) => false,
+            | Self::Directory(_)
+            | Self::Sockets(SocketsError::Elsewhere { .. } | SocketsError::Both) => true,
+            Self::Sockets(SocketsError::Handover(_)) | Self::Listen { .. } | Self::System(_) => false,
         }
     }
 }
@@ -109,20 +118,6 @@ pub fn load_keys(config: &Config, env: &Env) -> Result<Arc<Keys>, StartError> {
     Keys::load(&config.session.keys, env).map(Arc::new).map_err(StartError::Keys)
 }
 
-/// A running gateway.
-pub struct Gateway {
-    plane: Arc<Plane>,
-    /// Control work: directory, tokens, admin. Apart from the requests, so that it never delays one.
-    control: Runtime,
-    workers: Vec<JoinHandle<io::Result<()>>>,
-    drain: watch::Sender<bool>,
-    asker: Asker,
-    heart: fleet::Beating,
-    drain_delay: Duration,
-    address: SocketAddr,
-    admin: SocketAddr,
-}
-
 /// What a gateway is started with.
 pub struct Start<S> {
     /// The checked configuration.
@@ -137,8 +132,8 @@ pub struct Start<S> {
     pub log: Sink,
     /// Wall clock.
     pub clock: Clock,
-    /// Sockets that are bound already; empty to bind `server.listen`.
-    pub listeners: Vec<TcpListener>,
+    /// Sockets that are there already.
+    pub sockets: Sockets,
 }
 
 impl<S: Source> Start<S> {
@@ -147,7 +142,7 @@ impl<S: Source> Start<S> {
     /// # Errors
     /// [`StartError`]; nothing is left running.
     pub fn run(self) -> Result<Gateway, StartError> {
-        let Self { config, env, mut source, keys, log, clock, listeners } = self;
+        let Self { config, env, mut source, keys, log, clock, sockets } = self;
         forbid_core_dumps();
         let control = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let metrics = Arc::new(Metrics::new().map_err(io::Error::other)?);
@@ -156,8 +151,8 @@ impl<S: Source> Start<S> {
             let first = control.block_on(sync::start(&mut source, &directory, &metrics));
             first.map_err(|error| StartError::Directory(error.to_string()))?;
         }
-        let listeners = if listeners.is_empty() { bind(&config)? } else { listeners };
-        let address = listeners[0].local_addr()?;
+        let mut taken = control.block_on(Taken::new(sockets, &config))?;
+        let address = taken.listening.data[0].local_addr()?;
         let outbound = Outbound::load(&config.upstreams)?;
         let (tls, tickets) = server_tls(&config, &env)?;
         let (asker, wishes) = sync::asker();
@@ -166,34 +161,30 @@ impl<S: Source> Start<S> {
         let minter =
             Arc::new(minter(&config, &env, issuers.clone(), &metrics, &clock, asker.clone(), control.handle())?);
         let misses = fleet::misses(&config, &asker, control.handle());
+        let probing =
+            health::Means { dialer: dialer.clone(), directory: Arc::clone(&directory), metrics: Arc::clone(&metrics) };
+        let prober = health::Prober::new(probing, config.upstreams.health.max_probes);
         let ways_out = WaysOut { dialer, issuers, minter, misses, outbound: &outbound };
         let plane = build(&config, &env, &directory, &metrics, keys, log, &clock, control.handle(), ways_out, tls)?;
         let plane = Arc::new(plane);
-        let (drain, draining) = watch::channel(false);
         let teller = fleet::teller(&config, &env);
-        let admin = control.block_on(admin::start(&config, env, &plane, teller.clone()))?;
-        let (heart, begun) = fleet::start(&config, &plane, teller, address, control.handle());
+        let (heart, begun) = fleet::start(&config, &plane, teller.clone(), address, control.handle());
+        let followed = Arc::clone(&directory);
         control.spawn(async move {
             // The fleet hears of this instance before it decides anything.
             let _ = begun.await;
-            sync::follow(source, directory, metrics, wishes).await;
+            sync::follow(source, followed, metrics, wishes).await;
         });
+        control.spawn(prober.run());
         control.spawn(upkeep(Arc::clone(&plane), outbound, tickets, asker.clone()));
-        let spawn = |(number, socket)| listener::spawn(Arc::clone(&plane), socket, draining.clone(), number);
-        let workers = listeners.into_iter().enumerate().map(spawn).collect::<io::Result<Vec<_>>>()?;
-        let drain_delay = config.server.drain_delay;
-        Ok(Gateway { plane, control, workers, drain, asker, heart, drain_delay, address, admin })
+        control.block_on(taken.until_useful(&directory));
+        let (admin, serving) = admin::start(&config, env, taken.admin(&config)?, &plane, teller, control.handle())?;
+        let (stages, managed) = (Stages::default(), taken.managed);
+        let spawn = |(number, sockets)| listener::spawn(Arc::clone(&plane), sockets, stages.follow(), number);
+        let workers = taken.allot(&config)?.into_iter().enumerate().map(spawn).collect::<io::Result<Vec<_>>>()?;
+        let heirs = control.block_on(taken.take_place(serving));
+        Ok(Gateway { plane, control, workers, stages, asker, heart, address, admin, managed, heirs })
     }
-}
-
-/// One socket for each worker.
-fn bind(config: &Config) -> Result<Vec<TcpListener>, StartError> {
-    let workers = match config.server.workers {
-        0 => thread::available_parallelism().map_or(1, usize::from),
-        n => n,
-    };
-    let address = config.server.listen;
-    listener::bind(address, workers).map_err(|cause| StartError::Listen { address, key: "server.listen", cause })
 }
 
 /// What reaches others.
@@ -240,6 +231,7 @@ fn build(
         tls,
         leaving: AtomicBool::new(false),
         connections: AtomicUsize::new(0),
+        tunnels: AtomicUsize::new(0),
         held: Arc::default(),
     })
 }
@@ -387,6 +379,9 @@ async fn upkeep(plane: Arc<Plane>, outbound: Outbound, mut tickets: Option<Ticke
         ticks.tick().await;
         exporter.run_upkeep();
         plane.metrics.held_longest.set(plane.holds.longest().as_secs_f64());
+        if let Some(snapshot) = plane.directory.held() {
+            health::measure(&snapshot, &plane.metrics);
+        }
         certificates::look_after(&plane, &outbound);
         if let Some(tickets) = &mut tickets {
             tickets.reload();
@@ -425,61 +420,5 @@ fn look_after_assertions(plane: &Plane, complained: bool) -> bool {
             }
             true
         }
-    }
-}
-
-impl Gateway {
-    /// The address requests are served on.
-    #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// The address of the admin listener.
-    #[must_use]
-    pub fn admin_address(&self) -> SocketAddr {
-        self.admin
-    }
-
-    /// The runtime of control work, for those who wait for signals.
-    #[must_use]
-    pub fn control(&self) -> &Runtime {
-        &self.control
-    }
-
-    /// What all workers share.
-    #[must_use]
-    pub fn plane(&self) -> &Arc<Plane> {
-        &self.plane
-    }
-
-    /// Reads the directory and the keys again now.
-    pub fn reload(&self) {
-        self.asker.all();
-        if let Err(errors) = self.plane.keys.reload() {
-            tracing::error!(error = %lines(&errors), "session keys cannot be read; the ones before stay in use");
-        }
-    }
-
-    /// Leaves: says so on the health endpoints, keeps serving for `server.drain_delay` so that load balancers notice, then
-    /// accepts nothing more and lets what is under way end within `server.drain_timeout`.
-    pub fn leave(self) {
-        self.plane.leaving.store(true, Ordering::Relaxed);
-        self.plane.fleet.leave();
-        tracing::info!(connections = self.plane.connections.load(Ordering::Relaxed), "draining");
-        thread::sleep(self.drain_delay);
-        // An error means that no worker is left, which is what is wanted.
-        let _ = self.drain.send(true);
-        for worker in self.workers {
-            match worker.join() {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::error!(%error, "a worker failed"),
-                Err(_) => tracing::error!("a worker panicked"),
-            }
-        }
-        let left = self.plane.connections.load(Ordering::Relaxed);
-        self.heart.end(&self.plane.fleet, &self.control);
-        tracing::info!(cut_connections = left, "stopped");
-        self.control.shutdown_background();
     }
 }

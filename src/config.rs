@@ -7,6 +7,7 @@ pub mod duration;
 pub mod env;
 pub mod firefly;
 mod fleet;
+mod health;
 pub mod ipnet;
 pub mod mistake;
 mod parse;
@@ -18,6 +19,7 @@ pub mod tree;
 pub use admin::Admin;
 pub use env::Env;
 pub use fleet::Fleet;
+pub use health::{Circuit, Health};
 pub use ipnet::IpNet;
 pub use mistake::{Mistake, Mistakes};
 
@@ -79,10 +81,14 @@ pub struct Server {
     pub proxy_protocol: bool,
     /// Certificates and keys; absent means plain HTTP.
     pub tls: Option<Tls>,
+    /// Where the next process asks for the listening sockets; absent means that they are not handed over.
+    pub handover: Option<PathBuf>,
     /// How long readiness already fails before connections are ended; may be zero.
     pub drain_delay: Duration,
     /// How long open requests and streams may then go on.
     pub drain_timeout: Duration,
+    /// Over how much of that time WebSockets are asked to leave; may be zero.
+    pub drain_spread: Duration,
 }
 
 /// The data listener's certificates.
@@ -274,6 +280,14 @@ pub struct Upstreams {
     pub client: Option<Certificate>,
     /// For name lookup, TCP and TLS together.
     pub connect_timeout: Duration,
+    /// The same as long as there is another node to go to.
+    pub try_timeout: Duration,
+    /// Nodes that one request may be tried on.
+    pub max_tries: usize,
+    /// When nodes are taken out of use.
+    pub health: Health,
+    /// How much they may have to do.
+    pub circuit: Circuit,
     /// From the end of a request to the head of its response.
     pub first_byte_timeout: Duration,
     /// How long a response body or a tunnel may be silent.
@@ -337,6 +351,8 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// Between two requests of a connection.
     pub keep_alive_timeout: Duration,
+    /// Age at which a connection of HTTP/1.1 is closed after an answer; zero for never.
+    pub max_connection_age: Duration,
     /// How long a request body may pause.
     pub body_idle_timeout: Duration,
     /// For a client's TLS handshake.

@@ -3,3 +3,4 @@
 
 pub mod autostart;
 pub mod fleet;
+pub mod health;

@@ -9,6 +9,7 @@ pub mod misses;
 pub mod once;
 pub mod postgres;
 mod principal;
+mod probe;
 pub mod report;
 pub mod revoke;
 mod stamp;

@@ -2,9 +2,11 @@
 //! takes these over from the old one by id.
 
 pub mod autostart;
+pub mod circuit;
 pub mod cluster;
 pub mod fleet;
 pub mod held;
 pub mod node;
+pub mod place;
 pub mod ramp;
 pub mod token;

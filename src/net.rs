@@ -2,8 +2,11 @@
 
 pub mod certificates;
 pub mod dial;
+pub mod handover;
 pub mod http;
 pub mod io;
+pub mod listen;
+pub mod manager;
 pub mod proxy_protocol;
 mod resolve;
 pub mod roots;

@@ -7,11 +7,13 @@ mod balance;
 mod base_tag;
 mod budget;
 mod client;
+mod connect;
 mod cookie;
 mod cors;
 mod cut;
 mod databricks;
 pub mod decide;
+mod detour;
 mod engine;
 mod exchange;
 mod failure;
@@ -20,10 +22,12 @@ mod forward;
 mod frames;
 pub mod guard;
 mod headers;
+mod health;
 mod held;
 pub mod hold;
 mod http2;
 mod introduction;
+pub mod leaving;
 pub mod listener;
 mod miss;
 mod multiplexed;
@@ -45,13 +49,14 @@ mod tunnel;
 mod worker;
 
 use crate::clock::Clock;
-use crate::config::{Config, DirectorySource, Http2Limits, IpNet, LogFormat, Sql};
+use crate::config::{Circuit, Config, DirectorySource, Health, Http2Limits, IpNet, LogFormat, Sql};
 use crate::credential::Minter;
 use crate::directory::Directory;
 use crate::directory::misses::Misses;
 use crate::directory::revoke::Revoker;
 use crate::live::fleet::Fleet;
 use crate::live::held::HeldLive;
+use crate::live::node::Rules;
 use crate::log::Sink;
 use crate::metrics::Metrics;
 use crate::model::frontends::Frontends;
@@ -107,6 +112,8 @@ pub struct Settings {
     pub header_timeout: Duration,
     /// How long a connection may wait for its next request.
     pub keep_alive_timeout: Duration,
+    /// How old a connection of HTTP/1.1 may be when an answer begins and still stay open; zero for any age.
+    pub max_connection_age: Duration,
     /// How long a request's body may stand still.
     pub body_idle_timeout: Duration,
     /// How long a TLS handshake may take.
@@ -124,6 +131,18 @@ pub struct Settings {
     pub pool_max_idle: usize,
     /// How many of a thousand requests may be sent a second time.
     pub retry_budget: u32,
+    /// On how many nodes a request may be tried.
+    pub max_tries: usize,
+    /// How long a connection to a node may take where the request can go to another.
+    pub try_timeout: Duration,
+    /// When nodes are taken out of use.
+    pub health: Rules,
+    /// Whether an app's 500 is a failure of its node.
+    pub count_500: bool,
+    /// When of a thousand nodes of an upstream fewer are available, all are used.
+    pub panic_threshold: u32,
+    /// How much upstreams and their nodes may have to do.
+    pub circuit: Circuit,
     /// Protocols that may be upgraded to, in lower case.
     pub upgrades: Vec<String>,
     /// Largest payload of one WebSocket frame; 0 for no limit.
@@ -136,8 +155,12 @@ pub struct Settings {
     pub upstream_drain_grace: Duration,
     /// See `upstream_drain_grace`.
     pub upstream_drain_spread: Duration,
-    /// How long requests may take to end when the instance leaves.
+    /// How long the instance serves on when it leaves.
+    pub drain_delay: Duration,
+    /// How long requests may then take to end.
     pub drain_timeout: Duration,
+    /// The time over which WebSockets are asked to leave then.
+    pub drain_spread: Duration,
     /// Most connections of clients at once, each stream of HTTP/2 counted as one more.
     pub max_connections: usize,
     /// Whether clients may speak HTTP/2.
@@ -186,6 +209,7 @@ impl Settings {
             signed_body_bytes: limits.signed_body_bytes,
             header_timeout: limits.header_timeout,
             keep_alive_timeout: limits.keep_alive_timeout,
+            max_connection_age: limits.max_connection_age,
             body_idle_timeout: limits.body_idle_timeout,
             tls_handshake_timeout: limits.tls_handshake_timeout,
             first_byte_timeout: upstreams.first_byte_timeout,
@@ -194,13 +218,21 @@ impl Settings {
             pool_idle_timeout: upstreams.pool_idle_timeout,
             pool_max_idle: upstreams.pool_max_idle,
             retry_budget: upstreams.retry_budget,
+            max_tries: upstreams.max_tries,
+            try_timeout: upstreams.try_timeout,
+            health: rules(&upstreams.health),
+            count_500: upstreams.health.count_500,
+            panic_threshold: upstreams.health.panic_threshold,
+            circuit: upstreams.circuit,
             upgrades: upstreams.upgrades.clone(),
             websocket_max_frame: upstreams.websocket_max_frame,
             websocket_max_message: upstreams.websocket_max_message,
             slow_start: upstreams.slow_start,
             upstream_drain_grace: upstreams.drain_grace,
             upstream_drain_spread: upstreams.drain_spread,
+            drain_delay: server.drain_delay,
             drain_timeout: server.drain_timeout,
+            drain_spread: server.drain_spread,
             max_connections,
             http2: server.http2,
             http2_limits: limits.http2,
@@ -209,6 +241,18 @@ impl Settings {
 
     fn passes_upgrade(&self, protocol: &str) -> bool {
         self.upgrades.iter().any(|known| known.eq_ignore_ascii_case(protocol))
+    }
+}
+
+/// When nodes are taken out of use, as those see it who count.
+fn rules(health: &Health) -> Rules {
+    Rules {
+        consecutive_failures: health.consecutive_failures,
+        failure_share: health.failure_share,
+        failure_requests: health.failure_requests,
+        failure_window: health.failure_window,
+        ejection_time: health.ejection_time,
+        max_ejection_time: health.max_ejection_time,
     }
 }
 
@@ -258,6 +302,8 @@ pub struct Plane {
     pub leaving: AtomicBool,
     /// Connections of clients and streams of HTTP/2 now.
     pub connections: AtomicUsize,
+    /// WebSockets and other upgraded connections now.
+    pub tunnels: AtomicUsize,
     /// Bodies that are held until it is known where they go.
     pub held: Arc<HeldLive>,
 }

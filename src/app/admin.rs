@@ -5,23 +5,24 @@ use crate::admin::{Admin, Door};
 use crate::config::{Config, Env};
 use crate::directory::postgres::Writer;
 use crate::plane::Plane;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 
-/// Binds and serves; gives the address.
-pub(super) async fn start(
+/// Serves on the socket; gives its address and what serves there.
+pub(super) fn start(
     config: &Config,
     env: Env,
+    socket: TcpListener,
     plane: &Arc<Plane>,
     teller: Option<Arc<Writer>>,
-) -> Result<SocketAddr, StartError> {
-    let address = config.admin.listen;
-    let failed = |cause| StartError::Listen { address, key: "admin.listen", cause };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    control: &Handle,
+) -> Result<(SocketAddr, JoinHandle<()>), StartError> {
+    let _inside = control.enter();
+    let listener = tokio::net::TcpListener::from_std(socket)?;
     let bound = listener.local_addr()?;
     let door = Door::new(bound, config.admin.token.clone(), env).map_err(StartError::AdminToken)?;
     let admin = Admin { exporter: plane.metrics.exporter(), plane: Arc::clone(plane), teller, door: Arc::new(door) };
-    tokio::spawn(admin.serve(listener));
-    Ok(bound)
+    Ok((bound, tokio::spawn(admin.serve(listener))))
 }

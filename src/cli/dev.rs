@@ -58,6 +58,7 @@ impl Dev {
             "\nThe app is told that you are {USER} <{}> of organisation {ORG}. Ctrl-C ends it.",
             self.email
         ))?;
-        gateway.run()
+        gateway.run();
+        Ok(())
     }
 }

@@ -1,13 +1,16 @@
 //! What `demo` and `dev` share: a gateway on this machine that needs no files.
 
+use super::serve::Signals;
 use super::{key, serve, token};
+use crate::app::sockets::Sockets;
 use crate::app::{self, Gateway, Start};
 use crate::clock::Clock;
 use crate::config::{Config, Env, Log, LogFormat};
 use crate::directory::file;
 use crate::directory::sync::FixedSource;
 use crate::log::Writer;
-use crate::plane::listener;
+use crate::net::listen;
+use crate::net::manager::Manager;
 use crate::session::seal::Purpose;
 use anyhow::{Context, Result};
 use std::net::{IpAddr, SocketAddr, TcpListener};
@@ -23,6 +26,7 @@ const SESSION_LIFE: Duration = Duration::from_secs(12 * 3600);
 /// A gateway on this machine.
 pub(super) struct Local {
     pub(super) gateway: Gateway,
+    signals: Signals,
     /// Writes the log as long as it lives.
     pub(super) log: Writer,
     port: u16,
@@ -30,7 +34,7 @@ pub(super) struct Local {
 
 /// Binds first, because the port is part of what is configured.
 pub(super) fn bind(address: SocketAddr) -> Result<Vec<TcpListener>> {
-    listener::bind(address, 1).with_context(|| {
+    listen::bind(address, 1).with_context(|| {
         format!("cannot listen on {address}; choose another address with --listen, such as 127.0.0.1:0")
     })
 }
@@ -49,9 +53,11 @@ impl Local {
             file::parse(directory, nowhere, &config.upstreams.allowed, &env, keys.vault()).context("the directory")?;
         let log = serve::start_log(&config.log)?;
         let (clock, sink, source) = (Clock::default(), log.sink(), FixedSource(tables));
-        let start = Start { config, env, source, keys, log: sink, clock, listeners };
+        let sockets = Sockets::Bound(listeners);
+        let start = Start { config, env, source, keys, log: sink, clock, sockets };
         let gateway = start.run().map_err(serve::start_error)?;
-        Ok(Self { gateway, log, port: address.port() })
+        let signals = Signals::new(&gateway)?;
+        Ok(Self { gateway, signals, log, port: address.port() })
     }
 
     /// A session token for a user.
@@ -72,11 +78,10 @@ impl Local {
     }
 
     /// Runs until Ctrl-C.
-    pub(super) fn run(self) -> Result<()> {
-        let Self { gateway, log, .. } = self;
-        let result = serve::run_until_told(gateway);
+    pub(super) fn run(self) {
+        let Self { gateway, signals, log, .. } = self;
+        serve::run_until_told(gateway, signals, &Manager::default());
         drop(log);
-        result
     }
 }
 
@@ -91,6 +96,7 @@ fn settings(address: SocketAddr, hosts: &[&str]) -> String {
         listen = "{address}"
         public_url = "http://localhost:{port}"
         drain_timeout = "5s"
+        drain_spread = "0s"
         [admin]
         listen = "{admin}"
         [session]

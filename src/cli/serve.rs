@@ -1,6 +1,7 @@
 //! `embedgate serve`.
 
 use super::{ConfigArg, Wrong};
+use crate::app::sockets::Sockets;
 use crate::app::{self, Gateway, Start, StartError};
 use crate::clock::Clock;
 use crate::config::{Config, DirectorySource, Env, Log, firefly};
@@ -8,11 +9,13 @@ use crate::directory::firefly::{FireflySource, OnKey};
 use crate::directory::postgres::PostgresSource;
 use crate::directory::sync::{FileSource, Source};
 use crate::log::{self, Writer};
+use crate::net::manager::{self, Manager};
+use crate::plane::leaving::Stage;
 use crate::session::keys::Keys;
 use anyhow::{Context, Result};
 use clap::Args;
 use std::sync::Arc;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Run the gateway.
 #[derive(Debug, Args)]
@@ -27,33 +30,41 @@ pub(super) struct Serve {
 impl Serve {
     pub(super) fn run(&self, env: Env) -> Result<()> {
         let config = self.config.load(&env)?;
+        // Before there are threads: the variables that were meant for this process alone are taken away.
+        let given = manager::sockets(&env, config.admin.listen).map_err(|error| Wrong(error.to_string()))?;
+        let sockets = given.map(Sockets::Managed).unwrap_or_default();
+        let manager = Manager::new(&env);
         let writer = start_log(&config.log)?;
         let keys = app::load_keys(&config, &env).map_err(start_error)?;
         let (policy, vault) = (config.upstreams.allowed.clone(), Arc::clone(keys.vault()));
         let gateway = match config.directory.clone() {
             DirectorySource::File { path } => {
                 let source = FileSource::new(path, policy, env.clone(), vault);
-                start(config, env, keys, source, &writer)
+                start(config, env, keys, source, sockets, &writer)
             }
             DirectorySource::Firefly(tables) => {
                 let source = FireflySource::new(tables, policy, env.clone(), on_key(&config, &keys));
                 let source = source.map_err(|error| StartError::Directory(error.to_string()));
-                source.and_then(|source| start(config, env, keys, source, &writer))
+                source.and_then(|source| start(config, env, keys, source, sockets, &writer))
             }
             DirectorySource::Postgres(settings) => {
                 let source = PostgresSource::new(settings, policy, env.clone(), vault);
                 let source = source.map_err(|error| StartError::Directory(error.to_string()));
-                source.and_then(|source| start(config, env, keys, source, &writer))
+                source.and_then(|source| start(config, env, keys, source, sockets, &writer))
             }
         };
         let gateway = gateway.map_err(start_error)?;
+        // Whoever is told that it serves may tell it to leave.
+        let signals = Signals::new(&gateway)?;
         tracing::info!(
             listen = %gateway.address(),
             admin = %gateway.admin_address(),
             version = env!("CARGO_PKG_VERSION"),
             "serving"
         );
-        run_until_told(gateway)
+        manager.is_ready();
+        run_until_told(gateway, signals, &manager);
+        Ok(())
     }
 }
 
@@ -76,10 +87,11 @@ fn start<S: Source>(
     env: Env,
     keys: Arc<Keys>,
     source: S,
+    sockets: Sockets,
     writer: &Writer,
 ) -> Result<Gateway, StartError> {
     let (log, clock) = (writer.sink(), Clock::default());
-    Start { config, env, source, keys, log, clock, listeners: Vec::new() }.run()
+    Start { config, env, source, keys, log, clock, sockets }.run()
 }
 
 /// Starts the log and makes `tracing` write to it.
@@ -96,38 +108,59 @@ pub(super) fn start_error(error: StartError) -> anyhow::Error {
     if error.is_configuration() { Wrong(error.to_string()).into() } else { error.into() }
 }
 
+#[derive(PartialEq, Eq)]
 enum Told {
     Leave,
     Reload,
 }
 
-/// Runs until a signal says to leave, and then leaves; a second signal ends the process at once.
-pub(super) fn run_until_told(gateway: Gateway) -> Result<()> {
-    let (mut terminate, mut interrupt, mut hangup) = {
+/// The signals that the program hears.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// Hears them from now on.
+    pub(super) fn new(gateway: &Gateway) -> Result<Self> {
         let _inside = gateway.control().enter();
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?)
-    };
-    loop {
-        let told = gateway.control().block_on(async {
-            tokio::select! {
-                _ = terminate.recv() => Told::Leave,
-                _ = interrupt.recv() => Told::Leave,
-                _ = hangup.recv() => Told::Reload,
-            }
-        });
-        match told {
-            Told::Reload => gateway.reload(),
-            Told::Leave => break,
+        let hear = |kind| signal(kind).context("cannot hear signals");
+        Ok(Self {
+            terminate: hear(SignalKind::terminate())?,
+            interrupt: hear(SignalKind::interrupt())?,
+            hangup: hear(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Told {
+        tokio::select! {
+            _ = self.terminate.recv() => Told::Leave,
+            _ = self.interrupt.recv() => Told::Leave,
+            _ = self.hangup.recv() => Told::Reload,
         }
     }
-    gateway.control().spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+}
+
+/// Runs until a signal says to leave or another process has taken over, and then leaves; a second signal makes that short.
+pub(super) fn run_until_told(mut gateway: Gateway, mut signals: Signals, manager: &Manager) {
+    let is_relieved = loop {
+        match gateway.until_relieved(signals.next()) {
+            Some(Told::Reload) => gateway.reload(),
+            Some(Told::Leave) => break false,
+            None => break true,
         }
-        tracing::warn!("told twice: leaving at once");
-        std::process::exit(0);
+    };
+    manager.is_stopping();
+    let stages = gateway.stages();
+    gateway.control().spawn(async move {
+        while signals.next().await != Told::Leave {}
+        tracing::warn!("told again: what is still under way is cut");
+        stages.advance(Stage::Over);
     });
-    gateway.leave();
-    Ok(())
+    if is_relieved {
+        gateway.leave_to_successor();
+    } else {
+        gateway.leave();
+    }
 }

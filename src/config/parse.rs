@@ -5,22 +5,24 @@ mod autostart;
 mod certificates;
 mod credentials;
 mod fleet;
+mod health;
 mod limits;
 mod log;
 mod postgres;
+mod server;
 mod sql;
 mod upstreams;
 
 use super::mistake::Report;
 use super::reader::{Item, Section};
 use super::{
-    Certificate, Config, DirectorySource, Embedding, Env, FireflyTables, FireflyV1, IpNet, JWT_ALGORITHMS, Jwt, KeyRef,
-    KeySource, MAX_KEY_ID_LEN, MAX_SESSION_LIFE, Mistakes, Postgres, Routing, Server, Session, env, firefly, tree,
+    Certificate, Config, DirectorySource, Embedding, Env, FireflyTables, FireflyV1, JWT_ALGORITHMS, Jwt, KeyRef,
+    KeySource, MAX_KEY_ID_LEN, MAX_SESSION_LIFE, Mistakes, Postgres, Routing, Session, env, firefly, tree,
 };
 use crate::model::ids::is_valid_id;
 use crate::model::url::{AllowedHosts, BaseUrl, Endpoint, is_host};
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -54,8 +56,10 @@ pub(super) mod keys {
         "http2",
         "proxy_protocol",
         "tls",
+        "handover",
         "drain_delay",
         "drain_timeout",
+        "drain_spread",
     ];
     pub(crate) const TLS: &[&str] = &["cert", "key", "certificates", "strict_sni", "ticket_keys"];
     pub(crate) const CERTIFICATE: &[&str] = &["cert", "key"];
@@ -99,6 +103,10 @@ pub(super) mod keys {
         "client_cert",
         "client_key",
         "connect_timeout",
+        "try_timeout",
+        "max_tries",
+        "health",
+        "circuit",
         "first_byte_timeout",
         "idle_timeout",
         "ping_interval",
@@ -126,6 +134,7 @@ pub(super) mod keys {
         "header_count",
         "header_timeout",
         "keep_alive_timeout",
+        "max_connection_age",
         "body_idle_timeout",
         "tls_handshake_timeout",
         "body_bytes",
@@ -161,7 +170,7 @@ pub(super) fn firefly(env: &Env) -> (Config, Result<(), Mistakes>) {
 }
 
 fn all(root: &Section<'_>, env: &Env) -> Config {
-    let server = server(&root.section("server", keys::SERVER), env);
+    let server = server::server(&root.section("server", keys::SERVER), env);
     let upstreams = upstreams::upstreams(&root.section("upstreams", keys::UPSTREAMS));
     let directory = root.section("directory", keys::DIRECTORY);
     let postgres = postgres::postgres(&directory, env);
@@ -192,34 +201,6 @@ fn embedding(section: &Section<'_>) -> Embedding {
     let is_on = section.or("cookieless", false, Item::boolean);
     let ttl = section.or("cookieless_ttl", Duration::from_secs(10 * 60), ttl);
     Embedding { frontend_origins: section.list("frontend_origins", origin), cookieless: is_on.then_some(ttl) }
-}
-
-fn server(section: &Section<'_>, env: &Env) -> Server {
-    let listen = section.or("listen", SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080)), socket);
-    let trusted_proxies = section.list("trusted_proxies", |item| item.parsed(IpNet::parse));
-    Server {
-        listen,
-        workers: section.or("workers", 0, |item| item.integer(0..=1024)),
-        public_url: section
-            .get("public_url")
-            .and_then(|item| origin(&item))
-            .unwrap_or(BaseUrl::localhost(listen.port())),
-        proxy_protocol: section.or("proxy_protocol", false, |item| proxy_protocol(item, &trusted_proxies)),
-        trusted_proxies,
-        http2: section.or("http2", true, Item::boolean),
-        tls: section.optional("tls", keys::TLS).map(|tls| certificates::tls(&tls, env)),
-        drain_delay: section.or("drain_delay", Duration::ZERO, Item::duration_or_zero),
-        drain_timeout: section.seconds("drain_timeout", 30),
-    }
-}
-
-/// Headers are taken from trusted proxies alone, so without any nobody could connect.
-fn proxy_protocol(item: &Item<'_>, trusted: &[IpNet]) -> Option<bool> {
-    let is_on = item.boolean()?;
-    if is_on && trusted.is_empty() {
-        item.wrong_missing("needs trusted_proxies, the addresses of the load balancers that send PROXY headers");
-    }
-    Some(is_on)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -49,6 +49,8 @@ pub enum Class {
     NotReady,
     /// No cluster of the upstream is running.
     NoRunningCluster,
+    /// The upstream has as much to do as it may.
+    CircuitOpen,
     /// The upstream is on its way up.
     Starting,
     /// The upstream could not be started.
@@ -125,7 +127,7 @@ struct Face {
 
 impl Class {
     /// Every class, for tables of metrics.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::Malformed,
         Self::BadBody,
         Self::Session,
@@ -147,6 +149,7 @@ impl Class {
         Self::NotRecorded,
         Self::NotReady,
         Self::NoRunningCluster,
+        Self::CircuitOpen,
         Self::Starting,
         Self::StartFailed,
         Self::QueueFull,
@@ -340,6 +343,13 @@ impl Class {
                 "destination_unavailable",
                 "App not running",
                 "The app is not running at the moment. Try again in a moment.",
+            ),
+            Self::CircuitOpen => face(
+                503,
+                "circuit_open",
+                "connection_limit_reached",
+                "App is busy",
+                "The app has as much to do as it may. Try again in a moment.",
             ),
             Self::Starting => face(
                 503,

@@ -390,8 +390,8 @@ impl Builder {
             _ => self.clusters(old.as_deref(), row.clusters, row.url),
         };
         let tag = (hash(format!("{kind}/{}", row.id).as_bytes()) >> 32) as u32;
-        let (id, failed, policy, balance, fault) = (row.id, row.failed, row.policy, row.balance, row.fault);
-        let new = Upstream { id, workspace, failed, policy, balance, tag, fault, autostart, clusters };
+        let UpstreamRow { id, failed, policy, balance, fault, probe, .. } = row;
+        let new = Upstream { id, workspace, failed, policy, balance, tag, fault, autostart, probe, clusters };
         if let Some(old) = &old {
             joining::start_slowly(old, &new);
         }
@@ -420,12 +420,15 @@ impl Builder {
 
     fn clusters(&mut self, old: Option<&Upstream>, rows: Vec<ClusterRow>, url: BaseUrl) -> Vec<Arc<Cluster>> {
         let rows = if rows.is_empty() { vec![only(url)] } else { rows };
+        let before = old.and_then(|old| old.clusters.first());
+        let circuit = before.map_or_else(Arc::default, |before| Arc::clone(&before.circuit));
         let cluster = |row: ClusterRow| {
             let old = old.and_then(|old| old.clusters.iter().find(|old| old.id == row.id));
             let live = old.map_or_else(Arc::default, |old| Arc::clone(&old.live));
             let nodes = row.nodes.into_iter().map(|url| self.node(url)).collect();
             let ClusterRow { id, state, role, weight, .. } = row;
-            Arc::new(Cluster { hash: hash(id.as_str().as_bytes()), id, state, role, weight, nodes, live })
+            let (hash, circuit) = (hash(id.as_str().as_bytes()), Arc::clone(&circuit));
+            Arc::new(Cluster { id, state, role, weight, nodes, live, circuit, hash })
         };
         rows.into_iter().map(cluster).collect()
     }

@@ -10,6 +10,7 @@ use super::engine::EngineRow;
 use super::ids::{ClusterId, OrgId, UpstreamId, WorkspaceId};
 use super::policy::Policy;
 use super::principal::PrincipalRow;
+use super::probe::Probe;
 use super::url::BaseUrl;
 use crate::clock::UnixSeconds;
 
@@ -91,6 +92,8 @@ pub struct UpstreamRow {
     pub fault: Option<Box<str>>,
     /// How it is started when it does not run; none when the gateway has no hand in that.
     pub start: Option<StartRow>,
+    /// How its nodes are probed; none when they are not.
+    pub probe: Option<Probe>,
     /// Empty means one running cluster with one node at `url`.
     pub clusters: Vec<ClusterRow>,
 }
@@ -100,7 +103,18 @@ impl UpstreamRow {
     #[must_use]
     pub fn new(id: UpstreamId, workspace: WorkspaceId, url: BaseUrl) -> Self {
         let (policy, balance) = (Policy::default(), Balance::default());
-        Self { id, workspace, url, failed: false, policy, balance, fault: None, start: None, clusters: Vec::new() }
+        Self {
+            id,
+            workspace,
+            url,
+            failed: false,
+            policy,
+            balance,
+            fault: None,
+            start: None,
+            probe: None,
+            clusters: Vec::new(),
+        }
     }
 }
 

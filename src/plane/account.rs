@@ -8,14 +8,16 @@ use super::worker::Worker;
 use crate::config::LogFormat;
 use crate::live::cluster::ClusterLease;
 use crate::live::node::NodeLease;
+use crate::live::place::Place;
 use crate::metrics::RouteKind;
 use crate::model::reject::Reject;
-use crate::model::upstream::{Cluster, Node};
+use crate::model::upstream::Cluster;
 use crate::session::Session;
 use crate::wire::request::Head;
 use std::io::Write;
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
@@ -26,16 +28,23 @@ pub(super) const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 pub(super) type RequestId = [u8; 32];
 
 /// A request's places, given back when it is over.
-#[expect(dead_code, reason = "held for what dropping it does")]
+#[derive(Default)]
 pub(super) struct Lease {
-    pub(super) node: NodeLease,
+    /// On the cluster that it goes to, from the decision on; none where there is no cluster.
+    #[expect(dead_code, reason = "held for what dropping it does")]
     pub(super) cluster: Option<ClusterLease>,
+    pub(super) node: Option<NodeLease>,
+    /// Among the requests of its upstream, where these are limited.
+    pub(super) request: Option<Place>,
+    /// Among those of its upstream that are tried on another node.
+    pub(super) retry: Option<Place>,
 }
 
 impl Lease {
-    /// A place on a node, and on the cluster that it was chosen from.
-    pub(super) fn of(node: &Node, cluster: Option<&Cluster>) -> Self {
-        Self { node: node.live.lease(), cluster: cluster.map(|cluster| cluster.live.lease()) }
+    /// A place on the cluster of a decision, if there is one. To be taken before the snapshot of the decision is let go of:
+    /// when nobody reads an older one any more, nothing that was decided by it is missing from the counts.
+    pub(super) fn on(cluster: Option<&Arc<Cluster>>) -> Self {
+        Self { cluster: cluster.map(|cluster| cluster.live.lease()), ..Self::default() }
     }
 }
 
@@ -62,6 +71,8 @@ pub(super) struct Account {
     /// When the head of the answer had been handed to the client's socket.
     pub(super) replied: Option<Instant>,
     pub(super) lease: Option<Lease>,
+    /// The upstream's connection among those to its node, while the request has it for itself.
+    pub(super) connection: Option<Place>,
     /// How long the request waited for its upstream to start.
     pub(super) held: Option<Duration>,
     /// The statement that it is about.
@@ -112,6 +123,7 @@ impl Account {
             answered: None,
             replied: None,
             lease: None,
+            connection: None,
             held: None,
             statement: None,
             under_way: true,

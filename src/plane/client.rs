@@ -33,6 +33,8 @@ pub(super) struct Client {
     pub(super) timer: Timer,
     pub(super) spare: Spare,
     pub(super) registration: Registration,
+    /// When the connection is too old to be kept after an answer, if it ever is.
+    aged: Option<Instant>,
 }
 
 /// Buffers that each request needs and the next one finds again.
@@ -79,8 +81,17 @@ const DISCARD_TIME: Duration = Duration::from_secs(2);
 
 impl Client {
     pub(super) fn new(io: ClientIo, peer: IpAddr, registration: Registration, worker: &Worker) -> Self {
-        let timer = Timer::new(worker.plane.settings.header_timeout);
-        Self { io, peer, unread: Vec::new(), outbox: Outbox::default(), timer, spare: Spare::default(), registration }
+        let settings = &worker.plane.settings;
+        let (timer, limit) = (Timer::new(settings.header_timeout), settings.max_connection_age);
+        let has_age = !limit.is_zero() && matches!(io, ClientIo::Socket(_));
+        let aged = has_age.then(|| worker.age_from(Instant::now(), limit));
+        let (outbox, spare) = (Outbox::default(), Spare::default());
+        Self { io, peer, unread: Vec::new(), outbox, timer, spare, registration, aged }
+    }
+
+    /// Whether another request may follow the answer that begins now.
+    pub(super) fn may_stay(&self, worker: &Worker) -> bool {
+        !worker.streams.is_leaving() && self.aged.is_none_or(|aged| Instant::now() < aged)
     }
 
     /// Reads a head into `head` and leaves what follows it in `unread`. `first` says that nothing was served yet on this

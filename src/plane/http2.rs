@@ -59,7 +59,10 @@ struct Http2 {
     registration: Registration,
     live: Rc<Live>,
     timer: Timer,
-    began: Instant,
+    /// When it is too old for more requests.
+    aged: Instant,
+    /// Whether the instance leaves, so that it ages faster.
+    asked_away: bool,
     requests: u32,
     /// When the client was told that no more streams are taken.
     leaving: Option<Instant>,
@@ -133,7 +136,8 @@ pub(super) async fn run(worker: Rc<Worker>, opening: Opening, peer: IpAddr, regi
             given_up: Cell::new(0),
             waker: RefCell::default(),
         }),
-        began: now,
+        aged: worker.age_from(now, worker.plane.settings.http2_limits.max_age),
+        asked_away: false,
         requests: 0,
         leaving: None,
         calmed: false,
@@ -176,6 +180,12 @@ impl Http2 {
         if self.leaving.is_none() && self.registration.poll_drain(cx).is_ready() {
             self.leave();
         }
+        if self.worker.streams.is_leaving() && !self.asked_away {
+            self.asked_away = true;
+            // Clients that ask for nothing meanwhile are not sent away all at once.
+            let delay = self.worker.part_of(self.worker.plane.settings.drain_delay);
+            self.aged = self.aged.min(Instant::now() + delay);
+        }
         while let Poll::Ready(accepted) = self.poll_accept(cx) {
             match accepted {
                 Some((request, respond)) => self.open(request, respond),
@@ -200,7 +210,7 @@ impl Http2 {
 
     fn open(&mut self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
         self.requests += 1;
-        if self.requests == self.limits().max_requests {
+        if self.requests == self.limits().max_requests || self.worker.streams.is_leaving() {
             self.leave();
         }
         self.worker.plane.metrics.http2_streams.increment(1);
@@ -249,8 +259,8 @@ impl Http2 {
             Some(told) if idle => told.max(since) + self.patience(),
             // What runs has limits of its own.
             Some(_) => now + NEVER,
-            None if idle => since + self.patience(),
-            None => self.began + self.limits().max_age,
+            None if idle => self.aged.min(since + self.patience()),
+            None => self.aged,
         }
     }
 

@@ -1,9 +1,10 @@
 //! Accepts connections, bounds them, runs them, and ends them when the instance leaves.
 
 use super::Plane;
-use super::client::{Client, ClientIo, NoHead};
+use super::client::{Client, ClientIo, LAST_CALL, NoHead};
 use super::http2::{self, Opening};
 use super::introduction::client_of;
+use super::leaving::{Following, Queue, Stage};
 use super::request::{Next, refuse_unread, serve};
 use super::streams::Registration;
 use super::tunnel::Tunnel;
@@ -11,26 +12,26 @@ use super::worker::Worker;
 use crate::directory::News;
 use crate::model::reject::Class;
 use crate::net::io::{Io, tune};
+use crate::net::listen::begin_no_more;
 use crate::net::tls::HTTP2;
 use crate::wire::request::{Head, HeadError};
 use futures_util::FutureExt;
-use socket2::{Domain, Protocol, Socket, Type};
+use std::future::poll_fn;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
-use std::{io, thread};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::watch;
 use tokio::task::LocalSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use tokio_rustls::TlsStream;
 
-/// Connections that may wait to be accepted.
-const BACKLOG: i32 = 4096;
 /// Connections over the limit that are told so at once; the others are closed without a word.
 const POLITE_REFUSALS: usize = 64;
 /// Threads for looking up names, which the system's resolver blocks.
@@ -38,6 +39,8 @@ const RESOLVER_THREADS: usize = 32;
 /// How long before the end of a drain those are answered who still wait, a tenth of it at most: a client that hears nothing
 /// sends a statement again, and it would run twice.
 const LAST_WORD: Duration = Duration::from_secs(1);
+/// How long handshakes under way may take when nobody may begin another one.
+const HANDSHAKES: Duration = Duration::from_millis(100);
 /// How long accepting pauses when the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often log batches are handed over and idle upstream connections looked at.
@@ -45,50 +48,23 @@ const TICK: Duration = Duration::from_millis(100);
 /// Ticks between two looks at the idle upstream connections.
 const SWEEP_TICKS: u32 = 20;
 
-/// Opens one listening socket for each worker on one address; the kernel spreads connections over them.
-///
-/// # Errors
-/// When the address cannot be bound.
-pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<std::net::TcpListener>> {
-    // Shared only among several workers: otherwise another gateway on the same port would get half of the connections.
-    let shared = workers > 1;
-    let first = bind_one(address, shared)?;
-    // Port 0 becomes a port with the first socket; the others join it there.
-    let bound = first.local_addr()?;
-    let mut listeners = vec![first];
-    for _ in 1..workers {
-        listeners.push(bind_one(bound, shared)?);
-    }
-    Ok(listeners)
-}
-
-fn bind_one(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(shared)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
-/// Runs one worker on its own thread until `drain` turns true and its connections have ended.
+/// Runs one worker on its own thread until the instance has left. It gives how many connections were cut then.
 ///
 /// # Errors
 /// When no thread can be started.
 pub fn spawn(
     plane: Arc<Plane>,
-    listener: std::net::TcpListener,
-    drain: watch::Receiver<bool>,
+    listeners: Vec<std::net::TcpListener>,
+    stages: Following,
     number: usize,
-) -> io::Result<thread::JoinHandle<io::Result<()>>> {
+) -> io::Result<JoinHandle<io::Result<usize>>> {
     thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(RESOLVER_THREADS)
             .build()?;
         let local = LocalSet::new();
-        let ran = local.block_on(&runtime, run(plane, listener, drain));
+        let ran = local.block_on(&runtime, run(plane, listeners, stages));
         drop(local);
         // A lookup that hangs must not keep the process.
         runtime.shutdown_background();
@@ -96,41 +72,104 @@ pub fn spawn(
     })
 }
 
-async fn run(plane: Arc<Plane>, listener: std::net::TcpListener, mut drain: watch::Receiver<bool>) -> io::Result<()> {
+async fn run(plane: Arc<Plane>, listeners: Vec<std::net::TcpListener>, mut stages: Following) -> io::Result<usize> {
     let worker = Worker::new(plane).map_err(io::Error::other)?;
-    let listener = TcpListener::from_std(listener)?;
+    let listeners = listeners.into_iter().map(TcpListener::from_std).collect::<io::Result<Vec<_>>>()?;
     let upkeep = tokio::task::spawn_local(upkeep(Rc::clone(&worker)));
     let review = tokio::task::spawn_local(review(Rc::clone(&worker)));
-    loop {
+    let leaving = tokio::task::spawn_local(ask_away(Rc::clone(&worker), stages.clone()));
+    let stage = loop {
         tokio::select! {
-            accepted = listener.accept() => take(&worker, accepted).await,
-            _ = drain.wait_for(|drain| *drain) => break,
+            accepted = poll_fn(|cx| poll_accept(&worker, &listeners, cx)) => take(&worker, accepted).await,
+            stage = stages.reached(Stage::Relieved) => break stage,
         }
-    }
-    // Who has connected already is served; closing the listener with them in its queue would reset them. The runtime may
-    // not know of them yet, so the kernel is asked.
-    let listener = listener.into_std()?;
-    while let Ok((tcp, peer)) = listener.accept() {
-        tcp.set_nonblocking(true)?;
-        take(&worker, Ok((TcpStream::from_std(tcp)?, peer))).await;
-    }
-    drop(listener);
-    worker.streams.drain();
-    let limit = worker.plane.settings.drain_timeout;
-    let deadline = Instant::now() + limit;
-    let last_word = async {
-        sleep_until(deadline - LAST_WORD.min(limit / 10)).await;
-        worker.streams.be_late();
-        sleep_until(deadline).await;
     };
+    let begun = close(&worker, listeners, stage, &mut stages).await?;
+    worker.streams.drain();
     tokio::select! {
         () = emptied(&worker) => {}
-        () = last_word => {}
+        () = time_out(&worker, begun + worker.plane.settings.drain_timeout) => {}
+        _ = stages.reached(Stage::Over) => {}
     }
     upkeep.abort();
     review.abort();
+    leaving.abort();
     worker.flush_log();
-    Ok(())
+    Ok(worker.streams.len())
+}
+
+/// Accepts nothing more, and says when the drain has begun.
+async fn close(
+    worker: &Rc<Worker>,
+    listeners: Vec<TcpListener>,
+    stage: Stage,
+    stages: &mut Following,
+) -> io::Result<Instant> {
+    let now = Instant::now();
+    if stage == Stage::Draining(Queue::Ours) {
+        take_the_last(worker, listeners).await?;
+        return Ok(now);
+    }
+    drop(listeners);
+    stages.reached(Stage::Draining(Queue::Ours)).await;
+    Ok(Instant::now())
+}
+
+/// Asks clients to come elsewhere as soon as the instance leaves.
+async fn ask_away(worker: Rc<Worker>, mut stages: Following) {
+    stages.reached(Stage::Leaving).await;
+    worker.streams.leave();
+}
+
+/// The next connection of any socket, which are asked beginning with another one each time: none can starve the others.
+fn poll_accept(
+    worker: &Worker,
+    listeners: &[TcpListener],
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+    let first = if listeners.len() > 1 { worker.random() as usize % listeners.len() } else { 0 };
+    for listener in listeners[first..].iter().chain(&listeners[..first]) {
+        if let accepted @ Poll::Ready(_) = listener.poll_accept(cx) {
+            return accepted;
+        }
+    }
+    Poll::Pending
+}
+
+/// Serves who has connected already, also who is just doing so: closing the listener on them would reset them.
+async fn take_the_last(worker: &Rc<Worker>, listeners: Vec<TcpListener>) -> io::Result<()> {
+    // The runtime may not know of them yet, so the kernel is asked.
+    let listeners = listeners.into_iter().map(TcpListener::into_std).collect::<io::Result<Vec<_>>>()?;
+    let overlooked = listeners.iter().filter(|listener| begin_no_more(listener)).count();
+    let now = Instant::now();
+    let (until, limit) = (now + if overlooked > 0 { HANDSHAKES } else { Duration::ZERO }, now + LAST_CALL);
+    loop {
+        match listeners.iter().find_map(accept_now) {
+            Some(_) if Instant::now() >= limit => return Ok(()),
+            Some(accepted) => take(worker, accepted).await,
+            None if Instant::now() >= until => return Ok(()),
+            None => sleep(HANDSHAKES / 10).await,
+        }
+    }
+}
+
+/// A connection that waits, if one does.
+fn accept_now(listener: &std::net::TcpListener) -> Option<io::Result<(TcpStream, SocketAddr)>> {
+    match listener.accept() {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+        Err(error) => Some(Err(error)),
+        Ok((tcp, peer)) => {
+            let tcp = tcp.set_nonblocking(true).and_then(|()| TcpStream::from_std(tcp));
+            Some(tcp.map(|tcp| (tcp, peer)))
+        }
+    }
+}
+
+/// Ready at the end of the time that a drain may take.
+async fn time_out(worker: &Worker, deadline: Instant) {
+    sleep_until(deadline - LAST_WORD.min(worker.plane.settings.drain_timeout / 10)).await;
+    worker.streams.be_late();
+    sleep_until(deadline).await;
 }
 
 /// Ready when no connection is left.
@@ -174,8 +213,7 @@ async fn review(worker: Rc<Worker>) {
 /// once as well.
 fn patience(worker: &Worker) -> Duration {
     let settings = &worker.plane.settings;
-    let share = f64::from((worker.random() >> 32) as u32) / f64::from(u32::MAX);
-    settings.upstream_drain_grace + settings.upstream_drain_spread.mul_f64(share)
+    settings.upstream_drain_grace + worker.part_of(settings.upstream_drain_spread)
 }
 
 async fn take(worker: &Rc<Worker>, accepted: io::Result<(TcpStream, SocketAddr)>) {

@@ -4,11 +4,12 @@
 
 use super::account::{Account, Lease};
 use super::client::Client;
-use super::cookie::{NO_KEY, Renewal};
+use super::cookie::NO_KEY;
 use super::cors;
 use super::cut::Cut;
 use super::databricks;
 use super::decide::{Decision, Moment, Plan, decide};
+use super::detour::{Course, Detour};
 use super::engine;
 use super::forward::{Forwarded, forward};
 use super::hold::{self, Outcome};
@@ -113,7 +114,7 @@ async fn handle(
         }
         Target::FireflyV1 { token, host, prefix } => {
             let trip = firefly_trip(worker, token, host, *prefix)?;
-            return Box::pin(forward(worker, client, head, trip, account)).await;
+            return Box::pin(forward(worker, client, head, trip, Detour::new(None), account)).await;
         }
         Target::AppByHost { .. } | Target::AppByPath { .. } | Target::Linked { .. } => {
             if head.method == "OPTIONS"
@@ -222,8 +223,7 @@ pub(super) async fn go_on(
     via: Via<'_>,
     account: &mut Account,
 ) -> Result<Forwarded, Reject> {
-    let Way { target, link, may_be_elsewhere, is_held } = way;
-    let plan = match plan(worker, client, head, target, session, account).await? {
+    let plan = match plan(worker, client, head, way.target, session, account).await? {
         Planned::Goes(plan) => plan,
         Planned::Gone => {
             account.cut(Cut::Client);
@@ -232,19 +232,11 @@ pub(super) async fn go_on(
         Planned::Waits(answer) => return Ok(reply(worker, client, head, &answer, account).await),
     };
     // Nothing is awaited between the decision and this: what changes after it is heard of.
-    client.registration.stand_on(Standing::new(target, &plan, session));
-    let prefix = match target {
-        Target::AppByPath { prefix, .. } | Target::Engine { prefix, .. } => *prefix,
-        _ => 0,
-    };
+    client.registration.stand_on(Standing::new(way.target, &plan, session));
     account.upstream.clone_from(&plan.upstream);
-    let guard = worker.plane.settings.guard.with(plan.frontends.clone());
-    let renewal = Renewal::due(worker, head, session, via, plan.place);
-    let mut trip = Trip::planned(plan, prefix, via, guard);
-    (trip.link, trip.may_be_elsewhere, trip.is_held) = (link, may_be_elsewhere, is_held);
-    trip.wishes = databricks::wishes(worker, target, account);
-    trip.renewal = renewal;
-    forward(worker, client, head, trip, account).await
+    let course = Course { way, head, session, via };
+    let trip = course.trip(worker, plan, account);
+    forward(worker, client, head, trip, Detour::new(Some(course)), account).await
 }
 
 /// Starts a session, where front ends may.
@@ -279,6 +271,20 @@ pub(super) fn authenticate<'a>(
     }
     let found = carrier::find(head.fields, names, shared, &ring, plane.clock.now());
     found.map_err(|why| Reject::new(Class::Session, why.to_string()))
+}
+
+/// What a decision on a request is made with, at a time that has just been and without the nodes that were tried.
+pub(super) fn moment<'a>(worker: &Worker, head: &'a Head<'a>, at: Instant, tried: &'a [u64]) -> Moment<'a> {
+    let plane = &worker.plane;
+    Moment {
+        now: plane.clock.now(),
+        seed: worker.random(),
+        tried,
+        panic_threshold: plane.settings.panic_threshold,
+        uptime: plane.clock.uptime(at),
+        slow_start: plane.settings.slow_start,
+        head: Some(head),
+    }
 }
 
 /// What comes of planning.
@@ -342,8 +348,7 @@ pub(super) async fn plan(
     Err(Reject::new(Class::IssuerUnreachable, "tokens end before they can be used"))
 }
 
-/// Decides by the directory as it is now. A request that goes is counted before the snapshot is let go of: when nobody
-/// reads an older one any more, nothing that was decided by it is missing from the counts.
+/// Decides by the directory as it is now. A request that goes has its place on its cluster then.
 fn decide_now(
     worker: &Worker,
     (target, head): (&Target<'_>, &Head<'_>),
@@ -351,20 +356,11 @@ fn decide_now(
     at: Instant,
     account: &mut Account,
 ) -> Result<Decision, Reject> {
-    let plane = &worker.plane;
     let not_ready = || Reject::new(Class::NotReady, "the directory has not been loaded yet");
-    let snapshot = plane.directory.snapshot().ok_or_else(not_ready)?;
-    let moment = Moment {
-        now: plane.clock.now(),
-        seed: worker.random(),
-        tried: &[],
-        uptime: plane.clock.uptime(at),
-        slow_start: plane.settings.slow_start,
-        head: Some(head),
-    };
-    let decision = decide(&snapshot, target, session, &moment)?;
+    let snapshot = worker.plane.directory.snapshot().ok_or_else(not_ready)?;
+    let decision = decide(&snapshot, target, session, &moment(worker, head, at, &[]))?;
     if let Decision::Go(plan) = &decision {
-        account.lease = Some(Lease::of(&plan.node, plan.cluster.as_deref()));
+        account.lease = Some(Lease::on(plan.cluster.as_ref()));
     }
     Ok(decision)
 }
@@ -413,7 +409,7 @@ pub(super) async fn reply(
 ) -> Forwarded {
     account.status = answer.status();
     // What is left of a body would be read as the next request.
-    let reusable = head.keep_alive && head.http11 && head.framing == Framing::Empty && !worker.streams.is_draining();
+    let reusable = head.keep_alive && head.http11 && head.framing == Framing::Empty && client.may_stay(worker);
     answer.write(head.method == "HEAD", reusable, client.outbox.buffer());
     let limit = worker.plane.settings.idle_timeout;
     match client.flush(limit).await {

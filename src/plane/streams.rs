@@ -14,6 +14,8 @@ use tokio::time::Instant;
 #[derive(Default)]
 pub(super) struct Streams {
     slots: RefCell<Slab<Slot>>,
+    /// Whether clients are asked to come elsewhere next time.
+    leaving: Cell<bool>,
     draining: Cell<bool>,
     /// Whether the drain is nearly over.
     late: Cell<bool>,
@@ -45,15 +47,26 @@ impl Streams {
         Registration { streams: Rc::clone(self), key }
     }
 
+    /// Tells every connection, now and in future, that the client had better come elsewhere.
+    pub(super) fn leave(&self) {
+        self.leaving.set(true);
+        self.wake_all();
+    }
+
     /// Tells every connection, now and in future, that the worker drains.
     pub(super) fn drain(&self) {
+        self.leaving.set(true);
         self.draining.set(true);
-        self.slots.borrow_mut().iter_mut().for_each(|(_, slot)| slot.wake());
+        self.wake_all();
     }
 
     /// Tells every request whose answer has not begun that it will not wait for it.
     pub(super) fn be_late(&self) {
         self.late.set(true);
+        self.wake_all();
+    }
+
+    fn wake_all(&self) {
         self.slots.borrow_mut().iter_mut().for_each(|(_, slot)| slot.wake());
     }
 
@@ -82,6 +95,11 @@ impl Streams {
         ended
     }
 
+    /// Whether clients had better come elsewhere next time.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving.get()
+    }
+
     /// Whether the worker drains.
     pub(super) fn is_draining(&self) -> bool {
         self.draining.get()
@@ -100,7 +118,7 @@ pub(super) struct Registration {
 }
 
 impl Registration {
-    /// Ready once the worker drains.
+    /// Ready once the worker drains. Who has polled hears of it when clients are to be asked away too.
     pub(super) fn poll_drain(&self, cx: &mut Context<'_>) -> Poll<()> {
         if self.streams.is_draining() {
             return Poll::Ready(());

@@ -66,6 +66,8 @@ pub(super) struct Tunnel {
     moved: u64,
     pinged: bool,
     drain: Drain,
+    /// When it is told that the gateway leaves, once the gateway does.
+    leaves: Option<Instant>,
     farewell: Farewell,
     account: Account,
     registration: Registration,
@@ -141,6 +143,7 @@ impl Tunnel {
             moved: 0,
             pinged: false,
             drain: Drain::No,
+            leaves: None,
             farewell: RESTART,
             account,
             registration: client.registration,
@@ -159,8 +162,7 @@ impl Tunnel {
 
     fn poll(&mut self, cx: &mut Context<'_>, worker: &Worker) -> Poll<Option<Cut>> {
         if self.drain == Drain::No && self.registration.poll_drain(cx).is_ready() {
-            self.drain = if self.websocket { Drain::Wanted } else { Drain::Told };
-            self.farewell = RESTART;
+            self.make_way(worker);
         }
         if let Poll::Ready(why) = self.registration.poll_ended(cx) {
             self.part(Cut::Revoked(why), shut_out(why));
@@ -217,7 +219,7 @@ impl Tunnel {
         }
         let mut next = self.deadline.min(self.stalled).min(self.active + limit);
         if self.drain == Drain::No {
-            next = next.min(self.session_end).min(leave_at.unwrap_or(self.session_end));
+            next = [leave_at, self.leaves].into_iter().flatten().fold(next.min(self.session_end), Instant::min);
         }
         if let Some(due) = self.ping(cx, now, self.pace.ping_interval) {
             next = next.min(due);
@@ -226,6 +228,15 @@ impl Tunnel {
             cx.waker().wake_by_ref();
         }
         Poll::Pending
+    }
+
+    /// Ends the tunnel because the gateway leaves: not all of them in one moment, or their clients would come back in one.
+    fn make_way(&mut self, worker: &Worker) {
+        let now = Instant::now();
+        if now >= *self.leaves.get_or_insert_with(|| now + worker.part_of(worker.plane.settings.drain_spread)) {
+            self.drain = if self.websocket { Drain::Wanted } else { Drain::Told };
+            self.farewell = RESTART;
+        }
     }
 
     /// When the WebSocket is to leave the node it is on. Where nothing can be said, nothing is gained by a cut.

@@ -10,7 +10,9 @@ use super::streams::Streams;
 use std::cell::{Cell, RefCell, RefMut};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Bytes read from a socket at once, shared by all connections of a worker: a connection that waits holds no buffer.
 const SCRATCH: usize = 128 * 1024;
@@ -70,6 +72,17 @@ impl Worker {
         mixed ^ (mixed >> 31)
     }
 
+    /// A share of this time, by chance.
+    pub(super) fn part_of(&self, time: Duration) -> Duration {
+        time.mul_f64(f64::from((self.random() >> 32) as u32) / f64::from(u32::MAX))
+    }
+
+    /// When something that begins now is too old to be kept: up to a fifth before its time, by chance, or all that began
+    /// together, after an instance had left, would end together as well.
+    pub(super) fn age_from(&self, now: Instant, limit: Duration) -> Instant {
+        now + limit - self.part_of(limit / 5)
+    }
+
     /// An empty buffer for a log line.
     pub(super) fn take_line(&self) -> Vec<u8> {
         self.lines.borrow_mut().pop().unwrap_or_default()
@@ -103,6 +116,7 @@ impl Worker {
     /// Counts an open tunnel until the guard is dropped.
     pub(super) fn open_tunnel(&self) -> OpenTunnel {
         self.plane.metrics.tunnels_active.increment(1.0);
+        self.plane.tunnels.fetch_add(1, Ordering::Relaxed);
         OpenTunnel(Arc::clone(&self.plane))
     }
 }
@@ -120,5 +134,6 @@ pub(super) struct OpenTunnel(Arc<Plane>);
 impl Drop for OpenTunnel {
     fn drop(&mut self) {
         self.0.metrics.tunnels_active.decrement(1.0);
+        self.0.tunnels.fetch_sub(1, Ordering::Relaxed);
     }
 }

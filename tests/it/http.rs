@@ -1,6 +1,7 @@
 //! What the gateway promises on the wire, tried with real sockets, a client that sends any bytes and upstreams that do
 //! exactly as told.
 
+mod ages;
 mod answers;
 mod autostart;
 mod base_tag;
@@ -35,7 +36,7 @@ mod streams;
 mod tls;
 mod trailers;
 mod weaknesses;
-mod websocket;
+pub(crate) mod websocket;
 
 use crate::harness::gateway::{Builder, Gateway, org};
 use crate::harness::raw::{Message, Upstream, Wire};

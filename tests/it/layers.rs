@@ -37,7 +37,11 @@ const LAYERS: [Layer; 20] = [
     },
     Layer { name: "wire", may_use: &["model::url"], why: "an authority is read in one place only" },
     Layer { name: "net", may_use: &["model::url"], why: "what is dialled has been checked as a URL" },
-    Layer { name: "metrics", may_use: &["model::reject"], why: "refusals are counted by their class" },
+    Layer {
+        name: "metrics",
+        may_use: &["live::node", "model::reject"],
+        why: "refusals are counted by their class, nodes out of use by the reason",
+    },
     Layer {
         name: "config",
         may_use: &["model::ids", "model::url", "secret"],

@@ -2,6 +2,7 @@
 
 use crate::config::reader::{Item, Section};
 use crate::config::{Http2Limits, Limits};
+use std::time::Duration;
 
 /// Databricks takes 16 MiB of text in a statement; JSON and parameters come on top.
 const STATEMENT_BYTES: usize = 17 << 20;
@@ -39,6 +40,7 @@ pub(super) fn limits(section: &Section<'_>) -> Limits {
         header_count: section.or("header_count", 100, |item| item.integer(16..=256)),
         header_timeout: section.seconds("header_timeout", 10),
         keep_alive_timeout: section.seconds("keep_alive_timeout", 75),
+        max_connection_age: section.or("max_connection_age", Duration::from_secs(60 * 60), Item::duration_or_zero),
         body_idle_timeout: section.seconds("body_idle_timeout", 60),
         tls_handshake_timeout: section.seconds("tls_handshake_timeout", 10),
         body_bytes: section.or("body_bytes", 0, |item| item.integer(0..=i128::from(i64::MAX))),

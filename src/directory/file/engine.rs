@@ -1,7 +1,7 @@
 //! Engines in the directory file.
 
 use super::principals::Principals;
-use super::{Context, Ids, Workspaces, clusters, permitted, start};
+use super::{Context, Ids, Workspaces, clusters, permitted, probe, start};
 use crate::config::reader::{Item, Section};
 use crate::directory::balance;
 use crate::model::api::Pattern;
@@ -27,6 +27,7 @@ const ENGINE: &[&str] = &[
     "affinity",
     "slow_start",
     "start",
+    "health",
     "cluster",
 ];
 
@@ -48,12 +49,12 @@ pub(super) fn engines(
         let policy = policy(section, dialect);
         let (user, allow) = (told_user(section, dialect), allow(section));
         let (clusters, balance) = (clusters(section, context), balance::read(section));
-        let start = start(section, principals, context);
+        let (start, probe) = (start(section, principals, context), probe(section));
         // Nobody takes the place of one that cannot be read.
         let principal = principal.map_or(Some(None), |named| named.map(Some))?;
         let (url, base) = address?;
         let row = UpstreamRow::new(id?, workspace?.id.clone(), url);
-        let upstream = UpstreamRow { policy, balance, start, clusters, ..row };
+        let upstream = UpstreamRow { policy, balance, start, probe, clusters, ..row };
         Some(EngineRow { upstream, principal, manner: Manner { base, dialect, user, allow } })
     };
     org.sections("engine", ENGINE).iter().filter_map(row).collect()

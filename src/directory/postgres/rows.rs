@@ -4,13 +4,14 @@ use super::{Error, bars, clusters, engines, migrate, rules};
 use crate::clock::UnixSeconds;
 use crate::config::{Env, duration};
 use crate::directory::principal::{self, SEALED, SecretFiles, of_row};
-use crate::directory::start;
+use crate::directory::{probe, start};
 use crate::model::access::Bar;
 use crate::model::autostart::StartRow;
 use crate::model::engine::EngineRow;
 use crate::model::ids::{OrgId, PrincipalId, UpstreamId, WorkspaceId};
 use crate::model::policy::{HostSeen, Policy, Protocol};
 use crate::model::principal::{Extras, PrincipalKind, PrincipalRow};
+use crate::model::probe::Probe;
 use crate::model::tables::{OrgRow, Segment, UpstreamRow, WorkspaceRow};
 use crate::model::url::{AllowedHosts, BaseUrl};
 use crate::vault::Vault;
@@ -70,12 +71,12 @@ const APPS: &str = concat!(
     "select org::text, id::text, workspace::text, url::text, status = 'failed',
     host, strip_prefix, base_tag, ping_interval::text, idle_timeout::text, protocol, start::text, ",
     clusters::columns!(),
-    " from embedgate.app where $1 is null or org = any ($1) order by org, id"
+    ", health::text from embedgate.app where $1 is null or org = any ($1) order by org, id"
 );
 const WAREHOUSES: &str = concat!(
     "select org::text, id::text, workspace::text, start::text, ",
     clusters::columns!(),
-    " from embedgate.warehouse where $1 is null or org = any ($1) order by org, id"
+    ", health::text from embedgate.warehouse where $1 is null or org = any ($1) order by org, id"
 );
 
 /// Reads some organisations, or all; within one transaction whose snapshot is fixed.
@@ -248,7 +249,9 @@ impl Reader<'_> {
         let (url, failed, policy) = (row.try_get(3)?, row.try_get(4)?, policy(row)?);
         let made = self.url(url).and_then(|url| upstream(id, workspace, url));
         let (start, balance) = (self.start(at, row.try_get(11)?), clusters::balance(row, 12)?);
-        let settled = |app| Ok(UpstreamRow { failed, policy: policy?, start: start?, balance: balance?, ..app });
+        let probe = probe(row.try_get(13)?);
+        let settled =
+            |app| Ok(UpstreamRow { failed, policy: policy?, start: start?, balance: balance?, probe: probe?, ..app });
         match made.and_then(settled) {
             Ok(app) => self.drafts[at].row.apps.push(app),
             Err(cause) => {
@@ -275,7 +278,8 @@ impl Reader<'_> {
         // Without its workspace the organisation is broken, which has been said.
         let Some(url) = url else { return Ok(()) };
         let (start, balance) = (self.start(at, row.try_get(3)?), clusters::balance(row, 4)?);
-        let settled = |warehouse| Ok(UpstreamRow { start: start?, balance: balance?, ..warehouse });
+        let probe = probe(row.try_get(5)?);
+        let settled = |warehouse| Ok(UpstreamRow { start: start?, balance: balance?, probe: probe?, ..warehouse });
         match upstream(id, workspace, url).and_then(settled) {
             Ok(warehouse) => self.drafts[at].row.warehouses.push(warehouse),
             Err(cause) => {
@@ -390,6 +394,11 @@ fn upstream(id: &str, workspace: &str, url: BaseUrl) -> Result<UpstreamRow, Stri
     let id = UpstreamId::parse(id).map_err(|error| error.to_string())?;
     let workspace = WorkspaceId::parse(workspace).map_err(|error| error.to_string())?;
     Ok(UpstreamRow::new(id, workspace, url))
+}
+
+/// How the nodes of an upstream are probed.
+pub(super) fn probe(text: Option<&str>) -> Result<Option<Probe>, String> {
+    text.map(probe::of_row).transpose()
 }
 
 /// How the requests of an app are treated.

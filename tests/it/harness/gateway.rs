@@ -3,6 +3,7 @@
 use super::raw::{Message, Wire};
 use super::{PATIENCE, until};
 use anyhow::{Context as _, Result, bail};
+use embedgate::app::sockets::Sockets;
 use embedgate::app::{self, Gateway as Running, Start};
 use embedgate::clock::Clock;
 use embedgate::config::{Config, Env};
@@ -38,6 +39,7 @@ const CONFIG: &str = r#"
     public_url = "http://localhost"
     workers = 1
     drain_timeout = "10m"
+    drain_spread = "0s"
     [admin]
     listen = "127.0.0.1:0"
     [session]
@@ -94,7 +96,7 @@ impl Builder {
             file::parse(&self.directory, nowhere, allowed, &self.env, keys.vault()).context("the directory")?;
         let (source, sink) = (FixedSource(tables), writer.sink());
         let start =
-            Start { config, env: self.env, source, keys, log: sink, clock: clock.clone(), listeners: Vec::new() };
+            Start { config, env: self.env, source, keys, log: sink, clock: clock.clone(), sockets: Sockets::None };
         // It brings runtimes of its own, which cannot begin inside of another.
         let running = spawn_blocking(|| start.run()).await?.context("the gateway does not start")?;
         let (address, admin) = (running.address(), running.admin_address());

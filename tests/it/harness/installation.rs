@@ -113,7 +113,13 @@ impl Installation {
     /// A command in the folder, with nothing of the test run's own configuration in its environment.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_embedgate"));
-        command.args(arguments).current_dir(self.folder.path());
+        command.args(arguments);
+        self.in_folder(command)
+    }
+
+    /// The same for any program.
+    pub(crate) fn in_folder(&self, mut command: Command) -> Command {
+        command.current_dir(self.folder.path());
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("EMBEDGATE_") {
                 command.env_remove(name);
@@ -145,7 +151,8 @@ pub(crate) struct Serving {
 }
 
 impl Serving {
-    async fn of(mut process: Process) -> Result<Self> {
+    /// Waits until the program serves.
+    pub(crate) async fn of(mut process: Process) -> Result<Self> {
         let addresses = |line: &str| {
             let line: Value = serde_json::from_str(line).ok()?;
             let address = |key: &str| line[key].as_str()?.parse::<SocketAddr>().ok();

@@ -29,8 +29,13 @@ pub(crate) struct Process {
 
 impl Process {
     /// Starts `command`; `name` is what error messages call it.
-    pub(crate) fn spawn(name: &'static str, mut command: Command) -> Result<Self> {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    pub(crate) fn spawn(name: &'static str, command: Command) -> Result<Self> {
+        Self::spawn_with(name, command, Stdio::null(), Stdio::piped())
+    }
+
+    /// The same with something else as standard input and output.
+    pub(crate) fn spawn_with(name: &'static str, mut command: Command, stdin: Stdio, stdout: Stdio) -> Result<Self> {
+        command.stdin(stdin).stdout(stdout).stderr(Stdio::piped());
         // A group of its own, because an app's workers and a browser's renderers are to end with it.
         command.process_group(0);
         let program = command.get_program().to_owned();

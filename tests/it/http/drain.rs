@@ -31,17 +31,35 @@ async fn load_balancers_are_told_before_anything_ends() -> Result<()> {
     ensure!(site.gateway.admin("/readyz").await?.status() == 503);
     ensure!(site.gateway.admin("/healthz").await?.status() == 200, "the process is alive");
 
-    // Meanwhile requests are served on connections old and new, and connections stay open.
+    // Meanwhile requests are served on connections old and new, and each answer asks for another connection.
     app.send(ok("before")).await?;
     let answer = client.answer().await?;
-    ensure!(answer.text() == "before" && !answer.has("Connection"), "{answer:?}");
+    ensure!(answer.text() == "before" && answer.field("Connection") == Some("close"), "{answer:?}");
+    client.expect_end().await?;
     let mut late = site.gateway.connect().await?;
     late.send(site.get("/late")).await?;
     ensure!(app.request().await?.target() == "/late");
     app.send(ok("late")).await?;
-    ensure!(late.answer().await?.text() == "late");
+    let answer = late.answer().await?;
+    ensure!(answer.text() == "late" && answer.field("Connection") == Some("close"), "{answer:?}");
     ensure!(!leaving.is_over());
-    drop((client, late));
+    leaving.ended().await
+}
+
+#[tokio::test]
+async fn clients_of_http2_are_asked_away_before_anything_ends() -> Result<()> {
+    let mut site = Site::with(&[("server.drain_delay", "4s")]).await?;
+    let (mut client, driver) = site.http2().await?;
+    let mut answer = client.ask(site.ask_for("/.embedgate/healthz")?).await?;
+    ensure!(answer.status == 200 && answer.text().await? == "ok\n");
+    let mut leaving = site.gateway.leave()?;
+    let told = until(PATIENCE, async || Ok((health(&site).await? == 503).then_some(()))).await?;
+    told.context("health does not turn")?;
+    let mut answer = client.ask(site.ask_for("/.embedgate/healthz")?).await?;
+    ensure!(answer.status == 503, "{answer:?}");
+    answer.text().await?;
+    ensure!(driver.ended().await?.is_none(), "it ends with an error");
+    ensure!(!leaving.is_over());
     leaving.ended().await
 }
 

@@ -13,9 +13,9 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Message as Frame, http::Request};
 use tokio_tungstenite::{accept_async, client_async};
 
-pub(super) const ASK: &str = "Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+pub(crate) const ASK: &str = "Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-pub(super) const AGREE: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
+pub(crate) const AGREE: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
 
 /// A client and an upstream's end with a tunnel between them.
 pub(super) async fn tunnel(site: &Site) -> Result<(Wire, Wire)> {
@@ -42,7 +42,7 @@ pub(super) fn frame_head(first: u8, length: usize, masked: bool) -> Vec<u8> {
 }
 
 /// Reads a close frame of the gateway's and gives its code.
-pub(super) async fn close_code(wire: &mut Wire, masked: bool) -> Result<u16> {
+pub(crate) async fn close_code(wire: &mut Wire, masked: bool) -> Result<u16> {
     Ok(close(wire, masked).await?.0)
 }
 

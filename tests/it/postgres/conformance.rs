@@ -178,6 +178,14 @@ name = 'small_1'
 url = 'https://engine.example.com/query?account_id=7'
 principal = 'starter'
 idle_stop = '30m'
+[org.app.health]
+kind = 'http'
+path = '/health?a=b'
+expect = '200-299,401'
+interval = '5s'
+timeout = '500ms'
+healthy = 1
+unhealthy = 5
 [[org.app.cluster]]
 id = 'green'
 state = 'running'
@@ -203,6 +211,7 @@ workspace = 'second'
 balance = 'round-robin'
 slow_start = '1m30s'
 start = { by = 'databricks-warehouse' }
+health = { kind = 'tcp' }
 [[org.warehouse.cluster]]
 id = 'only'
 state = 'stopped'
@@ -221,6 +230,7 @@ idle_timeout = '2h'
 balance = 'peak-ewma'
 affinity = true
 start = { by = 'webhook', url = 'https://hook.example.com/a?b=c' }
+health = { kind = 'http', path = '/' }
 [[org.engine]]
 id = 'usual'
 workspace = 'first'
