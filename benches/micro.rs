@@ -117,7 +117,7 @@ fn admission(c: &mut Criterion) {
     let env = Env::from([("KEY".to_owned(), "5e".repeat(32))]);
     let keys = "session.keys = [{ id = 'k1', env = 'KEY' }]\n";
     let config = Config::parse(keys, Path::new("bench"), &env).unwrap();
-    let admission = Admission::new(&config, Arc::<Fleet>::default(), Arc::default());
+    let admission = Admission::new(&config, Arc::new(Fleet::new("bench")), Arc::default());
     let session = session("org-7");
     let none = Budget::default();
     c.bench_function("count a request without quotas", |b| {

@@ -11,8 +11,8 @@ begin
   end if;
 end $$;
 
--- The gateway: reads, and listens, which takes no right. Besides, it ends sessions and notes used tokens, by functions
--- that do just that.
+-- The gateway: reads, and listens, which takes no right. Besides, it ends sessions, notes used tokens and tells of
+-- itself, by functions that do just that.
 grant usage on schema embedgate to embedgate_serve, embedgate_admin;
 grant select on all tables in schema embedgate to embedgate_serve, embedgate_admin;
 alter default privileges in schema embedgate grant select on tables to embedgate_serve, embedgate_admin;
@@ -24,5 +24,13 @@ grant insert, update, delete on
   to embedgate_admin;
 grant execute on function embedgate.revoke(text, text, interval), embedgate.use_token(text, timestamptz),
   embedgate.claim_start(text, text, text, interval), embedgate.note_use(text, text, text, interval),
-  embedgate.claim_stop(text, text, text, interval, interval), embedgate.release_start(text, text, text)
+  embedgate.claim_stop(text, text, text, interval, interval), embedgate.release_start(text, text, text),
+  embedgate.beat(text, text, text, boolean, interval, text[], text[], text[], text[], integer[], bigint[]),
+  embedgate.goodbye(text)
+  to embedgate_serve, embedgate_admin;
+
+-- States of clusters. The gateway needs this for its admin API alone: take it from embedgate_serve where nobody is to
+-- change them by way of a gateway.
+grant execute on function embedgate.set_cluster_state(text, text, text, text, text, boolean),
+  embedgate.switch_cluster(text, text, text, text)
   to embedgate_serve, embedgate_admin;

@@ -1,5 +1,13 @@
-//! The second listener, for operators and probes: `/healthz`, `/readyz`, `/metrics`. Never on the data listener.
+//! The second listener, for operators and probes: `/healthz`, `/readyz`, `/metrics`, and the admin API below `/upstreams`.
+//! Never on the data listener.
 
+mod door;
+mod problem;
+mod upstreams;
+
+pub use door::{Door, TokenError};
+
+use crate::directory::postgres::Writer;
 use crate::plane::Plane;
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{Method, Request, Response, StatusCode};
@@ -30,6 +38,10 @@ pub struct Admin {
     pub plane: Arc<Plane>,
     /// Renders the metrics.
     pub exporter: PrometheusHandle,
+    /// Changes states in the database, and asks what the fleet has said there; none without one.
+    pub teller: Option<Arc<Writer>>,
+    /// Who may use the API.
+    pub door: Arc<Door>,
 }
 
 impl Admin {
@@ -45,7 +57,7 @@ impl Admin {
             };
             let admin = self.clone();
             tokio::spawn(async move {
-                let service = service_fn(|request| std::future::ready(Ok::<_, Infallible>(admin.answer(&request))));
+                let service = service_fn(async |request| Ok::<_, Infallible>(admin.answer(request).await));
                 let mut server = http1::Builder::new();
                 server.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
                 // An error here is a client that left or talks nonsense; there is nobody to tell.
@@ -55,7 +67,11 @@ impl Admin {
         }
     }
 
-    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let path = request.uri().path();
+        if path == "/upstreams" || path.starts_with("/upstreams/") {
+            return upstreams::answer(self, request).await;
+        }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD\n".into());
             answer.headers_mut().insert(ALLOW, http::HeaderValue::from_static("GET, HEAD"));
@@ -65,7 +81,7 @@ impl Admin {
             "/healthz" => text(StatusCode::OK, TEXT, "ok\n".into()),
             "/readyz" => self.readyz(),
             "/metrics" => text(StatusCode::OK, PROMETHEUS, self.metrics()),
-            _ => text(StatusCode::NOT_FOUND, TEXT, "there are /healthz, /readyz and /metrics\n".into()),
+            _ => text(StatusCode::NOT_FOUND, TEXT, "there are /healthz, /readyz, /metrics and /upstreams\n".into()),
         }
     }
 

@@ -1,6 +1,8 @@
 //! The composition root: builds every part, starts every task, and owns the end.
 
+mod admin;
 pub mod certificates;
+mod fleet;
 mod gateway;
 mod room;
 pub mod sockets;
@@ -8,13 +10,14 @@ mod tickets;
 
 pub use gateway::Gateway;
 
-use crate::admin::Admin;
+use crate::admin::TokenError;
 use crate::clock::Clock;
 use crate::config::{Config, DirectorySource, Env, FireflyTables};
-use crate::control::autostart;
+use crate::control::{autostart, health};
 use crate::credential::assertions::{AssertionKeyError, Assertions};
 use crate::credential::{Means, Minter, Settings as MinterSettings};
 use crate::directory::Directory;
+use crate::directory::misses::Misses;
 use crate::directory::once::Once;
 use crate::directory::postgres::Writer;
 use crate::directory::revoke::Revoker;
@@ -35,7 +38,7 @@ use certificates::Outbound;
 use futures_util::FutureExt;
 use rustix::process::{Resource, Rlimit, setrlimit};
 use sockets::{Sockets, SocketsError, Taken};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Duration;
@@ -43,7 +46,6 @@ use std::{fmt, io};
 use tickets::TicketKeys;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
 /// Why a gateway cannot start.
@@ -58,6 +60,9 @@ pub enum StartError {
     /// FireFly's key cannot be had.
     #[error("firefly.encryption_key: {0}")]
     FireflyKey(KeyLoadCause),
+    /// The token of the admin API cannot be had.
+    #[error("admin.token: {0}")]
+    AdminToken(TokenError),
     /// A key of TLS session tickets cannot be had.
     #[error("server.tls.ticket_keys: {0}")]
     TicketKey(KeyLoadCause),
@@ -94,6 +99,7 @@ impl StartError {
             | Self::Assertions(_)
             | Self::FireflyKey(_)
             | Self::TicketKey(_)
+            | Self::AdminToken(_)
             | Self::Tls(_)
             | Self::Directory(_)
             | Self::Sockets(SocketsError::Elsewhere { .. } | SocketsError::Both) => true,
@@ -156,18 +162,30 @@ impl<S: Source> Start<S> {
         let issuers = dialer.with_tls(Arc::clone(&outbound.issuers));
         let minter =
             Arc::new(minter(&config, &env, issuers.clone(), &metrics, &clock, asker.clone(), control.handle())?);
-        let ways_out = WaysOut { dialer, issuers, minter, outbound: &outbound };
+        let misses = fleet::misses(&config, &asker, control.handle());
+        let probing =
+            health::Means { dialer: dialer.clone(), directory: Arc::clone(&directory), metrics: Arc::clone(&metrics) };
+        let prober = health::Prober::new(probing, config.upstreams.health.max_probes);
+        let ways_out = WaysOut { dialer, issuers, minter, misses, outbound: &outbound };
         let plane = build(&config, &env, &directory, &metrics, keys, log, &clock, control.handle(), ways_out, tls)?;
         let plane = Arc::new(plane);
-        control.spawn(sync::follow(source, Arc::clone(&directory), metrics, wishes));
+        let teller = fleet::teller(&config, &env);
+        let (heart, begun) = fleet::start(&config, &plane, teller.clone(), address, control.handle());
+        let followed = Arc::clone(&directory);
+        control.spawn(async move {
+            // The fleet hears of this instance before it decides anything.
+            let _ = begun.await;
+            sync::follow(source, followed, metrics, wishes).await;
+        });
+        control.spawn(prober.run());
         control.spawn(upkeep(Arc::clone(&plane), outbound, tickets, asker.clone()));
         control.block_on(taken.until_useful(&directory));
-        let (admin, serving) = start_admin(taken.admin(&config)?, &plane, control.handle())?;
+        let (admin, serving) = admin::start(&config, env, taken.admin(&config)?, &plane, teller, control.handle())?;
         let (stages, managed) = (Stages::default(), taken.managed);
         let spawn = |(number, sockets)| listener::spawn(Arc::clone(&plane), sockets, stages.follow(), number);
         let workers = taken.allot(&config)?.into_iter().enumerate().map(spawn).collect::<io::Result<Vec<_>>>()?;
         let heirs = control.block_on(taken.take_place(serving));
-        Ok(Gateway { plane, control, workers, stages, asker, address, admin, managed, heirs })
+        Ok(Gateway { plane, control, workers, stages, asker, heart, address, admin, managed, heirs })
     }
 }
 
@@ -175,6 +193,7 @@ impl<S: Source> Start<S> {
 struct WaysOut<'a> {
     dialer: Dialer,
     minter: Arc<Minter>,
+    misses: Option<Misses>,
     /// What dials issuers of tokens, and whoever starts things.
     issuers: Dialer,
     outbound: &'a Outbound,
@@ -190,19 +209,21 @@ fn build(
     log: Sink,
     clock: &Clock,
     control: &Handle,
-    WaysOut { dialer, issuers, minter, outbound }: WaysOut<'_>,
+    WaysOut { dialer, issuers, minter, misses, outbound }: WaysOut<'_>,
     tls: Option<ServerTls>,
 ) -> Result<Plane, StartError> {
-    let writer = writer(config, env);
+    let (writer, fleet) = (writer(config, env), fleet::fleet()?);
     let holds = holds(config, issuers, writer.as_ref(), metrics, clock, &minter, control);
     Ok(Plane {
         settings: Settings::new(config, room::max_connections(config.limits.max_connections)),
         starter: starter(config, writer.as_ref(), metrics, clock, control, outbound),
         revoker: Revoker::new(Arc::clone(directory), writer, control.clone()),
         directory: Arc::clone(directory),
+        misses,
+        admission: room::admission(config, directory, metrics, control, &fleet),
+        fleet,
         keys,
         minter,
-        admission: room::admission(config, directory, metrics, control),
         holds,
         dialer,
         metrics: Arc::clone(metrics),
@@ -333,14 +354,6 @@ fn forbid_core_dumps() {
     }
 }
 
-fn start_admin(socket: TcpListener, plane: &Arc<Plane>, control: &Handle) -> io::Result<(SocketAddr, JoinHandle<()>)> {
-    let _inside = control.enter();
-    let listener = tokio::net::TcpListener::from_std(socket)?;
-    let bound = listener.local_addr()?;
-    let admin = Admin { exporter: plane.metrics.exporter(), plane: Arc::clone(plane) };
-    Ok((bound, tokio::spawn(admin.serve(listener))))
-}
-
 /// How often key and certificate files are read again and histograms emptied into their buckets.
 const UPKEEP: Duration = Duration::from_secs(2);
 
@@ -354,6 +367,9 @@ async fn upkeep(plane: Arc<Plane>, outbound: Outbound, mut tickets: Option<Ticke
         exporter.run_upkeep();
         plane.metrics.held_longest.set(plane.holds.waits.longest().as_secs_f64());
         plane.metrics.overload.queue_longest.set(plane.admission.longest_wait().as_secs_f64());
+        if let Some(snapshot) = plane.directory.held() {
+            health::measure(&snapshot, &plane.metrics);
+        }
         certificates::look_after(&plane, &outbound);
         if let Some(tickets) = &mut tickets {
             tickets.reload();

@@ -12,6 +12,7 @@ mod secret;
 mod serve;
 mod session;
 mod token;
+mod upstream;
 
 use crate::config::{Config, Env, Mistake, Mistakes, firefly};
 use anyhow::Context;
@@ -52,6 +53,9 @@ enum Command {
     /// End sessions before their time
     #[command(subcommand)]
     Session(session::SessionCommand),
+    /// See what requests go to, and change the states of clusters
+    #[command(subcommand)]
+    Upstream(upstream::UpstreamCommand),
     /// Look after the directory in Postgres
     #[command(subcommand)]
     Db(db::Db),
@@ -148,6 +152,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Token(token) => token.run(&env),
         Command::Secret(secret) => secret.run(&env),
         Command::Session(session) => session.run(&env),
+        Command::Upstream(upstream) => upstream.run(&env),
         Command::Db(db) => db.run(&env),
         Command::Healthcheck(healthcheck) => healthcheck.run(&env),
     };

@@ -2,9 +2,12 @@
 //!
 //! `config/embedgate.toml` explains every key; here stand the values after the checks.
 
+mod admin;
 pub mod duration;
 pub mod env;
 pub mod firefly;
+mod fleet;
+mod health;
 pub mod ipnet;
 mod limits;
 pub mod mistake;
@@ -14,7 +17,10 @@ pub mod reader;
 mod tests;
 pub mod tree;
 
+pub use admin::Admin;
 pub use env::Env;
+pub use fleet::Fleet;
+pub use health::{Circuit, Health};
 pub use ipnet::IpNet;
 pub use limits::{Http2Limits, Limits, Queue, Quotas};
 pub use mistake::{Mistake, Mistakes};
@@ -54,6 +60,8 @@ pub struct Config {
     pub queue: Queue,
     /// What is started when somebody asks for it.
     pub autostart: AutoStart,
+    /// What instances tell one another.
+    pub fleet: Fleet,
     /// Tokens of service principals.
     pub credentials: Credentials,
     /// Log lines.
@@ -118,13 +126,6 @@ pub struct Certificate {
     pub key: PathBuf,
 }
 
-/// The admin listener: health, metrics and the admin API.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Admin {
-    /// Address and port; port 0 takes any free one.
-    pub listen: SocketAddr,
-}
-
 /// Where the directory is read from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DirectorySource {
@@ -169,6 +170,10 @@ pub struct Postgres {
     pub statement_timeout: Duration,
     /// Versions are compared this often, whatever was heard.
     pub resync_interval: Duration,
+    /// A request for what is not in memory waits this long for a read.
+    pub miss_timeout: Duration,
+    /// Least time between two such reads of an organisation.
+    pub miss_interval: Duration,
 }
 
 /// Where the URL of a database is kept. It is parsed where it is used, so that a changed file counts.
@@ -281,6 +286,14 @@ pub struct Upstreams {
     pub client: Option<Certificate>,
     /// For name lookup, TCP and TLS together.
     pub connect_timeout: Duration,
+    /// The same as long as there is another node to go to.
+    pub try_timeout: Duration,
+    /// Nodes that one request may be tried on.
+    pub max_tries: usize,
+    /// When nodes are taken out of use.
+    pub health: Health,
+    /// How much they may have to do.
+    pub circuit: Circuit,
     /// From the end of a request to the head of its response.
     pub first_byte_timeout: Duration,
     /// How long a response body or a tunnel may be silent.

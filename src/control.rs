@@ -2,4 +2,6 @@
 //! it has done in the cells of [`crate::live`].
 
 pub mod autostart;
+pub mod fleet;
+pub mod health;
 pub mod pressure;

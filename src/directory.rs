@@ -5,14 +5,18 @@ mod balance;
 mod checks;
 pub mod file;
 pub mod firefly;
+pub mod misses;
 pub mod once;
 pub mod postgres;
 mod principal;
+mod probe;
 mod quota;
+pub mod report;
 pub mod revoke;
 mod stamp;
 mod start;
 pub mod sync;
+mod troubles;
 
 use crate::clock::UnixSeconds;
 use crate::model::access::Bar;
@@ -136,18 +140,28 @@ impl Directory {
     }
 
     fn replace(&self, snapshot: Snapshot, news: News) {
-        let old = self.current.swap(Some(Arc::new(snapshot)));
+        let mut retired = lock(&self.retired);
+        retired.extend(self.current.swap(Some(Arc::new(snapshot))));
+        drop(retired);
         // An error means that nobody listens.
         let _ = self.news.send(news);
-        lock(&self.retired).extend(old);
         self.sweep();
+    }
+
+    /// Whether nobody reads a snapshot any more that was replaced before this was asked: then everything is counted that
+    /// was decided by one, since requests let go of a snapshot after they have been counted.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.sweep();
+        lock(&self.retired).is_empty()
     }
 
     /// Frees replaced snapshots that no request reads any more. Here, because freeing a large one takes a while, and a
     /// request that did it would keep all others of its worker waiting.
     pub fn sweep(&self) {
-        // Nobody can get hold of a replaced snapshot anew: a count of one stays one.
-        lock(&self.retired).retain(|snapshot| Arc::strong_count(snapshot) > 1);
+        // Nobody can get hold of a replaced snapshot anew: what is nobody else's stays so. Whoever had it has done by then
+        // what he did before he let go, which a look at the count alone would not promise.
+        lock(&self.retired).retain_mut(|snapshot| Arc::get_mut(snapshot).is_none());
     }
 
     /// Notes what keeps the source from being followed, or that nothing does.
@@ -217,8 +231,9 @@ mod tests {
         let reading = directory.snapshot().unwrap();
         directory.publish(Snapshot::default(), News::All);
         assert_eq!((lock(&directory.retired).len(), reading.len()), (1, 0));
+        assert!(!directory.is_settled());
         drop(reading);
-        directory.sweep();
+        assert!(directory.is_settled());
         assert!(lock(&directory.retired).is_empty());
     }
 }

@@ -3,11 +3,13 @@
 
 pub mod adaptive;
 pub mod autostart;
+pub mod circuit;
 pub mod cluster;
 pub mod fleet;
 pub mod gate;
 pub mod held;
 pub mod node;
+pub mod place;
 pub mod pressure;
 pub mod quota;
 pub mod ramp;

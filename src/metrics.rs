@@ -1,10 +1,14 @@
 //! Names and handles of all metrics. One registry per instance, none global, so that two gateways run in one test.
 
+mod fleet;
 mod http2;
+mod nodes;
 mod overload;
 mod sql;
 
+pub use fleet::{FleetMetrics, Miss};
 pub use http2::Http2Refusal;
+pub use nodes::{CircuitLimit, NodeMetrics};
 pub use overload::OverloadMetrics;
 pub use sql::{Abandoned, Api, SqlMetrics, StatementCall, StatementState};
 
@@ -188,6 +192,8 @@ pub struct Metrics {
     pub retries: Counter,
     /// Requests that could have been sent a second time, had there not been too many of them.
     pub retries_over_budget: Counter,
+    /// What nodes do.
+    pub nodes: NodeMetrics,
     /// Tokens issued.
     pub mints: Counter,
     /// Mints that the issuer refused.
@@ -220,6 +226,8 @@ pub struct Metrics {
     pub starts_failed: Counter,
     /// Upstreams that were stopped because nobody used them.
     pub idle_stops: Counter,
+    /// Of the fleet.
+    pub fleet: FleetMetrics,
     /// Directory loads that were taken over.
     pub directory_loads: Counter,
     /// Directory loads that were refused.
@@ -277,6 +285,7 @@ impl Metrics {
             upstream_failures: labelled("embedgate_upstream_connections_total", "result", "failed"),
             retries: counter("embedgate_retries_total"),
             retries_over_budget: counter("embedgate_retries_over_budget_total"),
+            nodes: NodeMetrics::new(&recorder),
             streams_revoked: counter("embedgate_streams_revoked_total"),
             mints: labelled("embedgate_token_mints_total", "result", "ok"),
             mints_refused: labelled("embedgate_token_mints_total", "result", "refused"),
@@ -293,6 +302,7 @@ impl Metrics {
             starts: labelled("embedgate_starts_total", "result", "ok"),
             starts_failed: labelled("embedgate_starts_total", "result", "failed"),
             idle_stops: counter("embedgate_idle_stops_total"),
+            fleet: FleetMetrics::new(&recorder),
             directory_loads: labelled("embedgate_directory_loads_total", "result", "ok"),
             directory_failures: labelled("embedgate_directory_loads_total", "result", "refused"),
             directory_fallbacks: counter("embedgate_directory_replica_fallbacks_total"),
@@ -415,7 +425,10 @@ fn describe(recorder: &PrometheusRecorder) {
         ("embedgate_received_bytes_total", "Body and tunnel bytes received from clients."),
         ("embedgate_sent_bytes_total", "Body and tunnel bytes sent to clients."),
         ("embedgate_upstream_connections_total", "Connections to upstreams, opened or failed."),
-        ("embedgate_retries_total", "Requests sent again on a fresh connection or with a fresh token."),
+        (
+            "embedgate_retries_total",
+            "Requests sent again on a fresh connection, with a fresh token or to another node.",
+        ),
         ("embedgate_retries_over_budget_total", "Requests not sent again because upstreams.retry_budget was spent."),
         ("embedgate_token_mints_total", "Calls to token issuers by result."),
         ("embedgate_jwks_failures_total", "Fetches of the keys of the front end's JWTs that came to nothing."),
@@ -433,6 +446,7 @@ fn describe(recorder: &PrometheusRecorder) {
         ("embedgate_held_seconds", "How long requests waited for something to start."),
         ("embedgate_overhead_duration_seconds", "Time the gateway itself added to a request."),
     ];
+    nodes::describe(recorder);
     for (name, help) in gauges {
         recorder.describe_gauge(name.into(), None, help.into());
     }

@@ -9,6 +9,7 @@ pub mod frontends;
 pub mod ids;
 pub mod policy;
 pub mod principal;
+pub mod probe;
 pub mod quota;
 pub mod reject;
 pub mod sharded;

@@ -8,11 +8,13 @@ mod balance;
 mod base_tag;
 mod budget;
 mod client;
+mod connect;
 mod cookie;
 mod cors;
 mod cut;
 mod databricks;
 pub mod decide;
+mod detour;
 mod engine;
 mod exchange;
 mod failure;
@@ -21,12 +23,14 @@ mod forward;
 mod frames;
 pub mod guard;
 mod headers;
+mod health;
 mod held;
 pub mod hold;
 mod http2;
 mod introduction;
 pub mod leaving;
 pub mod listener;
+mod miss;
 mod multiplexed;
 mod outbox;
 mod outside;
@@ -47,11 +51,14 @@ pub mod waits;
 mod worker;
 
 use crate::clock::Clock;
-use crate::config::{Config, DirectorySource, Http2Limits, IpNet, LogFormat, Sql};
+use crate::config::{Circuit, Config, DirectorySource, Health, Http2Limits, IpNet, LogFormat, Sql};
 use crate::credential::Minter;
 use crate::directory::Directory;
+use crate::directory::misses::Misses;
 use crate::directory::revoke::Revoker;
+use crate::live::fleet::Fleet;
 use crate::live::held::HeldLive;
+use crate::live::node::Rules;
 use crate::log::Sink;
 use crate::metrics::Metrics;
 use crate::model::frontends::Frontends;
@@ -127,6 +134,18 @@ pub struct Settings {
     pub pool_max_idle: usize,
     /// How many of a thousand requests may be sent a second time.
     pub retry_budget: u32,
+    /// On how many nodes a request may be tried.
+    pub max_tries: usize,
+    /// How long a connection to a node may take where the request can go to another.
+    pub try_timeout: Duration,
+    /// When nodes are taken out of use.
+    pub health: Rules,
+    /// Whether an app's 500 is a failure of its node.
+    pub count_500: bool,
+    /// When of a thousand nodes of an upstream fewer are available, all are used.
+    pub panic_threshold: u32,
+    /// How much upstreams and their nodes may have to do.
+    pub circuit: Circuit,
     /// Protocols that may be upgraded to, in lower case.
     pub upgrades: Vec<String>,
     /// Largest payload of one WebSocket frame; 0 for no limit.
@@ -202,6 +221,12 @@ impl Settings {
             pool_idle_timeout: upstreams.pool_idle_timeout,
             pool_max_idle: upstreams.pool_max_idle,
             retry_budget: upstreams.retry_budget,
+            max_tries: upstreams.max_tries,
+            try_timeout: upstreams.try_timeout,
+            health: rules(&upstreams.health),
+            count_500: upstreams.health.count_500,
+            panic_threshold: upstreams.health.panic_threshold,
+            circuit: upstreams.circuit,
             upgrades: upstreams.upgrades.clone(),
             websocket_max_frame: upstreams.websocket_max_frame,
             websocket_max_message: upstreams.websocket_max_message,
@@ -222,6 +247,18 @@ impl Settings {
     }
 }
 
+/// When nodes are taken out of use, as those see it who count.
+fn rules(health: &Health) -> Rules {
+    Rules {
+        consecutive_failures: health.consecutive_failures,
+        failure_share: health.failure_share,
+        failure_requests: health.failure_requests,
+        failure_window: health.failure_window,
+        ejection_time: health.ejection_time,
+        max_ejection_time: health.max_ejection_time,
+    }
+}
+
 /// FireFly's first form of URL.
 pub struct Firefly {
     /// Opens its tokens.
@@ -236,6 +273,10 @@ pub struct Plane {
     pub settings: Settings,
     /// Who owns what.
     pub directory: Arc<Directory>,
+    /// Reads what the directory in memory does not have; none where it has everything.
+    pub misses: Option<Misses>,
+    /// The instances that share the work.
+    pub fleet: Arc<Fleet>,
     /// The keys that open sessions.
     pub keys: Arc<Keys>,
     /// Starts sessions for front ends, when they may.

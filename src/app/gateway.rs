@@ -1,7 +1,7 @@
 //! A gateway that runs: what can be asked of it, and how it ends.
 
-use super::lines;
 use super::sockets::Heirs;
+use super::{fleet, lines};
 use crate::directory::sync::Asker;
 use crate::plane::Plane;
 use crate::plane::leaving::{Queue, Stage, Stages};
@@ -23,6 +23,7 @@ pub struct Gateway {
     pub(super) workers: Vec<JoinHandle<io::Result<usize>>>,
     pub(super) stages: Stages,
     pub(super) asker: Asker,
+    pub(super) heart: fleet::Beating,
     pub(super) address: SocketAddr,
     pub(super) admin: SocketAddr,
     /// Whether a service manager keeps the listening sockets.
@@ -91,6 +92,7 @@ impl Gateway {
     /// clients move on, then accepts nothing more and lets what is under way end within `server.drain_timeout`.
     pub fn leave(mut self) {
         self.plane.leaving.store(true, Ordering::Relaxed);
+        self.plane.fleet.leave();
         self.stages.advance(Stage::Leaving);
         self.serve_on();
         let queue = match self.heirs.take().map(|heirs| self.control.block_on(heirs.send_away())) {
@@ -104,6 +106,7 @@ impl Gateway {
     /// Leaves to the process that has taken over: accepts nothing more, serves who is connected for `server.drain_delay`,
     /// and ends as [`Gateway::leave`] does. Whoever looks at health need not know, because the address is served all the time.
     pub fn leave_to_successor(self) {
+        self.plane.fleet.leave();
         self.stages.advance(Stage::Relieved);
         self.serve_on();
         self.end(Queue::Others);
@@ -138,6 +141,7 @@ impl Gateway {
                 Err(_) => tracing::error!("a worker panicked"),
             }
         }
+        self.heart.end(&self.plane.fleet, &self.control);
         let seconds = begun.elapsed().as_secs_f64();
         tracing::info!(connections, tunnels, cut_connections = cut, seconds, "stopped");
         self.control.shutdown_background();

@@ -20,6 +20,7 @@ pub(super) fn admission(
     directory: &Arc<Directory>,
     metrics: &Arc<Metrics>,
     control: &Handle,
+    fleet: &Arc<Fleet>,
 ) -> Admission {
     let pressure = Arc::<Pressure>::default();
     let memory = match config.limits.memory {
@@ -35,7 +36,7 @@ pub(super) fn admission(
         files,
     };
     control.spawn(gauge.run());
-    Admission::new(config, Arc::<Fleet>::default(), pressure)
+    Admission::new(config, Arc::clone(fleet), pressure)
 }
 
 /// The limit on connections: what was configured, else half of the file descriptors, as each may need one upstream.

@@ -1,8 +1,11 @@
 //! From the tree of a configuration file to the checked [`Config`]: one function per section, then what concerns several.
 
+mod admin;
 mod autostart;
 mod certificates;
 mod credentials;
+mod fleet;
+mod health;
 mod limits;
 mod log;
 mod postgres;
@@ -15,18 +18,21 @@ mod upstreams;
 use super::mistake::Report;
 use super::reader::{Item, Section};
 use super::{
-    Admin, Certificate, Config, DirectorySource, Embedding, Env, FireflyTables, FireflyV1, JWT_ALGORITHMS, Jwt, KeyRef,
+    Certificate, Config, DirectorySource, Embedding, Env, FireflyTables, FireflyV1, JWT_ALGORITHMS, Jwt, KeyRef,
     KeySource, MAX_KEY_ID_LEN, MAX_SESSION_LIFE, Mistakes, Postgres, Routing, Session, env, firefly, tree,
 };
 use crate::model::ids::is_valid_id;
 use crate::model::url::{AllowedHosts, BaseUrl, Endpoint, is_host};
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
 /// The keys of every section, by the section's name; elements of `session.keys` have theirs under that name.
 pub(super) mod keys {
+    pub(in crate::config) use super::admin::KEYS as ADMIN;
+    pub(in crate::config) use super::fleet::KEYS as FLEET;
+
     /// The sections themselves.
     pub(crate) const ROOT: &[&str] = &[
         "server",
@@ -41,6 +47,7 @@ pub(super) mod keys {
         "queue",
         "sql",
         "autostart",
+        "fleet",
         "credentials",
         "log",
         "firefly",
@@ -60,7 +67,6 @@ pub(super) mod keys {
     ];
     pub(crate) const TLS: &[&str] = &["cert", "key", "certificates", "strict_sni", "ticket_keys"];
     pub(crate) const CERTIFICATE: &[&str] = &["cert", "key"];
-    pub(crate) const ADMIN: &[&str] = &["listen"];
     pub(crate) const DIRECTORY: &[&str] = &["source", "path", "postgres"];
     pub(crate) const POSTGRES: &[&str] = &[
         "url",
@@ -76,6 +82,8 @@ pub(super) mod keys {
         "acquire_timeout",
         "statement_timeout",
         "resync_interval",
+        "miss_timeout",
+        "miss_interval",
     ];
     pub(crate) const SESSION: &[&str] = &["keys", "ttl", "idle_timeout", "jwt"];
     pub(crate) const SESSION_KEY: &[&str] = &["id", "file", "env", "derived"];
@@ -99,6 +107,10 @@ pub(super) mod keys {
         "client_cert",
         "client_key",
         "connect_timeout",
+        "try_timeout",
+        "max_tries",
+        "health",
+        "circuit",
         "first_byte_timeout",
         "idle_timeout",
         "ping_interval",
@@ -177,7 +189,7 @@ fn all(root: &Section<'_>, env: &Env) -> Config {
     let directory = self::directory(&directory, postgres.as_ref(), apps);
     let has_key = matches!(directory, DirectorySource::Firefly(_));
     Config {
-        admin: admin(&root.section("admin", keys::ADMIN), server.listen),
+        admin: admin::admin(&root.section("admin", keys::ADMIN), server.listen, env),
         server,
         directory,
         postgres,
@@ -189,6 +201,7 @@ fn all(root: &Section<'_>, env: &Env) -> Config {
         sql: sql::sql(&root.section("sql", sql::KEYS)),
         quotas: quotas::quotas(&root.section("quotas", quotas::KEYS)),
         queue: queue::queue(&root.section("queue", queue::KEYS)),
+        fleet: fleet::fleet(&root.section("fleet", keys::FLEET)),
         autostart: autostart::autostart(&root.section("autostart", autostart::KEYS)),
         credentials: credentials::credentials(&root.section("credentials", keys::CREDENTIALS), env),
         log: log::log(&root.section("log", keys::LOG)),
@@ -200,28 +213,6 @@ fn embedding(section: &Section<'_>) -> Embedding {
     let is_on = section.or("cookieless", false, Item::boolean);
     let ttl = section.or("cookieless_ttl", Duration::from_secs(10 * 60), ttl);
     Embedding { frontend_origins: section.list("frontend_origins", origin), cookieless: is_on.then_some(ttl) }
-}
-
-fn admin(section: &Section<'_>, data: SocketAddr) -> Admin {
-    let listen = section.or("listen", SocketAddr::from((Ipv4Addr::LOCALHOST, 9900)), socket);
-    if collide(listen, data) {
-        let message = format!(
-            "{listen} is taken by server.listen = \"{data}\"; write another port, health and metrics stay apart"
-        );
-        match section.get("listen") {
-            Some(item) => item.wrong(message),
-            None => section.wrong(message),
-        }
-    }
-    Admin { listen }
-}
-
-/// Whether two listeners want the same port of the same address. Port 0 means any free port.
-fn collide(one: SocketAddr, other: SocketAddr) -> bool {
-    // `[::]` takes the IPv4 addresses too.
-    let covers = |any: IpAddr, ip: IpAddr| any.is_unspecified() && (any.is_ipv6() || ip.is_ipv4());
-    let (a, b) = (one.ip(), other.ip());
-    one.port() != 0 && one.port() == other.port() && (a == b || covers(a, b) || covers(b, a))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -109,6 +109,7 @@ fn the_example_shows_every_key() {
         ("server", keys::SERVER),
         ("server.tls", keys::TLS),
         ("admin", keys::ADMIN),
+        ("fleet", keys::FLEET),
         ("directory", keys::DIRECTORY),
         ("directory.postgres", keys::POSTGRES),
         ("session", keys::SESSION),
@@ -179,7 +180,7 @@ access = 'yes'
             "17 limits.header_bytes: out of range; write a number from 4096 to 1048576",
             "19 log.format: \"jsn\" is not known here; did you mean \"json\"?",
             "20 log.access: expected true or false, without quotes, found a string",
-            "21 metrics: unknown key; known here: server, admin, directory, session, embedding, routing, upstreams, limits, quotas, queue, sql, autostart, credentials, log, firefly",
+            "21 metrics: unknown key; known here: server, admin, directory, session, embedding, routing, upstreams, limits, quotas, queue, sql, autostart, fleet, credentials, log, firefly",
         ]
     );
 }

@@ -13,11 +13,12 @@ use crate::config::{Env, Mistakes, tree};
 use crate::directory::balance;
 use crate::directory::checks::forbidden;
 use crate::directory::principal::{Context, SecretFiles};
-use crate::directory::{quota, start};
+use crate::directory::{probe, quota, start};
 use crate::model::autostart::StartRow;
 use crate::model::frontends::Frontends;
 use crate::model::ids::{ClusterId, InvalidId, OrgId, UpstreamId, WorkspaceId};
 use crate::model::policy::{HostSeen, Policy, Protocol};
+use crate::model::probe::Probe;
 use crate::model::tables::{ClusterRole, ClusterRow, ClusterState, OrgRow, Segment, Tables, UpstreamRow, WorkspaceRow};
 use crate::model::url::{AllowedHosts, BaseUrl};
 use crate::vault::Vault;
@@ -71,6 +72,7 @@ const WAREHOUSE: &[&str] = &[
     "max_concurrent",
     "adaptive",
     "start",
+    "health",
     "cluster",
 ];
 const CLUSTER: &[&str] = &["id", "state", "role", "weight", "nodes"];
@@ -229,10 +231,10 @@ fn upstreams(
         let url = if is_app { app_url(section, &clusters, context) } else { workspace.map(|row| row.url.clone()) };
         let failed = is_app && section.or("status", false, |item| item.one_of(&[("active", false), ("failed", true)]));
         let policy = if is_app { policy(section) } else { Policy::default() };
-        let (balance, start) = (balance::read(section), start(section, principals, context));
+        let (balance, start, probe) = (balance::read(section), start(section, principals, context), probe(section));
         let load = quota::load(section);
         let row = UpstreamRow::new(id?, workspace?.id.clone(), url?);
-        Some(UpstreamRow { failed, policy, balance, start, load, clusters, ..row })
+        Some(UpstreamRow { failed, policy, balance, start, probe, load, clusters, ..row })
     };
     org.sections(key, known).iter().filter_map(row).collect()
 }
@@ -245,6 +247,11 @@ fn start(upstream: &Section<'_>, principals: &Principals, context: Context<'_>) 
         principals.named(&item);
     }
     Some(row)
+}
+
+/// How its nodes are probed, if they are.
+fn probe(upstream: &Section<'_>) -> Option<Probe> {
+    probe::read(&upstream.get("health")?.section(probe::KEYS)?)
 }
 
 fn policy(app: &Section<'_>) -> Policy {

@@ -3,10 +3,12 @@
 //! Only calls with typed parameters and batches are made on the pool: named prepared statements break behind a pooler
 //! that hands connections out per transaction.
 
+pub mod bars;
 mod clusters;
 pub mod connect;
 mod engines;
 pub mod faults;
+pub mod fleet;
 pub mod import;
 mod limits;
 pub mod listen;

@@ -8,7 +8,7 @@ pub use asker::{Asker, Wishes, asker};
 use super::file;
 use super::principal::SecretFiles;
 use super::stamp::Stamp;
-use super::{Directory, News};
+use super::{Directory, News, troubles};
 use crate::clock::UnixSeconds;
 use crate::config::{Env, Mistakes};
 use crate::metrics::Metrics;
@@ -436,7 +436,10 @@ impl<S: Source> Follower<S> {
 }
 
 fn publish_all(tables: Tables, directory: &Directory, metrics: &Metrics) {
-    let snapshot = Snapshot::build(tables, directory.snapshot().as_deref());
+    let before = directory.snapshot();
+    let snapshot = Snapshot::build(tables, before.as_deref());
+    troubles::tell(&snapshot, before.as_deref(), None);
+    drop(before);
     tracing::info!(organisations = snapshot.len(), "directory loaded");
     publish(snapshot, News::All, directory, metrics);
     directory.confirm();
@@ -445,8 +448,9 @@ fn publish_all(tables: Tables, directory: &Directory, metrics: &Metrics) {
 fn publish_some(rows: Vec<OrgRow>, gone: &[OrgId], directory: &Directory, metrics: &Metrics) {
     let Some(now) = directory.snapshot() else { return };
     tracing::debug!(changed = rows.len(), gone = gone.len(), "organisations loaded");
-    let ids = rows.iter().map(|row| &row.id).chain(gone).cloned().collect();
+    let ids: Arc<[OrgId]> = rows.iter().map(|row| &row.id).chain(gone).cloned().collect();
     let next = now.with_orgs(rows, gone);
+    troubles::tell(&next, Some(&now), Some(&ids));
     // Let go before it is replaced, so that it can be freed at once.
     drop(now);
     publish(next, News::Orgs(ids), directory, metrics);

@@ -267,8 +267,8 @@ mod tests {
     use super::*;
 
     fn fleet(instances: u32) -> Fleet {
-        let fleet = Fleet::default();
-        fleet.set_instances(instances);
+        let fleet = Fleet::new("a");
+        fleet.note(instances);
         fleet
     }
 

@@ -20,6 +20,14 @@ pub struct EngineRow {
     pub manner: Manner,
 }
 
+impl EngineRow {
+    /// An engine of which no more is known than that no request goes to it.
+    #[must_use]
+    pub fn useless(upstream: UpstreamRow) -> Self {
+        Self { upstream, principal: None, manner: Manner::default() }
+    }
+}
+
 /// What is said to an engine, and how.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Manner {

@@ -52,6 +52,8 @@ pub enum Class {
     NotReady,
     /// No cluster of the upstream is running.
     NoRunningCluster,
+    /// The upstream has as much to do as it may.
+    CircuitOpen,
     /// The upstream is on its way up.
     Starting,
     /// The upstream could not be started.
@@ -145,7 +147,7 @@ struct Face {
 
 impl Class {
     /// Every class, for tables of metrics.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::Malformed,
         Self::BadBody,
         Self::Session,
@@ -168,6 +170,7 @@ impl Class {
         Self::NotRecorded,
         Self::NotReady,
         Self::NoRunningCluster,
+        Self::CircuitOpen,
         Self::Starting,
         Self::StartFailed,
         Self::QueueFull,
@@ -373,6 +376,13 @@ impl Class {
                 "destination_unavailable",
                 "App not running",
                 "The app is not running at the moment. Try again in a moment.",
+            ),
+            Self::CircuitOpen => face(
+                503,
+                "circuit_open",
+                "connection_limit_reached",
+                "App is busy",
+                "The app has as much to do as it may. Try again in a moment.",
             ),
             Self::Starting => face(
                 503,

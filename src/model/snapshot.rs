@@ -414,8 +414,8 @@ impl Builder {
             _ => self.clusters(old.as_deref(), row.clusters, row.url, row.load),
         };
         let tag = (hash(format!("{kind}/{}", row.id).as_bytes()) >> 32) as u32;
-        let (id, failed, policy, balance, fault) = (row.id, row.failed, row.policy, row.balance, row.fault);
-        let new = Upstream { id, workspace, failed, policy, balance, tag, fault, autostart, clusters };
+        let UpstreamRow { id, failed, policy, balance, fault, probe, .. } = row;
+        let new = Upstream { id, workspace, failed, policy, balance, tag, fault, autostart, probe, clusters };
         if let Some(old) = &old {
             joining::start_slowly(old, &new);
         }
@@ -449,15 +449,18 @@ impl Builder {
         url: BaseUrl,
         load: Load,
     ) -> Vec<Arc<Cluster>> {
-        let limits = old.and_then(|old| old.clusters.first()).map(|old| Arc::clone(&old.upstream)).unwrap_or_default();
         let rows = if rows.is_empty() { vec![only(url)] } else { rows };
+        let before = old.and_then(|old| old.clusters.first());
+        let circuit = before.map_or_else(Arc::default, |before| Arc::clone(&before.circuit));
+        let limits = before.map_or_else(Arc::default, |before| Arc::clone(&before.upstream));
         let cluster = |row: ClusterRow| {
             let old = old.and_then(|old| old.clusters.iter().find(|old| old.id == row.id));
             let live = old.map_or_else(Arc::default, |old| Arc::clone(&old.live));
             let nodes = row.nodes.into_iter().map(|url| self.node(url)).collect();
             let ClusterRow { id, state, role, weight, .. } = row;
-            let (hash, upstream) = (hash(id.as_str().as_bytes()), Arc::clone(&limits));
-            Arc::new(Cluster { id, state, role, weight, nodes, live, hash, load, upstream })
+            let hash = hash(id.as_str().as_bytes());
+            let (circuit, upstream) = (Arc::clone(&circuit), Arc::clone(&limits));
+            Arc::new(Cluster { id, state, role, weight, nodes, live, circuit, hash, load, upstream })
         };
         rows.into_iter().map(cluster).collect()
     }

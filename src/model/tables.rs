@@ -10,6 +10,7 @@ use super::engine::EngineRow;
 use super::ids::{ClusterId, OrgId, UpstreamId, WorkspaceId};
 use super::policy::Policy;
 use super::principal::PrincipalRow;
+use super::probe::Probe;
 use super::quota::{Load, Quota};
 use super::url::BaseUrl;
 use crate::clock::UnixSeconds;
@@ -94,6 +95,8 @@ pub struct UpstreamRow {
     pub fault: Option<Box<str>>,
     /// How it is started when it does not run; none when the gateway has no hand in that.
     pub start: Option<StartRow>,
+    /// How its nodes are probed; none when they are not.
+    pub probe: Option<Probe>,
     /// How much may be under way on it.
     pub load: Load,
     /// Empty means one running cluster with one node at `url`.
@@ -114,6 +117,7 @@ impl UpstreamRow {
             balance,
             fault: None,
             start: None,
+            probe: None,
             load,
             clusters: Vec::new(),
         }
@@ -154,6 +158,28 @@ pub enum ClusterState {
     Running,
     /// Finishes what it has, takes nothing new.
     Draining,
+}
+
+impl ClusterState {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Stopped, Self::Starting, Self::Running, Self::Draining];
+
+    /// As directories write it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Stopped => "stopped",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Draining => "draining",
+        }
+    }
+
+    /// What a directory means by a word.
+    #[must_use]
+    pub fn of_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.word() == word)
+    }
 }
 
 /// The role of a cluster.

@@ -5,9 +5,11 @@ use super::balance::{Balance, hash, mix};
 use super::ids::{ClusterId, OrgId, PrincipalId, UpstreamId, WorkspaceId};
 use super::policy::Policy;
 use super::principal::{Extras, PrincipalKind};
+use super::probe::Probe;
 use super::quota::{Load, Quota};
 use super::tables::{ClusterRole, ClusterState};
 use super::url::BaseUrl;
+use crate::live::circuit::Circuit;
 use crate::live::cluster::ClusterLive;
 use crate::live::node::NodeLive;
 use crate::live::quota::OrgUsage;
@@ -52,6 +54,8 @@ pub struct Cluster {
     pub nodes: Vec<Arc<Node>>,
     /// Its counters; they outlive the snapshot.
     pub live: Arc<ClusterLive>,
+    /// Those of its upstream; they outlive it too.
+    pub circuit: Arc<Circuit>,
     /// What stands for its id where clusters are told apart by numbers.
     pub hash: u64,
     /// How much may be under way on the upstream.
@@ -159,6 +163,8 @@ pub struct Upstream {
     /// How it is started when it does not run; none when the gateway has no hand in that, or the directory says that a
     /// cluster is running.
     pub autostart: Option<AutoStart>,
+    /// How its nodes are probed; none when they are not.
+    pub probe: Option<Probe>,
     /// At least one.
     pub clusters: Vec<Arc<Cluster>>,
 }
@@ -186,5 +192,14 @@ impl Upstream {
             Some(_) => "every running cluster of the upstream has the weight 0".into(),
             None => "no cluster of the upstream is running".into(),
         })
+    }
+
+    /// Whether of the nodes that take new requests fewer than so many in a thousand are available. Then all are used: the few that are
+    /// left would break down under what is meant for all, or it is not the nodes that are at fault.
+    #[must_use]
+    pub fn is_in_panic(&self, threshold: u32) -> bool {
+        let nodes = || self.serving().filter(|cluster| cluster.weight > 0).flat_map(|cluster| &cluster.nodes);
+        let available = nodes().filter(|node| node.live.is_available()).count() as u64;
+        available * 1000 < u64::from(threshold) * nodes().count() as u64
     }
 }

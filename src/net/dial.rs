@@ -116,6 +116,12 @@ impl Dialer {
         Self { tls, ..self.clone() }
     }
 
+    /// The same with another time for a connection.
+    #[must_use]
+    pub fn within(&self, timeout: Duration) -> Self {
+        Self { timeout, ..self.clone() }
+    }
+
     /// The TLS that connections are made with.
     #[must_use]
     pub fn tls(&self) -> &ClientTls {

@@ -9,6 +9,7 @@ use super::worker::Worker;
 use crate::config::LogFormat;
 use crate::live::cluster::ClusterLease;
 use crate::live::node::NodeLease;
+use crate::live::place::Place;
 use crate::live::quota::Charge;
 use crate::metrics::RouteKind;
 use crate::model::reject::Reject;
@@ -29,10 +30,24 @@ pub(super) const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 pub(super) type RequestId = [u8; 32];
 
 /// A request's places, given back when it is over.
-#[expect(dead_code, reason = "held for what dropping it does")]
+#[derive(Default)]
 pub(super) struct Lease {
-    pub(super) node: NodeLease,
+    /// On the cluster that it goes to, from the decision on; none where there is no cluster.
+    #[expect(dead_code, reason = "held for what dropping it does")]
     pub(super) cluster: Option<ClusterLease>,
+    pub(super) node: Option<NodeLease>,
+    /// Among the requests of its upstream, where these are limited.
+    pub(super) request: Option<Place>,
+    /// Among those of its upstream that are tried on another node.
+    pub(super) retry: Option<Place>,
+}
+
+impl Lease {
+    /// A place on the cluster of a decision, if there is one. To be taken before the snapshot of the decision is let go of:
+    /// when nobody reads an older one any more, nothing that was decided by it is missing from the counts.
+    pub(super) fn on(cluster: Option<&Arc<Cluster>>) -> Self {
+        Self { cluster: cluster.map(|cluster| cluster.live.lease()), ..Self::default() }
+    }
 }
 
 /// The account of one request.
@@ -64,6 +79,8 @@ pub(super) struct Account {
     pub(super) permits: Permits,
     /// The cluster of an upstream whose latency sets its limit.
     follows: Option<Arc<Cluster>>,
+    /// The upstream's connection among those to its node, while the request has it for itself.
+    pub(super) connection: Option<Place>,
     /// How long the request waited for its upstream to start.
     pub(super) held: Option<Duration>,
     /// The statement that it is about.
@@ -121,6 +138,7 @@ impl Account {
             charge: None,
             permits: Permits::default(),
             follows: None,
+            connection: None,
             held: None,
             statement: None,
             queued_since: None,

@@ -25,10 +25,6 @@ pub(super) struct Choice<'a> {
     pub(super) node: &'a Arc<Node>,
 }
 
-/// With less than this part of an upstream's nodes available, in percent, all are used: those that are left could not bear
-/// what was meant for all.
-const PANIC_PERCENT: usize = 50;
-
 /// Chooses among the nodes that serve, take new requests and were not tried in vain.
 ///
 /// # Errors
@@ -90,16 +86,10 @@ struct Candidates<'a, 'm> {
 impl<'a, 'm> Candidates<'a, 'm> {
     fn new(upstream: &'a Upstream, moment: &'m Moment<'m>) -> Self {
         let all = Self { upstream, moment, any: true };
-        let (mut count, mut available, mut left) = (0, 0, 0);
-        for node in all.clusters().flat_map(|cluster| &cluster.nodes) {
-            count += 1;
-            if node.live.is_available() {
-                available += 1;
-                left += usize::from(all.has(node));
-            }
-        }
+        let mut nodes = all.clusters().flat_map(|cluster| &cluster.nodes);
         // One that is thought to be down is better than none.
-        let any = available * 100 < count * PANIC_PERCENT || left == 0;
+        let any = upstream.is_in_panic(moment.panic_threshold)
+            || !nodes.any(|node| node.live.is_available() && all.has(node));
         Self { any, ..all }
     }
 

@@ -26,6 +26,11 @@ impl Budget {
         self.left.set((self.left.get() + self.share).min(SAVED * PRICE));
     }
 
+    /// Whether one may be made.
+    pub(super) fn has_some(&self) -> bool {
+        self.left.get() >= PRICE
+    }
+
     /// Whether a request may be sent again, which it then is.
     pub(super) fn spend(&self) -> bool {
         let left = self.left.get().checked_sub(PRICE);

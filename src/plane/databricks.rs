@@ -27,6 +27,7 @@ use super::engine::refuse_other_method;
 use super::forward::Forwarded;
 use super::headers::media_type;
 use super::held::Held;
+use super::miss;
 use super::request::{Way, authenticate, enter, go_on};
 use super::route::Target;
 use super::worker::Worker;
@@ -58,7 +59,12 @@ pub(super) async fn serve(
     let (session, via) = authenticate(worker, head, &target)?;
     let session = enter(worker, head, session, via, account)?;
     // Before a body is read: who may not make the call need not send it.
-    admit(worker, &call, &session)?;
+    if let Err(reject) = admit(worker, &call, &session) {
+        if reject.class != Class::NotFound || !Box::pin(miss::is_there_now(worker, &target, &session)).await {
+            return Err(reject);
+        }
+        admit(worker, &call, &session)?;
+    }
     account.statement = Statement::of(&call).map(Box::new);
     let caller = Caller { session, via };
     match call.operation {

@@ -56,6 +56,8 @@ pub struct Moment<'a> {
     pub seed: u64,
     /// Nodes, by their numbers, that the request could not be sent to.
     pub tried: &'a [u64],
+    /// When of a thousand nodes of an upstream fewer are available, all are used.
+    pub panic_threshold: u32,
     /// Milliseconds by a clock that does not run back: how far slow starts are.
     pub uptime: u64,
     /// How long they take, where an upstream does not say.
@@ -130,6 +132,19 @@ pub(super) struct Granted<'a> {
 }
 
 impl Granted<'_> {
+    /// Whether requests go to one node and no other.
+    pub(super) fn has_one_node(&self) -> bool {
+        let nodes = self.upstream.map(|upstream| upstream.serving().flat_map(|cluster| &cluster.nodes).nth(1));
+        nodes.is_none_or(|second| second.is_none())
+    }
+
+    /// Whether a request may go to an available node that is none of `tried`.
+    pub(super) fn has_other(&self, tried: impl Fn(u64) -> bool) -> bool {
+        let clusters = self.upstream.into_iter().flat_map(|upstream| upstream.serving());
+        let mut nodes = clusters.filter(|cluster| cluster.weight > 0).flat_map(|cluster| &cluster.nodes);
+        nodes.any(|node| node.live.is_available() && !tried(node.live.uid()))
+    }
+
     /// Whether requests go to this node.
     pub(super) fn is_served_by(&self, node: &Node) -> bool {
         match self.upstream {

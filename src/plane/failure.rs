@@ -52,6 +52,47 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// Whether it says something of the node that the request was on. That a connection which was used before ends does
+    /// not: nodes close those that are idle.
+    pub(super) fn tells_of_node(self, reused: bool) -> bool {
+        match self {
+            Self::NoAnswer | Self::UpstreamSlow | Self::UpstreamUntouched => true,
+            Self::UpstreamClosed | Self::UpstreamReset => !reused,
+            _ => false,
+        }
+    }
+
+    /// What it means to the client before anything of an answer was sent, and the words for the log.
+    fn meaning(self) -> (Class, &'static str) {
+        match self {
+            // Nobody is told.
+            Self::ClientGone => (Class::ClientTimeout, "the client left"),
+            Self::ClientSlow => (Class::ClientTimeout, "the body stopped coming"),
+            Self::ClientFraming(what) => (Class::Malformed, what),
+            Self::TooLarge => (Class::BodyTooLarge, "the body is larger than limits.body_bytes"),
+            Self::SessionEnd => (Class::Session, "the session ended while the answer was waited for"),
+            Self::Revoked(why) => (Class::Session, why),
+            Self::NoAnswer => (Class::UpstreamTimeout, "no answer within upstreams.first_byte_timeout"),
+            Self::UpstreamSlow => (Class::UpstreamTimeout, "the upstream stopped taking the body"),
+            // Not 503, which would promise that nothing was sent.
+            Self::Leaving => (Class::UpstreamTimeout, "no answer within server.drain_timeout, and the gateway leaves"),
+            Self::UpstreamClosed => (Class::UpstreamBroke, "upstream closed before response"),
+            Self::UpstreamReset => (Class::UpstreamBroke, "upstream reset before response"),
+            Self::UpstreamFraming(what) => (Class::UpstreamBroke, what),
+            Self::UpstreamUntouched => (Class::UpstreamBroke, "upstream did not take the request"),
+            Self::NeedsHttp1 { .. } => {
+                (Class::UpstreamBroke, "upstream wants the request in HTTP/1.1, and its body has gone")
+            }
+        }
+    }
+
+    /// The words for the log.
+    pub(super) fn cause(self) -> &'static str {
+        self.meaning().1
+    }
+}
+
 /// No connection to the upstream came about.
 pub(super) fn dial_failed(error: &DialError) -> Reject {
     let class = match error {
@@ -75,28 +116,16 @@ pub(super) fn fail(
     pace: Pace,
     account: &mut Account,
 ) -> Result<Forwarded, Reject> {
-    let (class, cause) = match failure {
-        Failure::ClientGone => {
-            account.cut(Cut::Client);
-            return Ok(Forwarded::Cut);
-        }
-        Failure::ClientSlow => (Class::ClientTimeout, "the body stopped coming"),
-        Failure::ClientFraming(what) => (Class::Malformed, what),
-        Failure::TooLarge => (Class::BodyTooLarge, "the body is larger than limits.body_bytes"),
-        Failure::SessionEnd => (Class::Session, "the session ended while the answer was waited for"),
-        Failure::Revoked(why) => (Class::Session, why),
-        Failure::NoAnswer => (Class::UpstreamTimeout, "no answer within upstreams.first_byte_timeout"),
-        Failure::UpstreamSlow => (Class::UpstreamTimeout, "the upstream stopped taking the body"),
-        // Not 503, which would promise that nothing was sent.
-        Failure::Leaving => (Class::UpstreamTimeout, "no answer within server.drain_timeout, and the gateway leaves"),
-        Failure::UpstreamClosed => (Class::UpstreamBroke, "upstream closed before response"),
-        Failure::UpstreamReset => (Class::UpstreamBroke, "upstream reset before response"),
-        Failure::UpstreamFraming(what) => (Class::UpstreamBroke, what),
-        Failure::UpstreamUntouched => (Class::UpstreamBroke, "upstream did not take the request"),
-        Failure::NeedsHttp1 { .. } => {
-            (Class::UpstreamBroke, "upstream wants the request in HTTP/1.1, and its body has gone")
-        }
-    };
+    if failure == Failure::ClientGone {
+        account.cut(Cut::Client);
+        return Ok(Forwarded::Cut);
+    }
+    Err(refusal(worker, failure, silent, pace, account))
+}
+
+/// What the client is told of such a failure; who cut the request off goes to the account.
+pub(super) fn refusal(worker: &Worker, failure: Failure, silent: bool, pace: Pace, account: &mut Account) -> Reject {
+    let (class, cause) = failure.meaning();
     let cut = match failure {
         Failure::UpstreamClosed if silent => Cut::UpstreamSilent,
         Failure::UpstreamSlow => Cut::UpstreamIdle(worker.plane.settings.body_idle_timeout),
@@ -106,12 +135,12 @@ pub(super) fn fail(
         account.cut(cut);
     }
     let reject = Reject::new(class, cause);
-    Err(match cut.proxy_error() {
+    match cut.proxy_error() {
         // It was not the answer that was waited for.
         Some(_) if failure == Failure::UpstreamSlow => reject.at("connection_write_timeout", Some(cut.text())),
         Some(error) => reject.at(error, Some(cut.text())),
         None => reject,
-    })
+    }
 }
 
 /// Who ended the request.

@@ -4,15 +4,18 @@
 use super::account::Account;
 use super::base_tag;
 use super::client::Client;
+use super::connect::connect;
 use super::cut::Cut;
 use super::databricks;
+use super::detour::{Broken, Detour};
 use super::engine::{Leads, leads};
 use super::exchange::{Exchange, Passage};
-use super::failure::{Failure, broke, cut, dial_failed, fail};
+use super::failure::{Failure, broke, cut, fail};
 use super::guard::Origin;
 use super::headers::{Signer, ToClient, ToUpstream};
+use super::health;
 use super::held::Held;
-use super::multiplexed::{Multiplexed, UpstreamIo};
+use super::multiplexed::UpstreamIo;
 use super::outside::Outside;
 use super::respond::wants_page;
 use super::trip::{Credential, Pace, Trip};
@@ -21,9 +24,7 @@ use crate::config::Attribution;
 use crate::live::token::Token;
 use crate::model::principal::SigV4;
 use crate::model::reject::{Class, Reject};
-use crate::net::dial::Speech;
 use crate::net::io::Io;
-use crate::net::tls::HTTP2;
 use crate::wire::body::Framing;
 use crate::wire::request::Head;
 use crate::wire::response;
@@ -52,9 +53,10 @@ pub(super) async fn forward(
     client: &mut Client,
     head: &Head<'_>,
     mut trip: Trip,
+    mut detour: Detour<'_>,
     account: &mut Account,
 ) -> Result<Forwarded, Reject> {
-    account.lease = Some(trip.lease());
+    detour.enter(worker, client, &mut trip, account, account.started())?;
     worker.retries.earn();
     let body = hold_body(worker, client, head, &trip, account).await?;
     // What has been held back goes out with the head, as often as that does.
@@ -65,7 +67,14 @@ pub(super) async fn forward(
     let upgrade = head.upgrade.filter(|protocol| worker.plane.settings.passes_upgrade(protocol));
     let (mut fresh, mut renewed, mut http1) = (false, false, upgrade.is_some());
     loop {
-        let (io, reused) = connect(worker, &trip, fresh || http1, http1).await?;
+        let (io, reused) = match connect(worker, &trip, &detour, (fresh, http1), account).await {
+            Ok(connected) => connected,
+            Err(missed) => {
+                detour.missed(worker, client, &mut trip, account, missed)?;
+                (fresh, http1) = (false, upgrade.is_some());
+                continue;
+            }
+        };
         if matches!(io, UpstreamIo::Stream(_)) {
             worker.plane.metrics.upstream_http2_streams.increment(1);
         }
@@ -75,31 +84,23 @@ pub(super) async fn forward(
         account.forwarded = Some(Instant::now());
         let length = match exchange.answer().await {
             Ok(length) => length,
-            // The upstream had closed the pooled connection while the request was on its way (RFC 9110 9.2.2).
-            Err(Failure::UpstreamClosed | Failure::UpstreamReset)
-                if reused && head.is_replayable() && exchange.is_silent() && may_retry(worker) =>
-            {
-                fresh = true;
-                continue;
-            }
-            // The upstream has done nothing, so it does not matter what the request is for.
-            Err(Failure::UpstreamUntouched) if !fresh && exchange.is_whole() && may_retry(worker) => {
-                fresh = true;
-                continue;
-            }
-            Err(Failure::NeedsHttp1 { always }) if !http1 && exchange.is_whole() => {
-                if always {
-                    worker.pool.wants_http1(trip.to());
-                }
-                http1 = true;
-                continue;
-            }
             Err(failure) => {
-                let is_silent = exchange.is_silent();
+                if let Some(next) = once_more(worker, failure, &exchange, head, &trip, (fresh, http1, reused)) {
+                    (fresh, http1) = next;
+                    continue;
+                }
+                let (silent, whole) = (exchange.is_silent(), exchange.is_whole());
+                let broken = Broken { failure, silent, whole, reused, pace: exchange.pace };
                 if failure == Failure::ClientGone && exchange.is_sent() {
                     databricks::take_over(worker, (exchange.io, exchange.input), &trip, account);
+                    return fail(worker, failure, silent, broken.pace, account);
                 }
-                return fail(worker, failure, is_silent, trip.pace(worker), account);
+                drop(exchange);
+                if detour.broke(worker, client, head, &mut trip, account, broken) {
+                    (fresh, http1) = (false, upgrade.is_some());
+                    continue;
+                }
+                return fail(worker, failure, silent, broken.pace, account);
             }
         };
         account.answered = Some(Instant::now());
@@ -111,6 +112,7 @@ pub(super) async fn forward(
         if answer.is_interim() {
             return Err(Reject::new(Class::Internal, "an interim answer was taken for a final one"));
         }
+        health::answered(worker, &trip, account, &detour, answer.status);
         if let Some(refused) = refused(&answer, &trip) {
             // An app that redirects a change may have made it: only reading is repeated.
             let may_repeat = refused == Refused::Unauthorized || head.is_safe();
@@ -134,28 +136,38 @@ pub(super) async fn forward(
         }
         account.heard(answer.status);
         let rest = &input[length..];
-        return match (answer.status, upgrade) {
-            (101, Some(protocol)) => {
-                let cookie = trip.cookie(worker, account, &answer);
-                let (cookie, outside) = (cookie.as_deref(), trip.outside(head));
-                switch(exchange, &answer, cookie, outside, rest, protocol, account).await
-            }
-            (101, None) => Err(broke("101 without a request to upgrade")),
-            _ => {
-                let mut page = Vec::new();
-                if trip.changes_pages() && base_tag::may_change(head, &answer) {
-                    match Box::pin(exchange.read_page(answer.framing, rest, &trip.base(head))).await {
-                        Ok(read) => (page, exchange.insertion) = (read.raw, read.insertion),
-                        Err(failure) => return fail(worker, failure, false, trip.pace(worker), account),
-                    }
-                }
-                let rest = if page.is_empty() { rest } else { &page };
-                let forwarded = deliver(worker, exchange, head, &answer, rest, &trip, upgrade.is_none(), account).await;
-                client.spare.give(input, positions);
-                Ok(forwarded)
-            }
-        };
+        let forwarded = pass_on(worker, exchange, head, &answer, rest, &trip, upgrade, account).await;
+        if matches!(forwarded, Ok(Forwarded::Done { .. } | Forwarded::Cut)) {
+            client.spare.give(input, positions);
+        }
+        return forwarded;
     }
+}
+
+/// How a request is sent to the same node again, on a connection that is fresh and one of HTTP/1.1; none where that helps
+/// nobody, or is not safe.
+fn once_more(
+    worker: &Worker,
+    failure: Failure,
+    exchange: &Exchange<'_>,
+    head: &Head<'_>,
+    trip: &Trip,
+    (fresh, http1, reused): (bool, bool, bool),
+) -> Option<(bool, bool)> {
+    let may = match failure {
+        // The upstream had closed the pooled connection while the request was on its way (RFC 9110 9.2.2).
+        Failure::UpstreamClosed | Failure::UpstreamReset => reused && head.is_replayable() && exchange.is_silent(),
+        // The upstream has done nothing, so it does not matter what the request is for.
+        Failure::UpstreamUntouched => !fresh && exchange.is_whole(),
+        Failure::NeedsHttp1 { always } if !http1 && exchange.is_whole() => {
+            if always {
+                worker.pool.wants_http1(trip.to());
+            }
+            return Some((fresh, true));
+        }
+        _ => false,
+    };
+    (may && may_retry(worker)).then_some((true, http1))
 }
 
 /// The body of a request, if it has to be signed as a whole.
@@ -181,56 +193,11 @@ async fn hold_body(
 }
 
 /// Whether a request that could be sent again may be, as things are with this worker.
-fn may_retry(worker: &Worker) -> bool {
+pub(super) fn may_retry(worker: &Worker) -> bool {
     let metrics = &worker.plane.metrics;
     let granted = worker.retries.spend();
     if granted { &metrics.retries } else { &metrics.retries_over_budget }.increment(1);
     granted
-}
-
-/// A connection to the node; whether it has been used before.
-async fn connect(worker: &Worker, trip: &Trip, fresh: bool, http1: bool) -> Result<(UpstreamIo, bool), Reject> {
-    if !fresh
-        && trip.is_pooled()
-        && let Some(io) = worker.pool.take(trip.to()).await
-    {
-        return Ok((io, true));
-    }
-    // Boxed: a connection is seldom made, and handshakes take room.
-    Ok((Box::pin(open(worker, trip, http1)).await?, false))
-}
-
-/// A new connection to the node, or the first stream of one.
-async fn open(worker: &Worker, trip: &Trip, http1: bool) -> Result<UpstreamIo, Reject> {
-    let metrics = &worker.plane.metrics;
-    let speech = if http1 { Speech::Http1 } else { trip.speech(worker) };
-    let (dialer, url) = (&worker.plane.dialer, &trip.node.url);
-    let dialled = match trip.handshake(worker)? {
-        Some(own) => dialer.dial_with(url, speech, own).await,
-        None => dialer.dial(url, speech).await,
-    };
-    match dialled {
-        Ok(io) => {
-            metrics.upstream_connections.increment(1);
-            let is_http2 = io.has_agreed_on(HTTP2) || (speech == Speech::Http2 && !io.is_tls());
-            if is_http2 { share(worker, trip, io).await } else { Ok(UpstreamIo::Socket(io)) }
-        }
-        Err(error) => {
-            metrics.upstream_failures.increment(1);
-            Err(dial_failed(&error))
-        }
-    }
-}
-
-/// The first stream of a new connection of HTTP/2, which other requests to the node may share from now on.
-async fn share(worker: &Worker, trip: &Trip, io: Io) -> Result<UpstreamIo, Reject> {
-    let broken = |cause: String| Reject::new(Class::Unreachable, cause).at("connection_terminated", None);
-    let limit = worker.plane.dialer.timeout();
-    let connection = Multiplexed::open(worker, io, limit).await.map_err(|error| broken(format!("HTTP/2: {error}")))?;
-    let stream = connection.stream(trip.node.url.scheme().as_str());
-    let stream = stream.ok_or_else(|| broken("HTTP/2: the upstream takes no streams".to_owned()))?;
-    worker.pool.share(trip.to(), connection);
-    Ok(stream)
 }
 
 fn write_head(
@@ -316,7 +283,40 @@ async fn renew(worker: &Rc<Worker>, can_repeat: bool, trip: &mut Trip) -> bool {
     }
 }
 
-/// Passes the answer on.
+/// Passes an answer on, or the change of protocol that it agrees to.
+#[allow(clippy::too_many_arguments, reason = "the last step of the way: everything known so far meets here")]
+async fn pass_on(
+    worker: &Worker,
+    mut exchange: Exchange<'_>,
+    head: &Head<'_>,
+    answer: &response::Head<'_>,
+    rest: &[u8],
+    trip: &Trip,
+    upgrade: Option<&str>,
+    account: &mut Account,
+) -> Result<Forwarded, Reject> {
+    match (answer.status, upgrade) {
+        (101, Some(protocol)) => {
+            let cookie = trip.cookie(worker, account, answer);
+            let (cookie, outside) = (cookie.as_deref(), trip.outside(head));
+            switch(exchange, answer, cookie, outside, rest, protocol, account).await
+        }
+        (101, None) => Err(broke("101 without a request to upgrade")),
+        _ => {
+            let mut page = Vec::new();
+            if trip.changes_pages() && base_tag::may_change(head, answer) {
+                match Box::pin(exchange.read_page(answer.framing, rest, &trip.base(head))).await {
+                    Ok(read) => (page, exchange.insertion) = (read.raw, read.insertion),
+                    Err(failure) => return fail(worker, failure, false, trip.pace(worker), account),
+                }
+            }
+            let rest = if page.is_empty() { rest } else { &page };
+            Ok(deliver(worker, exchange, head, answer, rest, trip, upgrade.is_none(), account).await)
+        }
+    }
+}
+
+/// Passes the body of an answer on.
 #[allow(clippy::too_many_arguments, reason = "the last step of the way: everything known so far meets here")]
 async fn deliver(
     worker: &Worker,
@@ -373,7 +373,7 @@ async fn deliver(
     match delivered {
         Ok(clean) => {
             if clean && may_reuse && answer.keep_alive && trip.is_pooled() {
-                worker.pool.put(trip.to(), upstream);
+                worker.pool.put(trip.to(), upstream, account.connection.take());
             }
             Forwarded::Done { reusable: keep }
         }

@@ -8,6 +8,7 @@ mod stream;
 use super::http2::Opening;
 use super::timer::Timer;
 use super::worker::Worker;
+use crate::live::place::Place as NodePlace;
 use crate::net::io::{Io, one_of_two};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -87,11 +88,11 @@ impl Drop for Place {
 }
 
 impl Multiplexed {
-    /// Begins to speak HTTP/2 on a connection, within `limit`.
+    /// Begins to speak HTTP/2 on a connection, within `limit`. It has a place among those to its node.
     ///
     /// # Errors
     /// When the connection breaks before the gateway has said the first word.
-    pub(super) async fn open(worker: &Worker, io: Io, limit: Duration) -> io::Result<Self> {
+    pub(super) async fn open(worker: &Worker, io: Io, to_node: NodePlace, limit: Duration) -> io::Result<Self> {
         let opening = Opening::new(Vec::new(), io);
         let heard = opening.heard();
         let mut builder = Builder::new();
@@ -111,7 +112,8 @@ impl Multiplexed {
         });
         let pings = connection.ping_pong();
         let timer = Timer::new(PING_AFTER);
-        let driver = Driver { connection, pings, pinged: None, heard, timer, shared: Rc::clone(&shared) };
+        let driver =
+            Driver { connection, pings, pinged: None, heard, timer, shared: Rc::clone(&shared), _place: to_node };
         tokio::task::spawn_local(driver.run());
         Ok(Self { sender, shared })
     }
@@ -146,6 +148,8 @@ struct Driver {
     heard: Rc<super::http2::Heard>,
     timer: Timer,
     shared: Rc<Shared>,
+    /// Given back when the connection ends.
+    _place: NodePlace,
 }
 
 impl Driver {

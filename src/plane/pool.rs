@@ -3,6 +3,7 @@
 //! request and never kept here.
 
 use super::multiplexed::{Multiplexed, UpstreamIo};
+use crate::live::place::Place;
 use crate::model::upstream::Node;
 use crate::net::io::{Io, ReadInto as _};
 use std::cell::{Cell, RefCell};
@@ -30,6 +31,8 @@ type Key = (u64, u64);
 
 struct Idle {
     io: Io,
+    /// Among all connections to the node.
+    place: Option<Place>,
     since: Instant,
 }
 
@@ -71,16 +74,16 @@ impl Pool {
         Self { nodes: RefCell::default(), count: Cell::new(0), max_idle, idle_timeout }
     }
 
-    /// A connection to a node: a stream of one that is shared, or the one that was used last and is still good: warm caches
+    /// A connection to a node, with its place among these: a stream of one that is shared, or the one that was used last and is still good: warm caches
     /// first, and the others may time out.
-    pub(super) async fn take(&self, to: To<'_>) -> Option<UpstreamIo> {
+    pub(super) async fn take(&self, to: To<'_>) -> Option<(UpstreamIo, Option<Place>)> {
         loop {
             let idle = {
                 let mut nodes = self.nodes.borrow_mut();
                 let kept = nodes.get_mut(&to.key())?;
                 if let Some(stream) = kept.shared.iter().find_map(|shared| shared.stream(to.node.url.scheme().as_str()))
                 {
-                    return Some(stream);
+                    return Some((stream, None));
                 }
                 kept.idle.pop()?
             };
@@ -88,15 +91,15 @@ impl Pool {
             if idle.since.elapsed() < self.idle_timeout
                 && let Some(io) = still_quiet(idle.io).await
             {
-                return Some(UpstreamIo::Socket(io));
+                return Some((UpstreamIo::Socket(io), idle.place));
             }
         }
     }
 
-    /// Takes back a connection on which an exchange ended cleanly. A stream has nothing left to take.
-    pub(super) fn put(&self, to: To<'_>, io: UpstreamIo) {
+    /// Takes back a connection on which an exchange ended cleanly, with its place. A stream has nothing left to take.
+    pub(super) fn put(&self, to: To<'_>, io: UpstreamIo, place: Option<Place>) {
         if let UpstreamIo::Socket(io) = io {
-            let idle = Idle { io, since: Instant::now() };
+            let idle = Idle { io, place, since: Instant::now() };
             self.keep(to, |kept| kept.idle.len() < self.max_idle, |kept| kept.idle.push(idle));
         }
     }

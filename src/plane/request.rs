@@ -2,17 +2,19 @@
 //! what is asked for, who asks, whether another site made them ask, what the directory says, with which credential; then
 //! the request goes on.
 
-use super::account::Account;
+use super::account::{Account, Lease};
 use super::admission::{self, queue};
 use super::client::Client;
-use super::cookie::{NO_KEY, Renewal};
+use super::cookie::NO_KEY;
 use super::cors;
 use super::cut::Cut;
 use super::databricks;
 use super::decide::{Decision, Moment, Plan, decide};
+use super::detour::{Course, Detour};
 use super::engine;
 use super::forward::{Forwarded, forward};
 use super::hold::{self, Outcome};
+use super::miss;
 use super::own;
 use super::respond::{Answer, refusal};
 use super::route::{Target, behind, kind_of_refused, locate, loggable};
@@ -114,7 +116,7 @@ async fn handle(
         Target::FireflyV1 { token, host, prefix } => {
             let trip = firefly_trip(worker, token, host, *prefix)?;
             admission::admit_stranger(worker, account)?;
-            return Box::pin(forward(worker, client, head, trip, account)).await;
+            return Box::pin(forward(worker, client, head, trip, Detour::new(None), account)).await;
         }
         Target::AppByHost { .. } | Target::AppByPath { .. } | Target::Linked { .. } => {
             if head.method == "OPTIONS"
@@ -223,8 +225,7 @@ pub(super) async fn go_on(
     via: Via<'_>,
     account: &mut Account,
 ) -> Result<Forwarded, Reject> {
-    let Way { target, link, may_be_elsewhere, is_held } = way;
-    let plan = match plan(worker, client, head, target, session, account).await? {
+    let plan = match plan(worker, client, head, way.target, session, account).await? {
         Planned::Goes(plan) => plan,
         Planned::Gone => {
             account.cut(Cut::Client);
@@ -233,19 +234,11 @@ pub(super) async fn go_on(
         Planned::Waits(answer) => return Ok(reply(worker, client, head, &answer, account).await),
     };
     // Nothing is awaited between the decision and this: what changes after it is heard of.
-    client.registration.stand_on(Standing::new(target, &plan, session));
-    let prefix = match target {
-        Target::AppByPath { prefix, .. } | Target::Engine { prefix, .. } => *prefix,
-        _ => 0,
-    };
+    client.registration.stand_on(Standing::new(way.target, &plan, session));
     account.upstream.clone_from(&plan.upstream);
-    let guard = worker.plane.settings.guard.with(plan.frontends.clone());
-    let renewal = Renewal::due(worker, head, session, via, plan.place);
-    let mut trip = Trip::planned(plan, prefix, via, guard);
-    (trip.link, trip.may_be_elsewhere, trip.is_held) = (link, may_be_elsewhere, is_held);
-    trip.wishes = databricks::wishes(worker, target, account);
-    trip.renewal = renewal;
-    forward(worker, client, head, trip, account).await
+    let course = Course { way, head, session, via };
+    let trip = course.trip(worker, plan, account);
+    forward(worker, client, head, trip, Detour::new(Some(course)), account).await
 }
 
 /// Starts a session, where front ends may.
@@ -282,6 +275,20 @@ pub(super) fn authenticate<'a>(
     found.map_err(|why| Reject::new(Class::Session, why.to_string()))
 }
 
+/// What a decision on a request is made with, at a time that has just been and without the nodes that were tried.
+pub(super) fn moment<'a>(worker: &Worker, head: &'a Head<'a>, at: Instant, tried: &'a [u64]) -> Moment<'a> {
+    let plane = &worker.plane;
+    Moment {
+        now: plane.clock.now(),
+        seed: worker.random(),
+        tried,
+        panic_threshold: plane.settings.panic_threshold,
+        uptime: plane.clock.uptime(at),
+        slow_start: plane.settings.slow_start,
+        head: Some(head),
+    }
+}
+
 /// What comes of planning.
 pub(super) enum Planned {
     Goes(Plan),
@@ -303,20 +310,20 @@ pub(super) async fn plan(
 ) -> Result<Planned, Reject> {
     let plane = &worker.plane;
     let mut failed: Option<(u64, MintError)> = None;
-    let mut rounds = 0;
+    let (mut rounds, mut has_looked) = (0, false);
     let mut at = account.started().into_std();
     while rounds < ROUNDS {
-        let not_ready = || Reject::new(Class::NotReady, "the directory has not been loaded yet");
-        let snapshot = plane.directory.snapshot().ok_or_else(not_ready)?;
-        let moment = Moment {
-            now: plane.clock.now(),
-            seed: worker.random(),
-            tried: &[],
-            uptime: plane.clock.uptime(at),
-            slow_start: plane.settings.slow_start,
-            head: Some(head),
+        let decision = match decide_now(worker, (target, head), session, at, account) {
+            Err(reject) if !has_looked && may_be_missing(&reject) => {
+                has_looked = true;
+                if !Box::pin(miss::is_there_now(worker, target, session)).await {
+                    return Err(reject);
+                }
+                at = Instant::now();
+                continue;
+            }
+            decided => decided?,
         };
-        let decision = decide(&snapshot, target, session, &moment)?;
         admission::charge(worker, &decision, session, account)?;
         match decision {
             Decision::Go(plan) if plan.starts && hold::is_asked(head) => return Ok(Planned::Waits(hold::arrived())),
@@ -328,7 +335,8 @@ pub(super) async fn plan(
                 // Who waits hears of access that is taken away. Much may have changed by the time the turn comes, so it is
                 // decided again.
                 client.registration.stand_on(Standing::new(target, &plan, session));
-                drop((plan, snapshot));
+                account.lease = None;
+                drop(plan);
                 if !Box::pin(queue::wait(worker, client, head, turn, account)).await? {
                     return Ok(Planned::Gone);
                 }
@@ -359,6 +367,28 @@ pub(super) async fn plan(
         rounds += 1;
     }
     Err(Reject::new(Class::IssuerUnreachable, "tokens end before they can be used"))
+}
+
+/// Decides by the directory as it is now. A request that goes has its place on its cluster then.
+fn decide_now(
+    worker: &Worker,
+    (target, head): (&Target<'_>, &Head<'_>),
+    session: &Session,
+    at: Instant,
+    account: &mut Account,
+) -> Result<Decision, Reject> {
+    let not_ready = || Reject::new(Class::NotReady, "the directory has not been loaded yet");
+    let snapshot = worker.plane.directory.snapshot().ok_or_else(not_ready)?;
+    let decision = decide(&snapshot, target, session, &moment(worker, head, at, &[]))?;
+    if let Decision::Go(plan) = &decision {
+        account.lease = Some(Lease::on(plan.cluster.as_ref()));
+    }
+    Ok(decision)
+}
+
+/// Whether what was refused may be so because of what is not in memory.
+fn may_be_missing(reject: &Reject) -> bool {
+    matches!(reject.class, Class::NotFound | Class::Session | Class::NoRunningCluster)
 }
 
 /// The way of a v1 request: no session, no organisation; the sealed bearer goes to the host in the URL, which must be one

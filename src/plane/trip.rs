@@ -8,7 +8,10 @@ use super::guard::Guard;
 use super::outside::Outside;
 use super::pool::To;
 use super::worker::Worker;
+use crate::config::Circuit;
+use crate::live::node::Closed;
 use crate::live::token::Token;
+use crate::metrics::CircuitLimit;
 use crate::model::engine::{Engine, Manner};
 use crate::model::policy::{HostSeen, Policy, Protocol};
 use crate::model::principal::{ClientCertificate, PrincipalKind, SigV4};
@@ -22,6 +25,7 @@ use crate::wire::request::Head;
 use crate::wire::response;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
 /// Where a request goes and with what.
@@ -48,6 +52,25 @@ pub(super) struct Trip {
     pub(super) is_held: bool,
     /// What is wanted of a statement's answer.
     pub(super) wishes: Wishes,
+}
+
+/// Why a node takes no request now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shut {
+    /// A limit is reached.
+    Full(CircuitLimit),
+    /// It was taken out of use, and another request tries it.
+    OnTrial,
+}
+
+impl Shut {
+    /// The limit that is reached. A node on trial takes one request.
+    pub(super) fn limit(self) -> CircuitLimit {
+        match self {
+            Self::Full(limit) => limit,
+            Self::OnTrial => CircuitLimit::NodeRequests,
+        }
+    }
 }
 
 /// As whom it goes.
@@ -100,9 +123,27 @@ impl Trip {
         }
     }
 
-    /// The request's place on its node and cluster.
-    pub(super) fn lease(&self) -> Lease {
-        Lease { node: self.node.live.lease(), cluster: self.cluster.as_ref().map(|cluster| cluster.live.lease()) }
+    /// Takes the request's places on its node and upstream; on its cluster it has one since it was decided on. `forced`
+    /// takes one on a node whose trial goes on.
+    ///
+    /// # Errors
+    /// [`Shut`] where there is none.
+    pub(super) fn enter(&self, circuit: &Circuit, now: Instant, forced: bool, lease: &mut Lease) -> Result<(), Shut> {
+        (lease.node, lease.request) = (None, None);
+        let Some(cluster) = &self.cluster else {
+            lease.node = Some(self.node.live.lease());
+            return Ok(());
+        };
+        if circuit.max_requests > 0 {
+            let place = cluster.circuit.requests.take(circuit.max_requests);
+            lease.request = Some(place.ok_or(Shut::Full(CircuitLimit::Requests))?);
+        }
+        let node = self.node.live.enter(now, circuit.max_requests_per_node, forced);
+        lease.node = Some(node.map_err(|closed| match closed {
+            Closed::Full => Shut::Full(CircuitLimit::NodeRequests),
+            Closed::OnTrial => Shut::OnTrial,
+        })?);
+        Ok(())
     }
 
     pub(super) fn token(&self) -> Option<&Token> {

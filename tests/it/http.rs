@@ -11,6 +11,7 @@ mod clients;
 mod clusters;
 mod cookieless;
 mod cors;
+mod counts;
 mod cuts;
 mod drain;
 mod frames;

@@ -39,8 +39,8 @@ const LAYERS: [Layer; 20] = [
     Layer { name: "net", may_use: &["model::url"], why: "what is dialled has been checked as a URL" },
     Layer {
         name: "metrics",
-        may_use: &["live::pressure", "live::quota", "model::reject"],
-        why: "refusals are counted by their class, and by the limit that was reached",
+        may_use: &["live::node", "live::pressure", "live::quota", "model::reject"],
+        why: "refusals are counted by their class and by the limit that was reached, nodes out of use by the reason",
     },
     Layer {
         name: "config",
@@ -98,7 +98,11 @@ const LAYERS: [Layer; 20] = [
         may_use: &["clock", "credential", "directory", "live", "metrics", "model", "net"],
         why: "it acts upon the world beside the requests; plane and control meet in live and in channels",
     },
-    Layer { name: "admin", may_use: &["plane"], why: "it tells of the plane, which does not know of it" },
+    Layer {
+        name: "admin",
+        may_use: &["config", "directory", "model", "plane"],
+        why: "it tells of the plane, which does not know of it, and changes what the directory says of clusters",
+    },
     Layer {
         name: "app",
         may_use: &[

@@ -11,6 +11,7 @@ mod docker;
 mod engines;
 mod firefly;
 mod harness;
+mod health;
 mod http;
 mod jwt;
 mod layers;

@@ -4,6 +4,7 @@ mod access;
 mod autostart;
 mod conformance;
 mod faults;
+mod fleet;
 mod load;
 mod migration;
 mod pooler;

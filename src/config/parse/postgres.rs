@@ -28,6 +28,8 @@ pub(super) fn postgres(directory: &Section<'_>, env: &Env) -> Option<Postgres> {
         acquire_timeout: section.seconds("acquire_timeout", 5),
         statement_timeout: section.seconds("statement_timeout", 30),
         resync_interval: section.or("resync_interval", Duration::from_secs(60), resync),
+        miss_timeout: section.seconds("miss_timeout", 2),
+        miss_interval: section.seconds("miss_interval", 5),
     };
     Some(postgres)
 }

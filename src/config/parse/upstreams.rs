@@ -1,12 +1,15 @@
 //! `[upstreams]`: which hosts may be reached, and how.
 
-use super::{certificates, host};
+use super::{certificates, health, host};
 use crate::config::Upstreams;
 use crate::config::reader::{Item, Section};
 use crate::model::quota::MAX_LIMIT;
 use crate::model::url::{AllowedHosts, is_loopback_name};
 use std::net::IpAddr;
 use std::time::Duration;
+
+/// Nodes that one request may be tried on at most: each is remembered with the request.
+const MOST_TRIES: i128 = 8;
 
 pub(super) fn upstreams(section: &Section<'_>) -> Upstreams {
     let private = section.or("allow_private_addresses", false, Item::boolean);
@@ -25,6 +28,10 @@ pub(super) fn upstreams(section: &Section<'_>) -> Upstreams {
         ca_file: section.get("ca_file").and_then(|item| item.path()),
         client: certificates::client(section),
         connect_timeout: section.seconds("connect_timeout", 5),
+        try_timeout: section.seconds("try_timeout", 2),
+        max_tries: section.or("max_tries", 3, |item| item.integer(1..=MOST_TRIES)),
+        health: health::health(&section.section("health", health::HEALTH)),
+        circuit: health::circuit(&section.section("circuit", health::CIRCUIT)),
         first_byte_timeout: section.seconds("first_byte_timeout", 180),
         idle_timeout: section.seconds("idle_timeout", 300),
         ping_interval: section.or("ping_interval", Duration::from_secs(25), Item::duration_or_zero),

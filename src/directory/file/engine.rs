@@ -1,7 +1,7 @@
 //! Engines in the directory file.
 
 use super::principals::Principals;
-use super::{Context, Ids, Workspaces, clusters, permitted, start};
+use super::{Context, Ids, Workspaces, clusters, permitted, probe, start};
 use crate::config::reader::{Item, Section};
 use crate::directory::{balance, quota};
 use crate::model::api::Pattern;
@@ -29,6 +29,7 @@ const ENGINE: &[&str] = &[
     "max_concurrent",
     "adaptive",
     "start",
+    "health",
     "cluster",
 ];
 
@@ -50,12 +51,13 @@ pub(super) fn engines(
         let policy = policy(section, dialect);
         let (user, allow) = (told_user(section, dialect), allow(section));
         let (clusters, balance) = (clusters(section, context), balance::read(section));
-        let (start, load) = (start(section, principals, context), quota::load(section));
+        let (start, probe) = (start(section, principals, context), probe(section));
+        let load = quota::load(section);
         // Nobody takes the place of one that cannot be read.
         let principal = principal.map_or(Some(None), |named| named.map(Some))?;
         let (url, base) = address?;
         let row = UpstreamRow::new(id?, workspace?.id.clone(), url);
-        let upstream = UpstreamRow { policy, balance, start, load, clusters, ..row };
+        let upstream = UpstreamRow { policy, balance, start, probe, load, clusters, ..row };
         Some(EngineRow { upstream, principal, manner: Manner { base, dialect, user, allow } })
     };
     org.sections("engine", ENGINE).iter().filter_map(row).collect()

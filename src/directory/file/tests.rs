@@ -3,6 +3,7 @@
 mod balance;
 mod engines;
 mod limits;
+mod probes;
 mod starts;
 
 use super::*;
@@ -187,7 +188,7 @@ fn apps_say_how_they_want_their_requests() {
     assert_eq!(
         mistakes(warehouse),
         [
-            "8 org[acme].warehouse[w].host: unknown key; known here: id, workspace, balance, hash_on, affinity, slow_start, max_concurrent, adaptive, start, cluster"
+            "8 org[acme].warehouse[w].host: unknown key; known here: id, workspace, balance, hash_on, affinity, slow_start, max_concurrent, adaptive, start, health, cluster"
         ]
     );
 }
@@ -310,7 +311,7 @@ fn apps_have_an_address() {
     assert_eq!(
         mistakes("[[org.warehouse]]\nid = 'x'\nurl = 'https://a.example.com'\n"),
         [
-            "8 org[acme].warehouse[x].url: unknown key; known here: id, workspace, balance, hash_on, affinity, slow_start, max_concurrent, adaptive, start, cluster"
+            "8 org[acme].warehouse[x].url: unknown key; known here: id, workspace, balance, hash_on, affinity, slow_start, max_concurrent, adaptive, start, health, cluster"
         ]
     );
 }

@@ -6,7 +6,8 @@ mod draft;
 use super::tables::Tables;
 use crate::clock::UnixSeconds;
 use crate::directory::postgres::Error;
-use crate::directory::postgres::rows::{self, Read, each};
+use crate::directory::postgres::bars::{REVOCATIONS, bars_of};
+use crate::directory::postgres::rows::{Read, each};
 use crate::model::access::Bar;
 use crate::model::url::AllowedHosts;
 use crate::secret::Secret;
@@ -97,7 +98,7 @@ pub async fn bars(
 ) -> Result<Vec<(Bar, UnixSeconds)>, Error> {
     let mut sql = Vec::new();
     if tables.has_revocations() {
-        sql.push(rows::REVOCATIONS.to_owned());
+        sql.push(REVOCATIONS.to_owned());
     }
     if let Some(user) = tables.place("user") {
         let (id, banned) = (tables.column("user", "id"), tables.column("user", "banned"));
@@ -106,7 +107,7 @@ pub async fn bars(
              and ($1::text[] is null or ('ban', {id}) in (select * from unnest($1::text[], $2::text[])))"
         ));
     }
-    rows::bars_of(client, &sql.join(" union all "), which).await
+    bars_of(client, &sql.join(" union all "), which).await
 }
 
 /// Reads tables, for all organisations or one.

@@ -17,18 +17,18 @@ pub(super) const ENGINES: &str = concat!(
     "select org::text, id::text, workspace::text, url::text, principal, dialect, trino_user,
     allow, host, protocol, idle_timeout::text, start::text, ",
     clusters::columns!(),
-    " from embedgate.engine where $1 is null or org = any ($1) order by org, id"
+    ", health::text from embedgate.engine where $1 is null or org = any ($1) order by org, id"
 );
 
 const INSERT: &str = "insert into embedgate.engine
     (org, id, workspace, url, principal, dialect, trino_user, allow, host, protocol, idle_timeout, start,
-      balance, hash_on, affinity, slow_start)
+      balance, hash_on, affinity, slow_start, health)
     select org, id, workspace, url, principal, dialect, trino_user, string_to_array(allow, E'\\n'), host, protocol, idle_timeout,
-      start::jsonb, balance, hash_on, affinity::boolean, slow_start
+      start::jsonb, balance, hash_on, affinity::boolean, slow_start, health::jsonb
     from unnest($1::int4[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
-    $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[])
+    $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[])
     as r (position, org, id, workspace, url, principal, dialect, trino_user, allow, host, protocol, idle_timeout, start,
-      balance, hash_on, affinity, slow_start)";
+      balance, hash_on, affinity, slow_start, health)";
 
 /// Reads a row of [`ENGINES`].
 pub(super) fn engine(
@@ -39,14 +39,15 @@ pub(super) fn engine(
     let (id, workspace, url): (&str, &str, &str) = (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
     let principal: Option<&str> = row.try_get(4)?;
     let (manner, policy, balance) = (manner(row)?, policy(row)?, clusters::balance(row, 12)?);
+    let probe = super::rows::probe(row.try_get(13)?);
     let made = || {
         let (url, base) = address(url).map_err(text)?;
         allowed.permits(&url).map_err(text)?;
         let id = UpstreamId::parse(id).map_err(text)?;
         let workspace = WorkspaceId::parse(workspace).map_err(text)?;
         let principal = principal.map(PrincipalId::parse).transpose().map_err(text)?;
-        let row = UpstreamRow::new(id, workspace, url);
-        let upstream = UpstreamRow { policy: policy?, balance: balance?, start: start?, ..row };
+        let (policy, balance, start, probe) = (policy?, balance?, start?, probe?);
+        let upstream = UpstreamRow { policy, balance, start, probe, ..UpstreamRow::new(id, workspace, url) };
         Ok(EngineRow { upstream, principal, manner: Manner { base, ..manner? } })
     };
     Ok(made())
@@ -87,7 +88,7 @@ fn text(error: impl ToString) -> String {
 
 /// What is to be written of engines.
 pub(super) fn columns() -> Columns {
-    Columns::new(INSERT, 16)
+    Columns::new(INSERT, 17)
 }
 
 /// Adds an engine of an organisation to what is to be written.
@@ -102,8 +103,9 @@ pub(super) fn push(columns: &mut Columns, org: &str, row: &EngineRow) {
     let [org, id, workspace, url] = place;
     let (dialect, user) = (Some(manner.dialect.name()), manner.user.as_deref());
     let (host, protocol) = (Some(host.name()), Some(protocol.name()));
-    let start = super::import::start(upstream);
+    let (start, probe) = (super::import::start(upstream), super::import::probe(upstream));
     let own = [org, id, workspace, url, principal, dialect, user, allow.as_deref(), host, protocol, idle.as_deref()];
     let balance = BalanceColumns::of(&upstream.balance);
-    columns.push(own.into_iter().chain([start.as_deref()]).chain(balance.texts()), 0);
+    let rest = [start.as_deref()].into_iter().chain(balance.texts()).chain([probe.as_deref()]);
+    columns.push(own.into_iter().chain(rest), 0);
 }

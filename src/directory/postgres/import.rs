@@ -1,11 +1,11 @@
 //! Writes a directory file's rows into the database.
 
+use super::bars::subject_columns;
 use super::clusters::BalanceColumns;
-use super::rows::subject_columns;
 use super::{Error, engines, limits, migrate};
 use crate::config::duration;
 use crate::directory::principal::{Parts, SEALED};
-use crate::directory::start;
+use crate::directory::{probe, start};
 use crate::model::access::Bar;
 use crate::model::api::Pattern;
 use crate::model::policy::Policy;
@@ -106,18 +106,19 @@ const PRINCIPALS: &str = "insert into embedgate.principal
       private_key, secret_access_key, session_token, client_key, control)";
 const APPS: &str = "insert into embedgate.app
     (org, id, workspace, url, status, host, strip_prefix, base_tag, ping_interval, idle_timeout, protocol, start,
-      balance, hash_on, affinity, slow_start)
+      balance, hash_on, affinity, slow_start, health)
     select org, id, workspace, url, status, host, strip_prefix::boolean, base_tag::boolean, ping_interval, idle_timeout,
-      protocol, start::jsonb, balance, hash_on, affinity::boolean, slow_start
+      protocol, start::jsonb, balance, hash_on, affinity::boolean, slow_start, health::jsonb
     from unnest($1::int4[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
-    $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[])
+    $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[])
     as r (position, org, id, workspace, url, status, host, strip_prefix, base_tag, ping_interval, idle_timeout, protocol,
-      start, balance, hash_on, affinity, slow_start)";
+      start, balance, hash_on, affinity, slow_start, health)";
 const WAREHOUSES: &str = "insert into embedgate.warehouse
-    (org, id, workspace, start, balance, hash_on, affinity, slow_start)
-    select org, id, workspace, start::jsonb, balance, hash_on, affinity::boolean, slow_start
-    from unnest($1::int4[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[])
-    as r (position, org, id, workspace, start, balance, hash_on, affinity, slow_start)";
+    (org, id, workspace, start, balance, hash_on, affinity, slow_start, health)
+    select org, id, workspace, start::jsonb, balance, hash_on, affinity::boolean, slow_start, health::jsonb
+    from unnest($1::int4[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
+    $10::text[])
+    as r (position, org, id, workspace, start, balance, hash_on, affinity, slow_start, health)";
 const RULES: &str = "insert into embedgate.api_rule (org, id, members, users, allow, warehouses)
     select org, id, string_to_array(members, E'\\n'), string_to_array(users, E'\\n'), string_to_array(allow, E'\\n'),
     string_to_array(warehouses, E'\\n')
@@ -159,7 +160,7 @@ pub async fn import(client: &mut Client, tables: &Tables, vault: &Vault) -> Resu
     counts.principals = principals(tables, vault)?.write(&transaction).await?;
     counts.rules = rules(tables).write(&transaction).await?;
     let mut parts =
-        [Columns::new(APPS, 16), Columns::new(WAREHOUSES, 8), Columns::new(CLUSTERS, 7), Columns::new(NODES, 5)];
+        [Columns::new(APPS, 17), Columns::new(WAREHOUSES, 9), Columns::new(CLUSTERS, 7), Columns::new(NODES, 5)];
     let mut engines = engines::columns();
     for org in &tables.orgs {
         let id = org.id.as_str();
@@ -169,8 +170,7 @@ pub async fn import(client: &mut Client, tables: &Tables, vault: &Vault) -> Resu
         }
         for row in &org.warehouses {
             let place = [id, row.id.as_str(), row.workspace.as_str()].map(Some);
-            let balance = BalanceColumns::of(&row.balance);
-            parts[1].push(place.into_iter().chain([start(row).as_deref()]).chain(balance.texts()), 0);
+            parts[1].push(place.into_iter().chain(shared(row).iter().map(Option::as_deref)), 0);
             clusters(&mut parts, id, "warehouse", row);
         }
         for row in &org.engines {
@@ -291,18 +291,29 @@ fn app(apps: &mut Columns, org: &str, row: &UpstreamRow) {
     let [org, id, workspace, url] = place.map(Some);
     let [status, host, protocol] = [status, host.name(), protocol.name()].map(Some);
     let [strip, base] = [strip_prefix, base_tag].map(|flag| Some(boolean(flag)));
-    let start = start(row);
-    let [ping, idle, start] = [ping.as_deref(), idle.as_deref(), start.as_deref()];
-    let own = [org, id, workspace, url, status, host, strip, base, ping, idle, protocol, start];
-    apps.push(own.into_iter().chain(BalanceColumns::of(&row.balance).texts()), 0);
+    let [ping, idle] = [&ping, &idle].map(Option::as_deref);
+    let own = [org, id, workspace, url, status, host, strip, base, ping, idle, protocol];
+    apps.push(own.into_iter().chain(shared(row).iter().map(Option::as_deref)), 0);
 }
 
 pub(super) fn start(row: &UpstreamRow) -> Option<String> {
     row.start.as_ref().map(|start| start::to_json(start).to_string())
 }
 
+/// How its nodes are probed, as it is written.
+pub(super) fn probe(row: &UpstreamRow) -> Option<String> {
+    row.probe.as_ref().map(|probe| probe::to_json(probe).to_string())
+}
+
 fn boolean(value: bool) -> &'static str {
     if value { "true" } else { "false" }
+}
+
+/// What apps and warehouses have alike, in the order of its columns.
+fn shared(row: &UpstreamRow) -> [Option<String>; 6] {
+    let [strategy, hash_on, affinity, slow_start] =
+        BalanceColumns::of(&row.balance).texts().map(|text| text.map(str::to_owned));
+    [start(row), strategy, hash_on, affinity, slow_start, probe(row)]
 }
 
 /// The clusters and nodes of an app, warehouse or engine.

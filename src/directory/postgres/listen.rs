@@ -5,7 +5,7 @@
 
 use super::standing::{self, History, Moment};
 use super::url::{self, Target};
-use super::{Error, connect, explain, rows};
+use super::{Error, bars, connect, explain};
 use crate::config::{Env, Postgres};
 use crate::directory::sync::Change;
 use crate::model::access::Bar;
@@ -66,7 +66,7 @@ impl Heard {
         if self.all {
             return;
         }
-        if let Some(bar) = rows::bar_of_notice(payload) {
+        if let Some(bar) = bars::bar_of_notice(payload) {
             if self.bars.len() >= MAX_WAITING {
                 return self.missed();
             }

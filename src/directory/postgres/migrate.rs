@@ -15,7 +15,7 @@ pub struct Migration {
 }
 
 /// All steps in their order. One that was released never changes.
-pub const MIGRATIONS: [Migration; 12] = [
+pub const MIGRATIONS: [Migration; 14] = [
     Migration { version: 1, name: "directory", sql: include_str!("../../../migrations/0001_directory.sql") },
     Migration { version: 2, name: "notices", sql: include_str!("../../../migrations/0002_notices.sql") },
     Migration { version: 3, name: "access", sql: include_str!("../../../migrations/0003_access.sql") },
@@ -31,7 +31,9 @@ pub const MIGRATIONS: [Migration; 12] = [
     Migration { version: 9, name: "autostart", sql: include_str!("../../../migrations/0009_autostart.sql") },
     Migration { version: 10, name: "engines", sql: include_str!("../../../migrations/0010_engines.sql") },
     Migration { version: 11, name: "balance", sql: include_str!("../../../migrations/0011_balance.sql") },
+    Migration { version: 12, name: "fleet", sql: include_str!("../../../migrations/0012_fleet.sql") },
     Migration { version: 13, name: "limits", sql: include_str!("../../../migrations/0013_limits.sql") },
+    Migration { version: 14, name: "health", sql: include_str!("../../../migrations/0014_health.sql") },
 ];
 
 /// The version this program needs.

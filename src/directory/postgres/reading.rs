@@ -2,6 +2,7 @@
 //! what is known.
 
 use super::Error;
+use super::bars;
 use super::rows::{self, Context, Read};
 use super::standing::{self, History, Mark};
 use crate::model::access::Bar;
@@ -72,7 +73,7 @@ pub async fn read(client: &mut Client, request: Request<'_>, history: Option<&Hi
             changed(&transaction, request, snapshot, mark).await?
         }
         Job::Bars(which) => {
-            let read = Read { bars: rows::bars(&transaction, Some(which)).await?, ..Read::default() };
+            let read = Read { bars: bars::bars(&transaction, Some(which)).await?, ..Read::default() };
             Found { read, gone: Vec::new(), whole: None }
         }
     };
@@ -111,7 +112,7 @@ async fn changed(
     }
     let ids: Vec<_> = ids.iter().map(String::as_str).collect();
     let read = if ids.is_empty() { Read::default() } else { rows::read(client, Some(&ids), request.context).await? };
-    let read = Read { bars: rows::bars(client, None).await?, ..read };
+    let read = Read { bars: bars::bars(client, None).await?, ..read };
     Ok(Found { read, gone, whole: None })
 }
 

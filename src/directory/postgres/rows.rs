@@ -1,16 +1,18 @@
 //! From the rows of the database to those of the directory. A row that cannot be used harms its own organisation alone.
 
 use super::organisations::{frontends, segment_of};
-use super::{Error, clusters, engines, limits, migrate, rules};
+use super::{Error, bars, clusters, engines, limits, migrate, rules};
 use crate::clock::UnixSeconds;
 use crate::config::{Env, duration};
 use crate::directory::principal::{self, SEALED, SecretFiles, of_row};
-use crate::directory::{quota, start};
-use crate::model::access::{Bar, Subject, session_id, session_text};
+use crate::directory::{probe, quota, start};
+use crate::model::access::Bar;
 use crate::model::autostart::StartRow;
+use crate::model::engine::EngineRow;
 use crate::model::ids::{OrgId, PrincipalId, UpstreamId, WorkspaceId};
 use crate::model::policy::{HostSeen, Policy, Protocol};
 use crate::model::principal::{Extras, PrincipalKind, PrincipalRow};
+use crate::model::probe::Probe;
 use crate::model::quota::Quota;
 use crate::model::tables::{OrgRow, UpstreamRow, WorkspaceRow};
 use crate::model::url::{AllowedHosts, BaseUrl};
@@ -71,12 +73,12 @@ const APPS: &str = concat!(
     "select org::text, id::text, workspace::text, url::text, status = 'failed',
     host, strip_prefix, base_tag, ping_interval::text, idle_timeout::text, protocol, start::text, ",
     clusters::columns!(),
-    " from embedgate.app where $1 is null or org = any ($1) order by org, id"
+    ", health::text from embedgate.app where $1 is null or org = any ($1) order by org, id"
 );
 const WAREHOUSES: &str = concat!(
     "select org::text, id::text, workspace::text, start::text, ",
     clusters::columns!(),
-    " from embedgate.warehouse where $1 is null or org = any ($1) order by org, id"
+    ", health::text from embedgate.warehouse where $1 is null or org = any ($1) order by org, id"
 );
 
 /// Reads some organisations, or all; within one transaction whose snapshot is fixed.
@@ -100,77 +102,9 @@ pub async fn read(client: &impl GenericClient, orgs: Option<&[&str]>, context: C
     each(client, rules::RULES, orgs, |row| reader.rule(row)).await?;
     let mut read = reader.finish();
     if orgs.is_none() {
-        read.bars = bars(client, None).await?;
+        read.bars = bars::bars(client, None).await?;
     }
     Ok(read)
-}
-
-/// Sessions that were ended: those that are asked for, or all.
-pub(in crate::directory) const REVOCATIONS: &str =
-    "select kind, id, floor(extract(epoch from not_before))::bigint from embedgate.revocation
-    where forget_after > now()
-      and ($1::text[] is null or (kind, id) in (select * from unnest($1::text[], $2::text[])))";
-const BANS: &str = "select 'ban', id::text, 0::bigint from embedgate.end_user
-    where banned and ($1::text[] is null or ('ban', id) in (select * from unnest($1::text[], $2::text[])))";
-
-/// Reads these bars, or all; those that are not given any more are not up.
-///
-/// # Errors
-/// [`Error::Sql`].
-pub async fn bars(client: &impl GenericClient, which: Option<&[Bar]>) -> Result<Vec<(Bar, UnixSeconds)>, Error> {
-    bars_of(client, &format!("{REVOCATIONS} union all {BANS}"), which).await
-}
-
-/// Reads bars by a statement that gives their kinds, ids and moments.
-pub(in crate::directory) async fn bars_of(
-    client: &impl GenericClient,
-    sql: &str,
-    which: Option<&[Bar]>,
-) -> Result<Vec<(Bar, UnixSeconds)>, Error> {
-    let (kinds, ids): (Vec<_>, Vec<_>) = which.unwrap_or_default().iter().map(bar_columns).unzip();
-    let (kinds, ids) = (which.map(|_| kinds), which.map(|_| ids));
-    let rows = client.query_typed(sql, &[(&kinds, Type::TEXT_ARRAY), (&ids, Type::TEXT_ARRAY)]).await?;
-    let mut bars = Vec::with_capacity(rows.len());
-    for row in rows {
-        let since: i64 = row.try_get(2)?;
-        // What is no bar was refused by the database.
-        bars.extend(bar(row.try_get(0)?, row.try_get(1)?).map(|bar| (bar, since.unsigned_abs())));
-    }
-    Ok(bars)
-}
-
-/// Kind and id of a bar, as the database has them.
-fn bar_columns(bar: &Bar) -> (&'static str, String) {
-    match bar {
-        Bar::Revoked(subject) => subject_columns(subject),
-        Bar::Banned(id) => ("ban", id.to_string()),
-    }
-}
-
-/// Kind and id of whom sessions belong to, as the database has them.
-pub(super) fn subject_columns(subject: &Subject) -> (&'static str, String) {
-    match subject {
-        Subject::Org(id) => ("organisation", id.to_string()),
-        Subject::User(id) => ("user", id.to_string()),
-        Subject::Session(id) => ("session", session_text(id)),
-    }
-}
-
-fn bar(kind: &str, id: &str) -> Option<Bar> {
-    match kind {
-        _ if id.is_empty() => None,
-        "organisation" => Some(Bar::Revoked(Subject::Org(id.into()))),
-        "user" => Some(Bar::Revoked(Subject::User(id.into()))),
-        "session" => Some(Bar::Revoked(Subject::Session(session_id(id)?))),
-        "ban" => Some(Bar::Banned(id.into())),
-        _ => None,
-    }
-}
-
-/// The bar that a notice such as `user:u-17` tells of.
-pub(super) fn bar_of_notice(payload: &str) -> Option<Bar> {
-    let (kind, id) = payload.split_once(':')?;
-    bar(kind, id)
 }
 
 /// Runs a query and gives its rows one by one, so that a large table is never held whole.
@@ -351,12 +285,25 @@ impl Reader<'_> {
         let (url, failed, policy) = (row.try_get(3)?, row.try_get(4)?, policy(row)?);
         let made = self.url(url).and_then(|url| upstream(id, workspace, url));
         let (start, balance) = (self.start(at, row.try_get(11)?), clusters::balance(row, 12)?);
-        let settled = |app| Ok(UpstreamRow { failed, policy: policy?, start: start?, balance: balance?, ..app });
+        let probe = probe(row.try_get(13)?);
+        let settled =
+            |app| Ok(UpstreamRow { failed, policy: policy?, start: start?, balance: balance?, probe: probe?, ..app });
         match made.and_then(settled) {
             Ok(app) => self.drafts[at].row.apps.push(app),
-            Err(cause) => self.fault(org, format!("app {id:?}"), cause),
+            Err(cause) => {
+                let useless = self.useless(at, id, workspace, &cause);
+                self.drafts[at].row.apps.extend(useless);
+                self.fault(org, format!("app {id:?}"), cause);
+            }
         }
         Ok(())
+    }
+
+    /// An upstream that is there and that no request goes to; none where not even that can be said.
+    fn useless(&self, at: usize, id: &str, workspace: &str, cause: &str) -> Option<UpstreamRow> {
+        let url = self.drafts[at].row.workspaces.iter().find(|row| row.id.as_str() == workspace)?.url.clone();
+        let row = upstream(id, workspace, url).ok()?;
+        Some(UpstreamRow { fault: Some(cause.into()), ..row })
     }
 
     fn warehouse(&mut self, row: &Row) -> Taken {
@@ -367,10 +314,15 @@ impl Reader<'_> {
         // Without its workspace the organisation is broken, which has been said.
         let Some(url) = url else { return Ok(()) };
         let (start, balance) = (self.start(at, row.try_get(3)?), clusters::balance(row, 4)?);
-        let settled = |warehouse| Ok(UpstreamRow { start: start?, balance: balance?, ..warehouse });
+        let probe = probe(row.try_get(5)?);
+        let settled = |warehouse| Ok(UpstreamRow { start: start?, balance: balance?, probe: probe?, ..warehouse });
         match upstream(id, workspace, url).and_then(settled) {
             Ok(warehouse) => self.drafts[at].row.warehouses.push(warehouse),
-            Err(cause) => self.fault(org, format!("warehouse {id:?}"), cause),
+            Err(cause) => {
+                let useless = self.useless(at, id, workspace, &cause);
+                self.drafts[at].row.warehouses.extend(useless);
+                self.fault(org, format!("warehouse {id:?}"), cause);
+            }
         }
         Ok(())
     }
@@ -392,7 +344,11 @@ impl Reader<'_> {
         let start = self.start(at, row.try_get(11)?);
         match engines::engine(row, self.context.policy, start)? {
             Ok(engine) => self.drafts[at].row.engines.push(engine),
-            Err(cause) => self.fault(org, format!("engine {id:?}"), cause),
+            Err(cause) => {
+                let useless = self.useless(at, id, row.try_get(2)?, &cause);
+                self.drafts[at].row.engines.extend(useless.map(EngineRow::useless));
+                self.fault(org, format!("engine {id:?}"), cause);
+            }
         }
         Ok(())
     }
@@ -452,6 +408,11 @@ fn upstream(id: &str, workspace: &str, url: BaseUrl) -> Result<UpstreamRow, Stri
     let id = UpstreamId::parse(id).map_err(|error| error.to_string())?;
     let workspace = WorkspaceId::parse(workspace).map_err(|error| error.to_string())?;
     Ok(UpstreamRow::new(id, workspace, url))
+}
+
+/// How the nodes of an upstream are probed.
+pub(super) fn probe(text: Option<&str>) -> Result<Option<Probe>, String> {
+    text.map(probe::of_row).transpose()
 }
 
 /// How the requests of an app are treated.

@@ -89,9 +89,19 @@ impl Target {
     /// is told apart.
     #[must_use]
     pub fn listening(&self) -> Self {
+        self.named(LISTENER_NAME)
+    }
+
+    /// As [`Self::listening`], for those that write.
+    #[must_use]
+    pub fn writing(&self) -> Self {
+        self.named(WRITER_NAME)
+    }
+
+    fn named(&self, name: &str) -> Self {
         let mut target = self.clone();
         if target.config.get_application_name() == Some(NAME) {
-            target.config.application_name(LISTENER_NAME);
+            target.config.application_name(name);
         }
         target
     }
@@ -200,6 +210,8 @@ fn text(source: &UrlSource, env: &Env) -> Result<Secret, UrlError> {
 const NAME: &str = "embedgate";
 /// The same for the one that listens.
 const LISTENER_NAME: &str = "embedgate listener";
+/// The same for those that write.
+const WRITER_NAME: &str = "embedgate writer";
 
 /// Parameters of libpq that mean nothing here.
 const IGNORED: [&str; 6] = ["gssencmode", "sslcompression", "sslsni", "sslcrl", "krbsrvname", "passfile"];

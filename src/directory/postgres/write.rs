@@ -110,12 +110,12 @@ impl Writer {
         Ok(self.client().await?.query_typed_one(sql, &values).await?.try_get(0)?)
     }
 
-    async fn client(&self) -> Result<Object, Error> {
+    pub(super) async fn client(&self) -> Result<Object, Error> {
         let (pool, at) = self.pool()?;
         connect::acquire(&pool, &at).await
     }
 
-    async fn within_limit<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    pub(super) async fn within_limit<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         let limit = self.settings.acquire_timeout + self.settings.connect_timeout;
         let late = |_| Error::Late(format!("Postgres: nothing written within {limit:?}"));
         let result = timeout(limit, work).await.map_err(late).flatten();
@@ -132,7 +132,7 @@ impl Writer {
             return Ok(made.clone());
         }
         let settings = &self.settings;
-        let target = url::rows(settings, &self.env)?;
+        let target = url::rows(settings, &self.env)?.writing();
         let (connect, acquire) = (settings.connect_timeout, settings.acquire_timeout);
         let made = (connect::pool(&target, Limits { size: CONNECTIONS, connect, acquire })?, target.at());
         Ok(slot.insert(made).clone())
@@ -149,7 +149,7 @@ impl Writer {
 /// # Errors
 /// [`Error::Sql`].
 pub async fn revoke(client: &impl GenericClient, subject: &Subject, keep: Duration) -> Result<(), Error> {
-    let (kind, id) = super::rows::subject_columns(subject);
+    let (kind, id) = super::bars::subject_columns(subject);
     let keep = keep.as_secs_f64();
     let sql = "select embedgate.revoke($1, $2, make_interval(secs => $3))";
     client.query_typed(sql, &[(&kind, Type::TEXT), (&id, Type::TEXT), (&keep, Type::FLOAT8)]).await?;

@@ -12,12 +12,12 @@ pub struct Asker {
 }
 
 /// An organisation that is to be read, and who waits for that.
-pub(super) struct Asked(pub(super) OrgId, pub(super) oneshot::Sender<()>);
+pub(in crate::directory) struct Asked(pub(in crate::directory) OrgId, pub(in crate::directory) oneshot::Sender<()>);
 
 /// The other end of an [`Asker`].
 pub struct Wishes {
     pub(super) all: Arc<Notify>,
-    pub(super) orgs: mpsc::Receiver<Asked>,
+    pub(in crate::directory) orgs: mpsc::Receiver<Asked>,
 }
 
 /// Organisations that wait to be read because somebody asked; more are not.

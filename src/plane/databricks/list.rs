@@ -37,11 +37,10 @@ pub(super) async fn answer(
     };
     let named = call.workspace.map(|workspace| ("x-databricks-org-id", workspace));
     let response = fetch(worker, head, &mut plan, (head.target, named.as_slice()), MAX_LIST, account).await?;
-    let snapshot = worker.plane.directory.snapshot();
-    let org = snapshot.as_ref().and_then(|snapshot| snapshot.org(session.org()));
+    let org = worker.plane.directory.snapshot().and_then(|snapshot| snapshot.org(session.org()).cloned());
     let org = org.ok_or_else(|| Reject::new(Class::Session, "the session's organisation is not in the directory"))?;
     let status = response.status().as_u16();
-    let body = if status == 200 { own(response.body(), org, &plan.workspace)? } else { response.body().to_vec() };
+    let body = if status == 200 { own(response.body(), &org, &plan.workspace)? } else { response.body().to_vec() };
     let mut answer = Answer::new(status, phrase(status)).field("Cache-Control", "no-store");
     let retry_after = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
     if let Some(seconds) = retry_after.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit())) {

@@ -11,7 +11,8 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::time::Duration;
 
-const AT: Moment<'_> = Moment { now: 1, seed: 0, tried: &[], uptime: 0, slow_start: Duration::ZERO, head: None };
+const AT: Moment<'_> =
+    Moment { now: 1, seed: 0, tried: &[], panic_threshold: 500, uptime: 0, slow_start: Duration::ZERO, head: None };
 
 fn url(text: &str) -> BaseUrl {
     BaseUrl::parse(text).unwrap()
@@ -220,4 +221,40 @@ fn the_less_busy_of_two_is_taken() {
         };
         assert_eq!(plan.node.url.host(), "b.example");
     }
+}
+
+/// How often each node is chosen of 600 decisions, without these.
+fn shares(world: &Snapshot, tried: &[u64]) -> Vec<u32> {
+    let nodes = &world.org("acme").unwrap().app("editor").unwrap().clusters[0].nodes;
+    let mut shares = vec![0; nodes.len()];
+    for seed in 0..600u64 {
+        let moment = Moment { seed: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15), tried, ..AT };
+        if let Ok(Decision::Go(plan)) = decide(world, &by_path("editor"), &session("acme", None), &moment) {
+            shares[nodes.iter().position(|node| node.url == plan.node.url).unwrap()] += 1;
+        }
+    }
+    shares
+}
+
+#[test]
+fn nodes_that_are_out_of_use_get_nothing_until_too_few_are_left() {
+    let nodes = ["https://a.example", "https://b.example", "https://c.example", "https://d.example"];
+    let world = world(vec![cluster("c", ClusterState::Running, ClusterRole::Primary, &nodes)]);
+    let nodes = &world.org("acme").unwrap().app("editor").unwrap().clusters[0].nodes;
+    let live = |number: usize| &nodes[number].live;
+    assert!(shares(&world, &[]).iter().all(|share| *share > 100));
+    // Half of them is enough.
+    live(0).probed(false);
+    live(1).probed(false);
+    assert!(matches!(shares(&world, &[])[..], [0, 0, c, d] if c > 200 && d > 200));
+    // Behind those that work are those that may.
+    assert!(matches!(shares(&world, &[live(2).uid()])[..], [0, 0, 0, 600]));
+    let tried = [live(2).uid(), live(3).uid()];
+    assert!(matches!(shares(&world, &tried)[..], [a, b, 0, 0] if a > 200 && b > 200));
+    live(2).probed(false);
+    assert!(shares(&world, &[]).iter().all(|share| *share > 100), "one would have to bear it all");
+    live(3).probed(false);
+    assert!(shares(&world, &[]).iter().all(|share| *share > 100), "none is left");
+    let tried: Vec<_> = nodes.iter().map(|node| node.live.uid()).collect();
+    assert_eq!(shares(&world, &tried), [0; 4]);
 }

@@ -98,7 +98,6 @@ impl Embedgate {
     }
 
     /// Waits for a line of standard output that contains `text`, and returns the line.
-    #[allow(dead_code, reason = "for the tests of commands that print no link")]
     pub(crate) async fn wait_for_stdout(&mut self, text: &str) -> Result<String> {
         let pick = |line: &str| line.contains(text).then(|| line.to_owned());
         self.process.wait_for_line(Stream::Stdout, &format!("line with {text:?}"), PATIENCE, pick).await
@@ -107,6 +106,13 @@ impl Embedgate {
     /// Waits for the link that `dev` and `demo` print for the browser.
     pub(crate) async fn link(&mut self) -> Result<String> {
         self.process.wait_for_line(Stream::Stdout, "link to open", PATIENCE, link_in).await
+    }
+
+    /// Waits until a command has ended by itself; an error unless it did with this exit code.
+    pub(crate) async fn ended(mut self, code: i32) -> Result<()> {
+        let status = self.process.wait(PATIENCE).await?;
+        ensure!(status.code() == Some(code), "embedgate ended with {status}:\n{}", self.process.output());
+        Ok(())
     }
 
     /// Sends SIGTERM; an error unless the program then ends with exit code 0.

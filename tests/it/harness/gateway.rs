@@ -163,7 +163,7 @@ impl Gateway {
     /// An answer of the admin listener.
     pub(crate) async fn admin(&self, path: &str) -> Result<Message> {
         let mut wire = Wire::connect(self.admin).await?;
-        wire.send(format!("GET {path} HTTP/1.1\r\nHost: admin\r\n\r\n")).await?;
+        wire.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await?;
         wire.answer().await
     }
 

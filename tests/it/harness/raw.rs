@@ -4,7 +4,7 @@
 
 use super::PATIENCE;
 use anyhow::{Context as _, Result, bail, ensure};
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -342,6 +342,27 @@ fn find(bytes: &[u8], pattern: &[u8]) -> Option<usize> {
     bytes.windows(pattern.len()).position(|window| window == pattern)
 }
 
+/// An upstream that is not there yet: its port is taken, and refuses connections.
+pub(crate) struct Absent(Socket);
+
+impl Absent {
+    pub(crate) fn new() -> Result<Self> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+        Ok(Self(socket))
+    }
+
+    pub(crate) fn address(&self) -> Result<SocketAddr> {
+        self.0.local_addr()?.as_socket().context("an address of the internet")
+    }
+
+    /// It listens from now on.
+    pub(crate) fn arrive(self) -> Result<Upstream> {
+        self.0.listen(128)?;
+        Upstream::on(self.0.into())
+    }
+}
+
 /// An upstream that accepts connections and leaves the rest to the test.
 pub(crate) struct Upstream {
     listener: TcpListener,
@@ -353,7 +374,10 @@ pub(crate) struct Upstream {
 impl Upstream {
     /// Listens on a free port.
     pub(crate) fn start() -> Result<Self> {
-        let probe = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        Self::on(std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?)
+    }
+
+    fn on(probe: std::net::TcpListener) -> Result<Self> {
         probe.set_nonblocking(true)?;
         let listener = TcpListener::from_std(probe.try_clone()?)?;
         Ok(Self { address: probe.local_addr()?, listener, probe })

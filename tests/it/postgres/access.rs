@@ -33,7 +33,7 @@ impl Fleet {
 }
 
 /// A WebSocket through a gateway to an app that agrees to it.
-async fn socket(gateway: &Gateway, upstream: &Upstream, token: &str) -> Result<(Wire, Wire)> {
+pub(super) async fn socket(gateway: &Gateway, upstream: &Upstream, token: &str) -> Result<(Wire, Wire)> {
     let mut client = Wire::connect(gateway.data).await?;
     client
         .send(format!(
@@ -123,7 +123,10 @@ async fn the_operator_ends_sessions_of_one_a_user_and_an_organisation() -> Resul
             // What follows is a user's affair, who signs in anew: later than what was ended.
             fleet.postgres.sql("delete from embedgate.revocation").await?;
             let token = setup.token("acme")?;
-            let (_client, _app) = socket_soon(&fleet.one, &upstream, &token).await?;
+            // On both: each of them hears for itself that nothing is in the way any more.
+            for gateway in [&fleet.one, &fleet.two] {
+                let (_client, _app) = socket_soon(gateway, &upstream, &token).await?;
+            }
         }
     }
     let token = setup.token("other")?;

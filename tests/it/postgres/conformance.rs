@@ -184,6 +184,14 @@ name = 'small_1'
 url = 'https://engine.example.com/query?account_id=7'
 principal = 'starter'
 idle_stop = '30m'
+[org.app.health]
+kind = 'http'
+path = '/health?a=b'
+expect = '200-299,401'
+interval = '5s'
+timeout = '500ms'
+healthy = 1
+unhealthy = 5
 [[org.app.cluster]]
 id = 'green'
 state = 'running'
@@ -210,6 +218,7 @@ balance = 'round-robin'
 slow_start = '1m30s'
 start = { by = 'databricks-warehouse' }
 max_concurrent = 7
+health = { kind = 'tcp' }
 [[org.warehouse.cluster]]
 id = 'only'
 state = 'stopped'
@@ -229,6 +238,7 @@ balance = 'peak-ewma'
 affinity = true
 adaptive = true
 start = { by = 'webhook', url = 'https://hook.example.com/a?b=c' }
+health = { kind = 'http', path = '/' }
 [[org.engine]]
 id = 'usual'
 workspace = 'first'
@@ -377,6 +387,8 @@ async fn postgres_conforms() -> Result<()> {
         acquire_timeout: PATIENCE,
         statement_timeout: PATIENCE,
         resync_interval: Duration::from_secs(3600),
+        miss_timeout: Duration::from_secs(5),
+        miss_interval: Duration::from_secs(5),
     };
     let source = PostgresSource::new(settings, policy(), env().clone(), vault())?;
     conforms(source, async |text| {

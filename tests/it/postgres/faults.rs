@@ -174,7 +174,7 @@ async fn an_unusable_row_harms_its_own_organisation_alone() -> Result<()> {
     let [acme, other, third] = [setup.token("acme")?, setup.token("other")?, setup.token("third")?];
     gateway.expect_app("editor", &other, "app").await?;
     gateway.expect_app("editor", &third, "app").await?;
-    gateway.until_app("evil", &third, |status, _| status == 404).await?;
+    gateway.until_app("evil", &third, |status, _| status == 503).await?;
     gateway.until_app("editor", &acme, |status, _| status == 502).await?;
     let named = |org: &'static str, row: &'static str| {
         move |line: &str| (line.contains("cannot be used") && line.contains(org) && line.contains(row)).then_some(())

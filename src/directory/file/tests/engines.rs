@@ -21,7 +21,7 @@ fn engines_say_where_they_are_and_what_may_be_called() {
             "17 org[acme].engine[b].dialect: \"presto\" is not known here; known here: generic, firebolt, trino",
             "18 org[acme].engine[b].user: is for engines with dialect = \"trino\"; remove it, or write the dialect",
             "19 org[acme].engine[b].idle_timeout: must be longer than 0; write a duration such as \"500ms\" or \"30s\"",
-            "20 org[acme].engine[b].status: unknown key; known here: id, workspace, principal, url, dialect, user, allow, host, protocol, idle_timeout, balance, hash_on, affinity, slow_start, max_concurrent, adaptive, start, cluster",
+            "20 org[acme].engine[b].status: unknown key; known here: id, workspace, principal, url, dialect, user, allow, host, protocol, idle_timeout, balance, hash_on, affinity, slow_start, max_concurrent, adaptive, start, health, cluster",
         ]
     );
 }

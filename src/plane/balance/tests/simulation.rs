@@ -112,6 +112,7 @@ impl World {
                 now: 1,
                 seed: self.draw.next(),
                 tried: &tried,
+                panic_threshold: 500,
                 uptime: self.uptime,
                 slow_start: RAMP,
                 head: None,
