@@ -60,6 +60,7 @@ const APP: &[&str] = &[
     "max_concurrent",
     "adaptive",
     "start",
+    "health",
     "cluster",
 ];
 const WAREHOUSE: &[&str] = &[
