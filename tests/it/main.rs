@@ -2,6 +2,7 @@
 
 mod admin;
 mod browser;
+mod chaos;
 mod cli;
 mod credential;
 mod databricks;
