@@ -49,7 +49,8 @@ fn setting(name: &str, usual: u32) -> Result<u32> {
 
 /// Everything that the trial is about.
 struct Fleet {
-    postgres: Postgres,
+    /// Ends when it is dropped.
+    _postgres: Postgres,
     folder: TempDir,
     gateways: VecDeque<Gateway>,
     /// The nodes of blue, then those of green.
@@ -71,8 +72,8 @@ impl Fleet {
         let database = format!("[directory.postgres]\nurl = '{}'\n", postgres.url("postgres"));
         std::fs::write(folder.path().join("embedgate.toml"), format!("{CONFIG}{database}"))?;
         let load = Load::new(String::new());
-        let mut fleet =
-            Self { postgres, folder, gateways: VecDeque::new(), nodes, executed, load, phase, began: Instant::now() };
+        let (gateways, began) = (VecDeque::new(), Instant::now());
+        let mut fleet = Self { _postgres: postgres, folder, gateways, nodes, executed, load, phase, began };
         fleet.run(&["db", "migrate"])?;
         let file = fleet.path("directory.toml");
         std::fs::write(&file, fleet.directory())?;
