@@ -4,6 +4,8 @@
 //! `EMBEDGATE_CHAOS_RATE` (requests a second, 120 unless set) and `EMBEDGATE_CHAOS_PHASE` (seconds between two events, 1
 //! unless set) make it a trial of hours; docs/clusters.md has the command and what came of it.
 
+#![allow(clippy::print_stdout, reason = "the trial tells what it does to whoever watches, with --nocapture")]
+
 mod frames;
 mod load;
 mod nodes;

@@ -41,7 +41,7 @@ impl Tally {
         *lock(&self.counts).entry(what).or_default() += 1;
     }
 
-    fn fail(&self, what: &'static str, why: String) {
+    fn fail(&self, what: &'static str, why: &str) {
         self.count(what);
         let mut failures = lock(&self.failures);
         if failures.len() < KEPT {
@@ -64,8 +64,8 @@ impl fmt::Display for Tally {
         lock(&self.counts).iter().try_for_each(|(what, count)| writeln!(f, "  {what}: {count}"))?;
         let mut times = lock(&self.times).clone();
         times.sort_unstable();
-        let at = |share: f64| times.get((times.len() as f64 * share) as usize).copied().unwrap_or_default();
-        writeln!(f, "  requests answered within: p50 {:?}, p99 {:?}, p99.9 {:?}", at(0.5), at(0.99), at(0.999))
+        let at = |thousandths| times.get(times.len() * thousandths / 1000).copied().unwrap_or_default();
+        writeln!(f, "  requests answered within: p50 {:?}, p99 {:?}, p99.9 {:?}", at(500), at(990), at(999))
     }
 }
 
@@ -189,13 +189,13 @@ impl Load {
             ticks.tick().await;
             let number = self.number.fetch_add(1, Ordering::Relaxed);
             let began = Instant::now();
-            let posts = (u64::from(client) + number) % 8 == 0;
+            let posts = (u64::from(client) + number).is_multiple_of(8);
             let outcome = if posts { self.post(&mut kept, number).await } else { self.get(&mut kept, number).await };
             match outcome {
                 Ok(()) => lock(&self.tally.times).push(began.elapsed()),
                 Err(error) => {
                     kept = None;
-                    self.tally.fail(if posts { "POST failed" } else { "GET failed" }, format!("{error:#}"));
+                    self.tally.fail(if posts { "POST failed" } else { "GET failed" }, &format!("{error:#}"));
                 }
             }
         }
@@ -253,9 +253,9 @@ impl Load {
                 Ok(false) if was_harsh || self.harsh.load(Ordering::Relaxed) => {
                     self.tally.count("streams and WebSockets broken with their node");
                 }
-                Ok(false) => self.tally.fail("stream broken", what.to_owned()),
+                Ok(false) => self.tally.fail("stream broken", what),
                 Err(error) => {
-                    self.tally.fail("stream refused", format!("{what}: {error:#}"));
+                    self.tally.fail("stream refused", &format!("{what}: {error:#}"));
                     sleep(BETWEEN_MESSAGES).await;
                 }
             }
