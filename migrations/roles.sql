@@ -26,7 +26,7 @@ grant execute on function embedgate.revoke(text, text, interval), embedgate.use_
   embedgate.claim_start(text, text, text, interval), embedgate.note_use(text, text, text, interval),
   embedgate.claim_stop(text, text, text, interval, interval), embedgate.release_start(text, text, text),
   embedgate.beat(text, text, text, boolean, interval, text[], text[], text[], text[], integer[], bigint[]),
-  embedgate.goodbye(text)
+  embedgate.goodbye(text), embedgate.claim_probing(text, interval), embedgate.tell_dead_nodes(text, text[], text[])
   to embedgate_serve, embedgate_admin;
 
 -- States of clusters. The gateway needs this for its admin API alone: take it from embedgate_serve where nobody is to

@@ -165,7 +165,6 @@ impl<S: Source> Start<S> {
         let misses = fleet::misses(&config, &asker, control.handle());
         let probing =
             health::Means { dialer: dialer.clone(), directory: Arc::clone(&directory), metrics: Arc::clone(&metrics) };
-        let prober = health::Prober::new(probing, config.upstreams.health.max_probes);
         let ways_out = WaysOut { dialer, issuers, minter, misses, outbound: &outbound };
         let plane = build(&config, &env, &directory, &metrics, keys, log, &clock, control.handle(), ways_out, tls)?;
         let plane = Arc::new(plane);
@@ -177,7 +176,8 @@ impl<S: Source> Start<S> {
             let _ = begun.await;
             sync::follow(source, followed, metrics, wishes).await;
         });
-        control.spawn(prober.run());
+        let sharing = fleet::share(&config, &plane, teller.as_ref(), control.handle());
+        control.spawn(health::Prober::new(probing, config.upstreams.health.max_probes, sharing).run());
         control.spawn(upkeep(Arc::clone(&plane), outbound, tickets, asker.clone()));
         control.block_on(taken.until_useful(&directory));
         let (admin, serving) = admin::start(&config, env, taken.admin(&config)?, &plane, teller, control.handle())?;

@@ -20,7 +20,7 @@ pub mod tree;
 pub use admin::Admin;
 pub use env::Env;
 pub use fleet::Fleet;
-pub use health::{Circuit, Health};
+pub use health::{Circuit, Health, Prober};
 pub use ipnet::IpNet;
 pub use limits::{Http2Limits, Limits, Queue, Quotas};
 pub use mistake::{Mistake, Mistakes};

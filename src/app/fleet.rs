@@ -1,7 +1,8 @@
 //! The parts of an instance that know of the others: who it is, what it tells them, and the reads of what it lacks.
 
-use crate::config::{Config, DirectorySource, Env, FireflyTables};
+use crate::config::{Config, DirectorySource, Env, FireflyTables, Prober};
 use crate::control::fleet::{Heart, Means, Settings};
+use crate::control::health::sharing::{self, Agreement, Sharing};
 use crate::directory::misses::{Limits, Misses};
 use crate::directory::postgres::Writer;
 use crate::directory::sync::Asker;
@@ -72,6 +73,17 @@ pub(super) fn start(
     let means = Means { directory, fleet: Arc::clone(&plane.fleet), writer, metrics };
     let (tell, begun) = oneshot::channel();
     (Beating(control.spawn(Heart::new(means, settings).run(tell))), begun)
+}
+
+/// Begins to agree with the others on who probes nodes, where one does it for all.
+pub(super) fn share(config: &Config, plane: &Plane, writer: Option<&Arc<Writer>>, control: &Handle) -> Option<Sharing> {
+    let writer = writer.filter(|_| config.upstreams.health.prober == Prober::Fleet)?;
+    let (directory, fleet) = (Arc::clone(&plane.directory), Arc::clone(&plane.fleet));
+    let means = sharing::Means { directory, fleet, writer: Arc::clone(writer) };
+    let settings = sharing::Settings { interval: config.fleet.interval, expiry: config.fleet.expiry };
+    let (agreement, sharing) = Agreement::new(means, settings);
+    control.spawn(agreement.run());
+    Some(sharing)
 }
 
 impl Beating {

@@ -24,6 +24,17 @@ pub struct Health {
     pub panic_threshold: u32,
     /// Probes that may be under way at once.
     pub max_probes: usize,
+    /// Who probes.
+    pub prober: Prober,
+}
+
+/// Who probes nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prober {
+    /// Each instance, for itself.
+    Instance,
+    /// One instance, for all.
+    Fleet,
 }
 
 /// How much upstreams and their nodes may have to do at once, on one instance; 0 for any number.

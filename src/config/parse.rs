@@ -181,8 +181,9 @@ pub(super) fn firefly(env: &Env) -> (Config, Result<(), Mistakes>) {
 
 fn all(root: &Section<'_>, env: &Env) -> Config {
     let server = server::server(&root.section("server", keys::SERVER), env);
-    let upstreams = upstreams::upstreams(&root.section("upstreams", keys::UPSTREAMS));
     let directory = root.section("directory", keys::DIRECTORY);
+    let has_fleet = directory.get("source").is_some_and(|source| source.as_text() == Some("postgres"));
+    let upstreams = upstreams::upstreams(&root.section("upstreams", keys::UPSTREAMS), has_fleet);
     let postgres = postgres::postgres(&directory, env);
     let firefly = root.section("firefly", keys::FIREFLY);
     let apps = apps(&firefly, upstreams.allowed.private);

@@ -1,6 +1,9 @@
 //! Probes nodes where the directory says how. One task does it for all of them: it keeps a queue of what is due, has only so
-//! many probes under way, and follows the directory. Each instance probes for itself.
+//! many probes under way, and follows the directory. Each instance probes for itself, or one for the fleet ([`sharing`]).
 
+pub mod sharing;
+
+use crate::directory::postgres::prober::{Dead, DeadNode};
 use crate::directory::{Directory, News};
 use crate::live::node::Condition;
 use crate::metrics::Metrics;
@@ -16,8 +19,10 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use http::Request;
 use http_body_util::Full;
+use sharing::{Duty, Sharing};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
@@ -43,6 +48,10 @@ pub struct Prober {
     means: Means,
     /// Probes that may be under way.
     most: usize,
+    /// None where each instance probes for itself.
+    sharing: Option<Sharing>,
+    /// What another instance finds, while that one probes.
+    followed: Option<Arc<Dead>>,
     watched: HashMap<OrgId, HashMap<u64, Watched>>,
     queue: BinaryHeap<Reverse<Due>>,
     under_way: FuturesUnordered<BoxFuture<'static, (Due, Result<(), String>)>>,
@@ -73,12 +82,15 @@ struct Due {
 }
 
 impl Prober {
-    /// A prober that does nothing yet.
+    /// A prober that does nothing yet. With `sharing` it probes only when that says so.
     #[must_use]
-    pub fn new(means: Means, most: usize) -> Self {
+    pub fn new(means: Means, most: usize, sharing: Option<Sharing>) -> Self {
+        means.metrics.nodes.probing.set(if sharing.is_none() { 1.0 } else { 0.0 });
         Self {
             means,
             most,
+            followed: sharing.as_ref().map(|_| Arc::default()),
+            sharing,
             watched: HashMap::new(),
             queue: BinaryHeap::new(),
             under_way: FuturesUnordered::new(),
@@ -91,7 +103,8 @@ impl Prober {
         let mut news = self.means.directory.news();
         self.follow(None);
         loop {
-            let next = self.queue.peek().filter(|_| self.under_way.len() < self.most).map(|Reverse(due)| due.at);
+            let may_begin = self.followed.is_none() && self.under_way.len() < self.most;
+            let next = self.queue.peek().filter(|_| may_begin).map(|Reverse(due)| due.at);
             tokio::select! {
                 heard = news.recv() => match heard {
                     Ok(News::Orgs(ids)) => self.follow(Some(&ids)),
@@ -101,8 +114,72 @@ impl Prober {
                 },
                 () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => self.begin(),
                 Some((due, outcome)) = self.under_way.next() => self.note(&due, outcome),
+                duty = new_duty(&mut self.sharing) => self.take(duty),
             }
         }
+    }
+
+    /// Takes up what the fleet has agreed on.
+    fn take(&mut self, duty: Duty) {
+        let is_begun = self.followed.is_none();
+        match duty {
+            Duty::Follows(dead) => {
+                self.followed = Some(dead);
+                self.tell(|found| *found = None);
+                self.hear();
+            }
+            Duty::Probes(_) if is_begun => {}
+            Duty::Probes(dead) => {
+                self.followed = Some(dead);
+                self.follow(None);
+                self.hear();
+                self.followed = None;
+                self.begin_anew();
+            }
+        }
+        self.means.metrics.nodes.probing.set(if self.followed.is_none() { 1.0 } else { 0.0 });
+    }
+
+    /// Lets what another instance finds hold for all nodes.
+    fn hear(&self) {
+        let Some(dead) = &self.followed else { return };
+        let nodes = self.watched.iter().flat_map(|(org, nodes)| nodes.values().map(move |watched| (org, watched)));
+        nodes.for_each(|(org, watched)| watched.hear(org, dead));
+    }
+
+    /// Begins with nodes as they are, which another has probed until now.
+    fn begin_anew(&mut self) {
+        self.queue.clear();
+        let mut dead = Dead::new();
+        for (org, nodes) in &mut self.watched {
+            for (uid, watched) in nodes {
+                self.last += 1;
+                (watched.entry, watched.good, watched.bad) = (self.last, 0, 0);
+                // Not all at once, when there are many.
+                let at = Instant::now() + watched.probe.interval.mul_f64(chance());
+                self.queue.push(Reverse(Due { at, entry: self.last, org: org.clone(), node: *uid }));
+                if watched.node.live.health().condition == Condition::Dead {
+                    dead.insert(watched.name(org));
+                }
+            }
+        }
+        self.tell(|found| *found = Some(dead));
+    }
+
+    /// Changes what the others may know.
+    fn tell(&self, change: impl FnOnce(&mut Option<Dead>)) {
+        if let Some(sharing) = &self.sharing {
+            sharing.found.send_modify(change);
+        }
+    }
+
+    /// Tells the others of a verdict.
+    fn tell_of(&self, name: DeadNode, is_well: bool) {
+        self.tell(|found| {
+            if let Some(dead) = found {
+                let _ = if is_well { dead.remove(&name) } else { dead.insert(name) };
+            }
+        });
     }
 
     /// Probes what these organisations have now, or all of them, and forgets what they have no more.
@@ -129,8 +206,8 @@ impl Prober {
         let mut known = self.watched.remove(id).unwrap_or_default();
         known.retain(|uid, watched| {
             let stays = wanted.contains_key(uid);
-            if !stays {
-                watched.node.live.probed(true);
+            if !stays && watched.node.live.probed(true) {
+                self.tell_of(watched.name(id), true);
             }
             stays
         });
@@ -142,7 +219,11 @@ impl Prober {
                     // Not all at once, when there are many.
                     let entry = self.enqueue(id, uid, probe.interval.mul_f64(chance()));
                     let (upstream, node, probe) = (Arc::clone(upstream), Arc::clone(node), probe.clone());
-                    known.insert(uid, Watched { upstream, node, probe, entry, good, bad });
+                    let watched = Watched { upstream, node, probe, entry, good, bad };
+                    if let Some(dead) = &self.followed {
+                        watched.hear(id, dead);
+                    }
+                    known.insert(uid, watched);
                 }
             }
         }
@@ -166,7 +247,10 @@ impl Prober {
             self.under_way.push(Box::pin(async move { (due, probing.await) }));
         } else {
             (watched.good, watched.bad) = (0, 0);
-            watched.node.live.probed(true);
+            let name = watched.node.live.probed(true).then(|| watched.name(&due.org));
+            if let Some(name) = name {
+                self.tell_of(name, true);
+            }
             self.again(&due);
         }
     }
@@ -176,7 +260,13 @@ impl Prober {
         let metrics = &self.means.metrics;
         if outcome.is_ok() { &metrics.nodes.probes } else { &metrics.nodes.probes_failed }.increment(1);
         let Some(watched) = find(&mut self.watched, due) else { return };
-        watched.note(&due.org, outcome);
+        // What was begun before another took over is nobody's verdict.
+        if self.followed.is_none() {
+            let verdict = watched.note(&due.org, outcome).map(|is_well| (watched.name(&due.org), is_well));
+            if let Some((name, is_well)) = verdict {
+                self.tell_of(name, is_well);
+            }
+        }
         self.again(due);
     }
 
@@ -197,23 +287,57 @@ impl Watched {
         self.upstream.serving().flat_map(|cluster| &cluster.nodes).any(|node| node.live.uid() == self.node.live.uid())
     }
 
-    fn note(&mut self, org: &OrgId, outcome: Result<(), String>) {
+    /// What the fleet calls it.
+    fn name(&self, org: &OrgId) -> DeadNode {
+        DeadNode { org: org.as_str().into(), node: self.node.url.to_string().into() }
+    }
+
+    /// Takes what another instance finds.
+    fn hear(&self, org: &OrgId, dead: &Dead) {
+        let (upstream, node) = (&self.upstream.id, &self.node.url);
+        let is_well = dead.is_empty() || !dead.contains(&self.name(org));
+        if !self.node.live.probed(is_well) {
+            return;
+        }
+        if is_well {
+            tracing::info!(%org, %upstream, %node, "node answers the fleet's probes again and is back in use");
+        } else {
+            tracing::warn!(%org, %upstream, %node, "node fails the fleet's probes and is out of use");
+        }
+    }
+
+    /// Counts an outcome; whether the node is well, where that is new.
+    fn note(&mut self, org: &OrgId, outcome: Result<(), String>) -> Option<bool> {
         let (upstream, node, live) = (&self.upstream.id, &self.node.url, &self.node.live);
         match outcome {
             Ok(()) => {
                 (self.good, self.bad) = (self.good.saturating_add(1), 0);
-                if self.good >= self.probe.healthy && live.probed(true) {
+                let is_back = self.good >= self.probe.healthy && live.probed(true);
+                if is_back {
                     tracing::info!(%org, %upstream, %node, "node answers its probes again and is back in use");
                 }
+                is_back.then_some(true)
             }
             Err(why) => {
                 (self.good, self.bad) = (0, self.bad.saturating_add(1));
-                if self.bad >= self.probe.unhealthy && live.probed(false) {
+                let is_out = self.bad >= self.probe.unhealthy && live.probed(false);
+                if is_out {
                     tracing::warn!(%org, %upstream, %node, last = why, "node fails its probes and is out of use");
                 }
+                is_out.then_some(false)
             }
         }
     }
+}
+
+/// What the fleet agrees on next, where it does.
+async fn new_duty(sharing: &mut Option<Sharing>) -> Duty {
+    let Some(sharing) = sharing else { return pending().await };
+    if sharing.duty.changed().await.is_err() {
+        // The instance is about to end.
+        return pending().await;
+    }
+    sharing.duty.borrow_and_update().clone()
 }
 
 /// The nodes of an organisation that are to be probed, by their numbers.

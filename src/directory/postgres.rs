@@ -14,6 +14,7 @@ mod limits;
 pub mod listen;
 pub mod migrate;
 mod organisations;
+pub mod prober;
 pub mod reading;
 pub mod replicas;
 pub mod rows;

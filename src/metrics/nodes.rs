@@ -61,6 +61,8 @@ pub struct NodeMetrics {
     pub ejected: Gauge,
     /// Nodes that are out of use for failed probes.
     pub dead: Gauge,
+    /// 1 while this instance probes, 0 while another does it for the fleet.
+    pub probing: Gauge,
     /// Probes that found a node well.
     pub probes: Counter,
     /// Probes that did not.
@@ -79,6 +81,7 @@ impl NodeMetrics {
             retries: counter_with(recorder, "embedgate_node_retries_total", Vec::new()),
             ejected: gauge("embedgate_nodes_ejected"),
             dead: gauge("embedgate_nodes_dead"),
+            probing: gauge("embedgate_prober"),
             probes: labelled("embedgate_probes_total", "result", "good"),
             probes_failed: labelled("embedgate_probes_total", "result", "bad"),
             circuits: CircuitLimit::ALL.map(circuits),
@@ -101,6 +104,7 @@ pub(super) fn describe(recorder: &PrometheusRecorder) {
     for (name, help) in [
         ("embedgate_nodes_ejected", "Nodes out of use for failed requests, until one is answered again."),
         ("embedgate_nodes_dead", "Nodes out of use for failed probes."),
+        ("embedgate_prober", "Whether this instance probes nodes: 0 while another does it for the fleet."),
     ] {
         recorder.describe_gauge(name.into(), None, help.into());
     }

@@ -8,6 +8,7 @@ mod fleet;
 mod load;
 mod migration;
 mod pooler;
+mod prober;
 mod replicas;
 mod resync;
 mod tls;
@@ -41,7 +42,7 @@ impl Setup {
         let text = format!(
             "server = {{ listen = '127.0.0.1:0', workers = 1, drain_timeout = '1s' }}\nadmin.listen = '127.0.0.1:0'\n\
              session.keys = [{{ id = 'k1', file = 'k1' }}]\nlog = {{ format = 'text' }}\n\
-             upstreams = {{ allowed_domains = ['127.0.0.1'], allow_private_addresses = true }}\n\
+             upstreams.allowed_domains = ['127.0.0.1']\nupstreams.allow_private_addresses = true\n\
              directory.source = 'postgres'\n[directory.postgres]\n{database}\n"
         );
         Ok(std::fs::write(self.folder.path().join("embedgate.toml"), text)?)

@@ -1,7 +1,7 @@
 //! `[upstreams.health]` and `[upstreams.circuit]`.
 
 use crate::config::reader::{Item, Section};
-use crate::config::{Circuit, Health};
+use crate::config::{Circuit, Health, Prober};
 use std::time::Duration;
 
 /// The keys of `[upstreams.health]`.
@@ -15,6 +15,7 @@ pub(super) const HEALTH: &[&str] = &[
     "max_ejection_time",
     "panic_threshold",
     "max_probes",
+    "prober",
 ];
 
 /// The keys of `[upstreams.circuit]`.
@@ -26,7 +27,8 @@ const MOST_CONSECUTIVE: i128 = 10_000;
 /// Times out are counted in milliseconds, and one without end helps nobody.
 const LONGEST_EJECTION: Duration = Duration::from_secs(24 * 3600);
 
-pub(super) fn health(section: &Section<'_>) -> Health {
+/// `has_fleet` says that instances hear of one another.
+pub(super) fn health(section: &Section<'_>, has_fleet: bool) -> Health {
     let ejection_time = section.or("ejection_time", Duration::from_secs(10), ejection);
     let longest = |item: &Item<'_>| {
         let longest = ejection(item)?;
@@ -47,7 +49,19 @@ pub(super) fn health(section: &Section<'_>) -> Health {
         ejection_time,
         panic_threshold: section.or("panic_threshold", 500, Item::thousandths),
         max_probes: section.or("max_probes", 64, |item| item.integer(1..=10_000)),
+        prober: section.or("prober", Prober::Instance, |item| prober(item, has_fleet)),
     }
+}
+
+/// Instances that do not hear of one another would all probe, and whoever wrote otherwise would not know.
+fn prober(item: &Item<'_>, has_fleet: bool) -> Option<Prober> {
+    let prober = item.one_of(&[("instance", Prober::Instance), ("fleet", Prober::Fleet)])?;
+    if prober == Prober::Fleet && !has_fleet {
+        item.wrong(
+            "\"fleet\" needs directory.source = \"postgres\", by which instances hear of one another; write \"instance\"",
+        );
+    }
+    Some(prober)
 }
 
 fn ejection(item: &Item<'_>) -> Option<Duration> {
@@ -72,7 +86,7 @@ pub(super) fn circuit(section: &Section<'_>) -> Circuit {
 
 #[cfg(test)]
 mod tests {
-    use crate::config::{Config, Env};
+    use crate::config::{Config, Env, Prober};
     use std::path::Path;
     use std::time::Duration;
 
@@ -91,6 +105,16 @@ mod tests {
         assert!(wrong.contains("upstreams.health.max_ejection_time: is less than ejection_time"), "{wrong}");
         assert!(health("health.ejection_time = '25h'").unwrap_err().contains("at most 24h"));
         assert!(health("health.panic_threshold = 1.5").unwrap_err().contains("a share from 0 to 1"));
+    }
+
+    #[test]
+    fn a_fleet_needs_its_database() {
+        assert_eq!(parse("health.prober = 'instance'").unwrap().upstreams.health.prober, Prober::Instance);
+        let wrong = parse("health.prober = 'fleet'").unwrap_err();
+        assert!(wrong.contains("upstreams.health.prober: \"fleet\" needs directory.source"), "{wrong}");
+        let postgres = "[directory]\nsource = 'postgres'\npostgres.url = 'postgres://localhost/x'";
+        let fleet = parse(&format!("health.prober = 'fleet'\n{postgres}")).unwrap();
+        assert_eq!(fleet.upstreams.health.prober, Prober::Fleet);
     }
 
     #[test]

@@ -11,7 +11,8 @@ use std::time::Duration;
 /// Nodes that one request may be tried on at most: each is remembered with the request.
 const MOST_TRIES: i128 = 8;
 
-pub(super) fn upstreams(section: &Section<'_>) -> Upstreams {
+/// `has_fleet` says that instances hear of one another.
+pub(super) fn upstreams(section: &Section<'_>, has_fleet: bool) -> Upstreams {
     let private = section.or("allow_private_addresses", false, Item::boolean);
     let limit = |key, least: i128, usual| section.or(key, usual, |item| item.integer(least..=i128::from(MAX_LIMIT)));
     let (adaptive_min, adaptive_max) = (limit("adaptive_min", 1, 4), limit("adaptive_max", 1, 1000));
@@ -30,7 +31,7 @@ pub(super) fn upstreams(section: &Section<'_>) -> Upstreams {
         connect_timeout: section.seconds("connect_timeout", 5),
         try_timeout: section.seconds("try_timeout", 2),
         max_tries: section.or("max_tries", 3, |item| item.integer(1..=MOST_TRIES)),
-        health: health::health(&section.section("health", health::HEALTH)),
+        health: health::health(&section.section("health", health::HEALTH), has_fleet),
         circuit: health::circuit(&section.section("circuit", health::CIRCUIT)),
         first_byte_timeout: section.seconds("first_byte_timeout", 180),
         idle_timeout: section.seconds("idle_timeout", 300),

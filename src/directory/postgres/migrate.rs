@@ -15,7 +15,7 @@ pub struct Migration {
 }
 
 /// All steps in their order. One that was released never changes.
-pub const MIGRATIONS: [Migration; 14] = [
+pub const MIGRATIONS: [Migration; 15] = [
     Migration { version: 1, name: "directory", sql: include_str!("../../../migrations/0001_directory.sql") },
     Migration { version: 2, name: "notices", sql: include_str!("../../../migrations/0002_notices.sql") },
     Migration { version: 3, name: "access", sql: include_str!("../../../migrations/0003_access.sql") },
@@ -34,6 +34,7 @@ pub const MIGRATIONS: [Migration; 14] = [
     Migration { version: 12, name: "fleet", sql: include_str!("../../../migrations/0012_fleet.sql") },
     Migration { version: 13, name: "limits", sql: include_str!("../../../migrations/0013_limits.sql") },
     Migration { version: 14, name: "health", sql: include_str!("../../../migrations/0014_health.sql") },
+    Migration { version: 15, name: "prober", sql: include_str!("../../../migrations/0015_prober.sql") },
 ];
 
 /// The version this program needs.
