@@ -11,7 +11,8 @@ async fn rows_come_through_a_pooler_and_notices_beside_it() -> Result<()> {
     let (postgres, setup) = database(&one).await?;
     let bouncer = Bouncer::start(&postgres).await?;
     let role = "embedgate_serve";
-    setup.configure(&format!("url = '{}'\nlisten_url = '{}'", bouncer.url(role), postgres.url(role)))?;
+    let fleet = "[upstreams.health]\nprober = 'fleet'";
+    setup.configure(&format!("url = '{}'\nlisten_url = '{}'\n{fleet}", bouncer.url(role), postgres.url(role)))?;
     let gateway = setup.ready().await?;
     let token = setup.token("acme")?;
     gateway.expect_app("editor", &token, "one").await?;
@@ -21,6 +22,9 @@ async fn rows_come_through_a_pooler_and_notices_beside_it() -> Result<()> {
     }
     let output = gateway.process.output();
     ensure!(!output.contains("refused"), "every load went through:\n{output}");
+    gateway.until_metric("embedgate_prober", |probes| probes == 1).await?;
+    let output = gateway.process.output();
+    ensure!(output.contains("probes nodes for the fleet") && !output.contains("does not agree"), "{output}");
     // The commands go through it too.
     setup.configure(&format!("url = '{}'", bouncer.url("postgres")))?;
     setup.must(&["db", "migrate"])?;
