@@ -3,7 +3,6 @@
 
 pub mod adaptive;
 pub mod autostart;
-pub mod circuit;
 pub mod cluster;
 pub mod fleet;
 pub mod gate;

@@ -84,17 +84,24 @@ impl NodeLive {
 
     /// The same, unless the node has `most` requests already (0 means any number), or is on trial after its time out.
     /// `forced` goes to it all the same then. Within its time out whoever comes has been sent there knowingly, for want of
-    /// other nodes.
+    /// other nodes. What time it is `now` is asked only of a node that was taken out.
     ///
     /// # Errors
     /// [`Closed`]; nothing is counted then.
-    pub fn enter(self: &Arc<Self>, now: Instant, most: u32, forced: bool) -> Result<NodeLease, Closed> {
+    pub fn enter(
+        self: &Arc<Self>,
+        now: impl FnOnce() -> Instant,
+        most: u32,
+        forced: bool,
+    ) -> Result<NodeLease, Closed> {
         let before = self.requests.fetch_add(ONE_MORE | 1, Ordering::Relaxed);
         let mut lease = NodeLease { node: Arc::clone(self), trial: 0 };
         if most > 0 && before as u32 >= most {
+            // Who was never on it must not make its failures look few.
+            self.requests.fetch_sub(ONE_MORE, Ordering::Relaxed);
             return Err(Closed::Full);
         }
-        if self.health.is_ejected() && !forced && self.health.needs_trial(self.millis(now)) {
+        if self.health.is_ejected() && !forced && self.health.needs_trial(self.millis(now())) {
             // The number of the request tells its trial from all others'.
             lease.trial = ((before >> 32) as u32).max(1);
             if !self.health.begin_trial(lease.trial) {

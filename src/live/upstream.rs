@@ -2,11 +2,16 @@
 
 use super::adaptive::Adaptive;
 use super::gate::Gate;
+use super::place::Places;
 use std::sync::{Arc, OnceLock};
 
 /// What limits an upstream's requests. Most have no limit, and then it takes next to no room.
 #[derive(Debug, Default)]
 pub struct UpstreamLive {
+    /// Requests on all of its nodes; counted only where its circuit limits them.
+    pub requests: Places,
+    /// Requests that are tried again, on another node than the first.
+    pub retries: Places,
     gate: OnceLock<Arc<Gate>>,
     adaptive: OnceLock<Arc<Adaptive>>,
 }

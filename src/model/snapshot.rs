@@ -451,7 +451,6 @@ impl Builder {
     ) -> Vec<Arc<Cluster>> {
         let rows = if rows.is_empty() { vec![only(url)] } else { rows };
         let before = old.and_then(|old| old.clusters.first());
-        let circuit = before.map_or_else(Arc::default, |before| Arc::clone(&before.circuit));
         let limits = before.map_or_else(Arc::default, |before| Arc::clone(&before.upstream));
         let cluster = |row: ClusterRow| {
             let old = old.and_then(|old| old.clusters.iter().find(|old| old.id == row.id));
@@ -459,8 +458,8 @@ impl Builder {
             let nodes = row.nodes.into_iter().map(|url| self.node(url)).collect();
             let ClusterRow { id, state, role, weight, .. } = row;
             let hash = hash(id.as_str().as_bytes());
-            let (circuit, upstream) = (Arc::clone(&circuit), Arc::clone(&limits));
-            Arc::new(Cluster { id, state, role, weight, nodes, live, circuit, hash, load, upstream })
+            let upstream = Arc::clone(&limits);
+            Arc::new(Cluster { id, state, role, weight, nodes, live, hash, load, upstream })
         };
         rows.into_iter().map(cluster).collect()
     }

@@ -9,7 +9,6 @@ use super::probe::Probe;
 use super::quota::{Load, Quota};
 use super::tables::{ClusterRole, ClusterState};
 use super::url::BaseUrl;
-use crate::live::circuit::Circuit;
 use crate::live::cluster::ClusterLive;
 use crate::live::node::NodeLive;
 use crate::live::quota::OrgUsage;
@@ -54,8 +53,6 @@ pub struct Cluster {
     pub nodes: Vec<Arc<Node>>,
     /// Its counters; they outlive the snapshot.
     pub live: Arc<ClusterLive>,
-    /// Those of its upstream; they outlive it too.
-    pub circuit: Arc<Circuit>,
     /// What stands for its id where clusters are told apart by numbers.
     pub hash: u64,
     /// How much may be under way on the upstream.

@@ -85,11 +85,10 @@ impl<'a> Detour<'a> {
         client: &Client,
         trip: &mut Trip,
         account: &mut Account,
-        now: Instant,
     ) -> Result<(), Reject> {
         let circuit = &worker.plane.settings.circuit;
         loop {
-            let Err(shut) = trip.enter(circuit, now, false, account.lease.get_or_insert_default()) else {
+            let Err(shut) = trip.enter(circuit, false, account.lease.get_or_insert_default()) else {
                 return Ok(());
             };
             if shut != Shut::Full(CircuitLimit::Requests) && self.turn(worker, client, trip, account, |_| true) {
@@ -97,7 +96,7 @@ impl<'a> Detour<'a> {
             }
             // What others try may take long, and this node is all there is.
             let lease = account.lease.get_or_insert_default();
-            let last = if shut == Shut::OnTrial { trip.enter(circuit, now, true, lease) } else { Err(shut) };
+            let last = if shut == Shut::OnTrial { trip.enter(circuit, true, lease) } else { Err(shut) };
             return last.map_err(|shut| full(worker, shut.limit(), account));
         }
     }
@@ -132,13 +131,8 @@ impl<'a> Detour<'a> {
         let ended = match missed {
             Missed::Wrong(reject) => Err(reject),
             Missed::Full(limit) => {
-                account.lease = None;
                 let turned = self.turn(worker, client, trip, account, |_| true);
-                if turned {
-                    self.enter(worker, client, trip, account, Instant::now())
-                } else {
-                    Err(full(worker, limit, account))
-                }
+                if turned { self.enter(worker, client, trip, account) } else { Err(full(worker, limit, account)) }
             }
             Missed::Unreached(reject) => {
                 health::failed(worker, trip, account, self, &reject.cause);
@@ -209,7 +203,7 @@ impl<'a> Detour<'a> {
         let Some(cluster) = trip.cluster.clone().filter(|_| self.may_try(worker, trip)) else { return false };
         // What it had of the upstream is free for it to take again.
         account.lease = None;
-        let place = cluster.circuit.retries.take(settings.circuit.max_retries);
+        let place = cluster.upstream.retries.take(settings.circuit.max_retries);
         if place.is_none() {
             worker.plane.metrics.nodes.count_circuit(CircuitLimit::Retries);
             return false;
@@ -217,7 +211,7 @@ impl<'a> Detour<'a> {
         if !self.turn(worker, client, trip, account, suits) || !may_retry(worker) {
             return false;
         }
-        if self.enter(worker, client, trip, account, Instant::now()).is_err() {
+        if self.enter(worker, client, trip, account).is_err() {
             return false;
         }
         if let Some(lease) = &mut account.lease {
@@ -243,7 +237,9 @@ impl<'a> Detour<'a> {
         }
         let Some((plan, lease)) = self.other(worker).filter(|(plan, _)| suits(plan)) else { return false };
         let Some(course) = &self.course else { return false };
-        account.lease = Some(lease);
+        // Whoever is counted as tried again is so wherever it goes.
+        let retry = account.lease.take().and_then(|before| before.retry);
+        account.lease = Some(Lease { retry, ..lease });
         client.registration.stand_on(Standing::new(course.way.target, &plan, course.session));
         *trip = course.trip(worker, plan, account);
         true

@@ -56,7 +56,7 @@ pub(super) async fn forward(
     mut detour: Detour<'_>,
     account: &mut Account,
 ) -> Result<Forwarded, Reject> {
-    detour.enter(worker, client, &mut trip, account, account.started())?;
+    detour.enter(worker, client, &mut trip, account)?;
     worker.retries.earn();
     let body = hold_body(worker, client, head, &trip, account).await?;
     // What has been held back goes out with the head, as often as that does.

@@ -128,17 +128,17 @@ impl Trip {
     ///
     /// # Errors
     /// [`Shut`] where there is none.
-    pub(super) fn enter(&self, circuit: &Circuit, now: Instant, forced: bool, lease: &mut Lease) -> Result<(), Shut> {
+    pub(super) fn enter(&self, circuit: &Circuit, forced: bool, lease: &mut Lease) -> Result<(), Shut> {
         (lease.node, lease.request) = (None, None);
         let Some(cluster) = &self.cluster else {
             lease.node = Some(self.node.live.lease());
             return Ok(());
         };
         if circuit.max_requests > 0 {
-            let place = cluster.circuit.requests.take(circuit.max_requests);
+            let place = cluster.upstream.requests.take(circuit.max_requests);
             lease.request = Some(place.ok_or(Shut::Full(CircuitLimit::Requests))?);
         }
-        let node = self.node.live.enter(now, circuit.max_requests_per_node, forced);
+        let node = self.node.live.enter(Instant::now, circuit.max_requests_per_node, forced);
         lease.node = Some(node.map_err(|closed| match closed {
             Closed::Full => Shut::Full(CircuitLimit::NodeRequests),
             Closed::OnTrial => Shut::OnTrial,

@@ -44,7 +44,7 @@ impl Tried {
     }
 
     fn enter(&self, forced: bool) -> Result<NodeLease, Closed> {
-        self.node.enter(self.now, 0, forced)
+        self.node.enter(|| self.now, 0, forced)
     }
 
     fn is_available(&self) -> bool {
@@ -60,15 +60,32 @@ impl Tried {
 #[test]
 fn a_lease_counts_until_it_is_dropped() {
     let node = NodeLive::new();
-    let (one, two) = (node.lease(), node.enter(node.born, 2, false).unwrap());
+    let (one, two) = (node.lease(), node.enter(|| node.born, 2, false).unwrap());
     assert_eq!(node.active(), 2);
-    assert_eq!(node.enter(node.born, 2, false).unwrap_err(), Closed::Full);
+    assert_eq!(node.enter(|| node.born, 2, false).unwrap_err(), Closed::Full);
     assert_eq!(node.active(), 2);
     drop(one);
     assert_eq!(node.active(), 1);
     drop(two);
     assert_eq!(node.active(), 0);
     assert_ne!(node.uid(), NodeLive::new().uid());
+}
+
+#[test]
+fn whom_a_full_node_does_not_take_in_thins_out_no_failures() {
+    let tried = Tried::new();
+    let _first = tried.node.enter(|| tried.now, 20, false).unwrap();
+    assert_eq!(tried.fail(), None);
+    let leases: Vec<_> = (1..20).map(|_| tried.node.enter(|| tried.now, 20, false).unwrap()).collect();
+    for _ in 0..1000 {
+        assert_eq!(tried.node.enter(|| tried.now, 20, false).unwrap_err(), Closed::Full);
+    }
+    // An answer before each failure, so that it is the share that counts.
+    let ejection = leases.iter().find_map(|_| {
+        tried.answer();
+        tried.fail()
+    });
+    assert_eq!(ejection.map(|ejection| ejection.reason), Some(Reason::FailureShare));
 }
 
 #[test]
@@ -220,7 +237,7 @@ fn history(seed: u64) {
                 let (could, is_free) = (tried.is_available(), most == 0 || (leases.len() as u32) < most);
                 let forced = !could;
                 let is_trial = until.is_some() && !forced;
-                match tried.node.enter(tried.now, most, forced) {
+                match tried.node.enter(|| tried.now, most, forced) {
                     Ok(lease) => {
                         assert!(is_free, "more than it may: {told}");
                         assert!(!is_trial || !tried.is_available(), "a second trial would be possible: {told}");
@@ -297,7 +314,7 @@ fn of_threads_that_try_it_at_once_one_may() {
         tried.wait(10);
         let (node, now) = (&tried.node, tried.now);
         let leases = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| node.enter(now, 0, false))).collect();
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| node.enter(|| now, 0, false))).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
         });
         assert_eq!(leases.iter().filter(|lease| lease.is_ok()).count(), 1);
