@@ -3,12 +3,15 @@
 
 use super::peek::{Known, Peek};
 use crate::live::autostart::Waiting;
+use crate::live::place::Place;
+use crate::live::quota::Charge;
 use crate::live::token::Token;
 use crate::metrics::Abandoned;
 use crate::model::upstream::{Node, ServicePrincipal};
 use crate::net::http::{Limits, call};
 use crate::net::io::ReadInto as _;
 use crate::plane::account::{Account, Lease, RequestId};
+use crate::plane::admission::Permits;
 use crate::plane::multiplexed::UpstreamIo;
 use crate::plane::trip::{Credential, Trip};
 use crate::plane::worker::{HEAD_READ, Worker};
@@ -50,7 +53,12 @@ pub(in crate::plane) fn take_over(
         token: token.clone(),
         workspace: asked.workspace.clone(),
         request: account.request_id,
-        _lease: account.lease.take(),
+        _kept: Kept {
+            _lease: account.lease.take(),
+            _connection: account.connection.take(),
+            _permits: std::mem::take(&mut account.permits),
+            _charge: account.charge.take(),
+        },
     };
     tokio::task::spawn_local(async move {
         let outcome = left.finish(io, input).await;
@@ -68,8 +76,15 @@ struct Left {
     /// The workspace that the client named.
     workspace: Option<Box<str>>,
     request: RequestId,
-    /// Its node and cluster have the request until then.
+    _kept: Kept,
+}
+
+/// What the request counts for until its statement is settled: whoever leaves has no more under way for that.
+struct Kept {
     _lease: Option<Lease>,
+    _connection: Option<Place>,
+    _permits: Permits,
+    _charge: Option<Charge>,
 }
 
 impl Left {

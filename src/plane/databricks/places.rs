@@ -93,11 +93,17 @@ pub(super) async fn find(
             }
             // The user may have nobody to act in this one.
             Err(reject) if reject.class == Class::Forbidden => {}
+            Err(reject) if is_used_up(reject.class) => return Err(reject),
             Err(reject) => failed = Some(reject),
         }
     }
     Err(failed
         .unwrap_or_else(|| Reject::new(Class::NotFound, "no workspace that the user may use knows the statement")))
+}
+
+/// Whether there is no more of something that all workspaces share.
+fn is_used_up(class: Class) -> bool {
+    matches!(class, Class::Quota | Class::Overloaded | Class::QueueFull | Class::QueueTimeout)
 }
 
 /// The workspaces in the order in which they are asked: where it was found before, that of requests that name none, the rest.

@@ -131,3 +131,30 @@ async fn without_the_switch_a_statement_goes_on() -> Result<()> {
     site.abandoned(End::Closed).await?.expect_end().await?;
     site.workspace.expect_untouched()
 }
+
+#[tokio::test]
+async fn until_its_answer_comes_it_counts_as_before() -> Result<()> {
+    let cancels = ("sql.cancel_abandoned", "true");
+    // Who leaves statement after statement has no more of them at once than anybody.
+    let site = Site::with(&[cancels, ("upstreams.max_concurrent", "1")]).await?;
+    let mut left = site.abandoned(End::Closed).await?;
+    let mut waits = site.gateway.connect().await?;
+    waits.send(site.call("POST /api/2.0/sql/statements", ORDER)).await?;
+    site.gateway.expect_metric("embedgate_queued_requests", 1.0).await?;
+    let ended = ok(r#"{"statement_id":"01ef","status":{"state":"SUCCEEDED"}}"#);
+    left.send(&ended).await?;
+    let mut next = site.workspace.accept().await?;
+    next.request().await?;
+    next.send(&ended).await?;
+    ensure!(waits.answer().await?.status() == 200);
+
+    for (key, value, status) in
+        [("quotas.concurrent", "1", 429), ("upstreams.circuit.max_connections_per_node", "1", 503)]
+    {
+        let site = Site::with(&[cancels, (key, value)]).await?;
+        let _left = site.abandoned(End::Closed).await?;
+        let refused = site.refused(site.call("POST /api/2.0/sql/statements", ORDER)).await?;
+        ensure!(refused.status() == status, "{key}: {refused:?}");
+    }
+    Ok(())
+}

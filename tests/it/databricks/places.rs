@@ -3,7 +3,8 @@
 use super::json;
 use crate::harness::gateway::{Builder, Gateway};
 use crate::harness::raw::{Answering, Message, Upstream, ok};
-use anyhow::{Result, ensure};
+use crate::harness::{PATIENCE, until};
+use anyhow::{Context as _, Result, ensure};
 use std::net::SocketAddr;
 
 /// Two workspaces, of which the first is that of calls that name none, and the gateway.
@@ -29,6 +30,11 @@ const NOT_FOUND: &str = "HTTP/1.1 404 Not Found\r\nContent-Length: 7\r\n\r\nunkn
 
 impl Pair {
     async fn open() -> Result<Self> {
+        Self::with(&[]).await
+    }
+
+    /// With some keys of the configuration set to TOML values.
+    async fn with(settings: &[(&str, &str)]) -> Result<Self> {
         let (first, second) = (Upstream::start()?, Upstream::start()?);
         let addresses = [first.address(), second.address()];
         let [one, two] = addresses;
@@ -39,7 +45,8 @@ impl Pair {
              [[org.principal]]\nid = 'p2'\nworkspace = 'w2'\nkind = 'bearer'\ntoken = 't2'\n\
              [[org.warehouse]]\nid = 'wh1'\nworkspace = 'w1'\n[[org.warehouse]]\nid = 'wh2'\nworkspace = 'w2'\n"
         );
-        let gateway = Builder::new(directory).start().await?;
+        let builder = settings.iter().fold(Builder::new(directory), |builder, (key, value)| builder.set(key, value));
+        let gateway = builder.start().await?;
         Ok(Self { gateway, first: workspace(first, "one"), second: workspace(second, "two"), addresses })
     }
 
@@ -138,4 +145,16 @@ async fn a_statement_that_one_workspace_cannot_be_asked_for_is_not_said_to_be_un
     let unknown = pair.ask("GET /api/2.0/sql/statements/one", "", "").await?;
     ensure!(unknown.status() == 502, "{unknown:?}");
     Ok(())
+}
+
+#[tokio::test]
+async fn who_is_over_a_quota_is_so_in_every_workspace() -> Result<()> {
+    let pair = Pair::with(&[("quotas.requests_per_second", "1"), ("quotas.burst", "1")]).await?;
+    let refused = until(PATIENCE, async || {
+        let answer = pair.ask("GET /api/2.0/sql/statements/two", "", "").await?;
+        Ok((answer.status() == 429).then_some(()))
+    });
+    refused.await?.context("never over the quota")?;
+    let counted = pair.gateway.metric("embedgate_rejects_total{reason=\"quota\"}").await?;
+    pair.gateway.expect_metric("embedgate_quota_refusals_total{limit=\"requests_per_second\"}", counted).await
 }
