@@ -189,7 +189,11 @@ pub(super) fn enter(worker: &Worker, plan: &Plan, session: &Session, account: &m
     let admission = &worker.plane.admission;
     // The upstream's first: who waits for a slow one must not keep the instance's from others.
     let turn = plan.cluster.as_ref().and_then(|cluster| enter_upstream(admission, cluster, session, account));
-    turn.or_else(|| enter_instance(admission, session, account))
+    if turn.is_some() {
+        account.permits.instance = None;
+        return turn;
+    }
+    enter_instance(admission, session, account)
 }
 
 fn enter_upstream(

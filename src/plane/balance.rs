@@ -52,6 +52,14 @@ pub(super) fn pick<'a>(
     chosen.ok_or_else(|| refusal(upstream))
 }
 
+/// Whether a choice may find something. Told without making one, which takes turns.
+///
+/// # Errors
+/// [`Reject`] when nothing of the upstream runs.
+pub(super) fn may_serve(upstream: &Upstream) -> Result<(), Reject> {
+    upstream.serving().next().map(drop).ok_or_else(|| refusal(upstream))
+}
+
 /// What a session with affinity is to remember of a choice; none if it does already.
 pub(super) fn new_place(upstream: &Upstream, choice: &Choice<'_>, session: &Session) -> Option<Place> {
     if !upstream.balance.affinity {

@@ -1,7 +1,7 @@
 //! The decision on a request: a plain function of the snapshot, the session, what is asked for, a time and a seed. It
 //! awaits nothing and knows no socket.
 
-use super::balance::{Choice, new_place, pick};
+use super::balance::{Choice, may_serve, new_place, pick};
 use super::route::Target;
 use crate::clock::UnixSeconds;
 use crate::live::token::Token;
@@ -97,6 +97,7 @@ pub fn decide(
     }
     let token = principal.token.get(now);
     if token.is_none() && !principal.kind.is_anonymous() {
+        upstream.map_or(Ok(()), |upstream| may_serve(upstream))?;
         return Ok(Decision::NeedsToken(Arc::clone(principal)));
     }
     let choice = upstream.map(|upstream| pick(upstream, engine.map(Arc::as_ref), session, moment)).transpose()?;

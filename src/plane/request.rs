@@ -3,7 +3,7 @@
 //! the request goes on.
 
 use super::account::{Account, Lease};
-use super::admission::{self, queue};
+use super::admission::{self, Permits, queue};
 use super::client::Client;
 use super::cookie::NO_KEY;
 use super::cors;
@@ -348,6 +348,8 @@ pub(super) async fn plan(
                 if let Some(answer) = hold::progress(worker, head, &upstream) {
                     return Ok(Planned::Waits(answer));
                 }
+                // Nobody else is to wait for what it cannot use yet.
+                account.permits = Permits::default();
                 match Box::pin(hold::until_up(worker, client, head, target.kind(), &upstream)).await? {
                     Outcome::Up(waited) => account.held = waited.or(account.held),
                     Outcome::Gone => return Ok(Planned::Gone),
@@ -377,6 +379,8 @@ fn decide_now(
     at: Instant,
     account: &mut Account,
 ) -> Result<Decision, Reject> {
+    // What it had elsewhere it gives back, as it may have to wait now.
+    (account.lease, account.connection) = (None, None);
     let not_ready = || Reject::new(Class::NotReady, "the directory has not been loaded yet");
     let snapshot = worker.plane.directory.snapshot().ok_or_else(not_ready)?;
     let decision = decide(&snapshot, target, session, &moment(worker, head, at, &[]))?;

@@ -166,6 +166,10 @@ fn a_call_goes_to_the_workspace_of_its_warehouse_or_to_the_one_it_asks_for() {
 fn a_refused_request_needs_no_token() {
     let databricks =
         PrincipalKind::Databricks { client_id: "c".into(), client_secret: Secret::new("s".into()), account: None };
+    let stopped = cluster("old", ClusterState::Stopped, ClusterRole::Primary, &["https://old.example"]);
+    let idle = Snapshot::build(tables(vec![org("acme", vec![stopped], databricks.clone())]), None);
+    let nowhere = decide(&idle, &by_path("editor"), &session("acme", None), &AT);
+    assert_eq!(class(nowhere), Err(Class::NoRunningCluster));
     let world = Snapshot::build(tables(vec![org("acme", vec![], databricks)]), None);
     let ask = |app, session: &Session| decide(&world, &by_path(app), session, &AT);
     assert!(matches!(ask("editor", &session("acme", None)), Ok(Decision::NeedsToken(p)) if p.id.as_str() == "spn"));
