@@ -1,7 +1,7 @@
 //! Circuit breakers: nobody has more to do than was configured, and who is over the limit is told so at once.
 
 use super::{Site, accept};
-use crate::harness::raw::{Upstream, Wire, ok};
+use crate::harness::raw::{Absent, Upstream, Wire, ok};
 use anyhow::{Context as _, Result, ensure};
 
 const AGREE: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
@@ -102,4 +102,32 @@ async fn so_many_connections_are_made_at_once() -> Result<()> {
     let _app = node.accept().await?;
     expect_open(&site, "node_connecting").await?;
     node.expect_untouched()
+}
+
+#[tokio::test]
+async fn so_many_of_its_requests_are_tried_on_another_node_at_once() -> Result<()> {
+    let (absent, slow) = (Absent::new()?, Upstream::start()?);
+    let never = ("upstreams.health.consecutive_failures", "0");
+    let settings = [("upstreams.circuit.max_retries", "1"), never, ("upstreams.health.failure_share", "0")];
+    let site = Site::open(&[absent.address()?, slow.address()], &settings).await?;
+    let mut waiting = Vec::new();
+    // The first one may find the node that works at once; for the next, the other has less to do.
+    while site.gateway.metric("embedgate_node_retries_total").await? < 0.5 {
+        let client = site.ask(site.head("GET /", "")).await?;
+        let mut app = slow.accept().await?;
+        app.request().await?;
+        waiting.push((app, client));
+    }
+    let refused = site.get("/over").await?;
+    ensure!(refused.field("Proxy-Status") == Some("embedgate; error=connection_refused"), "{refused:?}");
+    site.gateway.expect_metric("embedgate_circuit_open_total{limit=\"retries\"}", 1.0).await?;
+    slow.expect_untouched()?;
+    // The last one is the one that was tried again.
+    let (app, client) = waiting.pop().context("nothing was tried again")?;
+    answer(app, client).await?;
+    waiting.push({
+        let client = site.ask(site.head("GET /", "")).await?;
+        (slow.accept().await.context("the place is not free again")?, client)
+    });
+    site.gateway.expect_metric("embedgate_node_retries_total", 2.0).await
 }

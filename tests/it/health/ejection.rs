@@ -2,9 +2,11 @@
 //! that leave, are no failures of a node.
 
 use super::{HOST, Site, accept, directory, plain, status};
+use crate::harness::installation::{self, Installation, KEY, LOCAL};
 use crate::harness::raw::{Absent, Upstream, ok};
 use crate::harness::{PATIENCE, until};
 use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
 
 const EJECTIONS: &str = "embedgate_node_ejections_total{reason=\"consecutive_failures\"}";
 /// Long enough that nothing comes back within a test.
@@ -161,5 +163,34 @@ async fn the_only_node_and_all_of_them_stay_in_use() -> Result<()> {
             site.gateway.expect_metric(EJECTIONS, 0.0).await?;
         }
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_log_says_whose_it_is_why_and_for_how_long() -> Result<()> {
+    let (absent, good) = (Absent::new()?, Upstream::start()?);
+    let [bad_node, good_node] = [absent.address()?, good.address()].map(plain);
+    let _good = good.answering(|_| ok("good"));
+    let cluster =
+        format!("[[org.app.cluster]]\nid = \"blue\"\nstate = \"running\"\nnodes = [{bad_node:?}, {good_node:?}]\n");
+    let config = format!("{LOCAL}[upstreams.health]\nejection_time = \"10m\"\nmax_ejection_time = \"10m\"\n");
+    let installation = Installation::new(&config, &(installation::org("acme", &good_node) + &cluster))?;
+    let mut serving = installation.serve().await?;
+    let session = installation::session(KEY, "acme", None, 0)?;
+    let metric = "embedgate_node_ejections_total{reason=\"consecutive_failures\"}";
+    while serving.metric(metric).await? < 0.5 {
+        ensure!(serving.get("/app-proxy/studio/", &session).await?.status == 200);
+    }
+    let line = serving.wait_for_log("\"message\":\"node is out of use\"").await?;
+    let line: Value = serde_json::from_str(&line)?;
+    let said = ["level", "org", "upstream", "cluster", "node", "reason"].map(|key| line[key].clone());
+    ensure!(
+        said == ["WARN", "acme", "studio", "blue", &bad_node, "consecutive_failures"].map(|one| json!(one)),
+        "{line}"
+    );
+    // Up to a fifth less than it is configured to be.
+    ensure!(line["seconds"].as_f64().is_some_and(|seconds| (480.0..=600.0).contains(&seconds)), "{line}");
+    ensure!(line["last"].as_str().is_some_and(|last| last.contains("refused")), "{line}");
+    serving.stop().await?;
     Ok(())
 }

@@ -35,6 +35,28 @@ async fn rows_come_through_a_pooler_and_notices_beside_it() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn instances_tell_one_another_through_a_pooler() -> Result<()> {
+    let app = Named::start("app").await?;
+    let (postgres, setup) = database(&app).await?;
+    let bouncer = Bouncer::start(&postgres).await?;
+    let role = "embedgate_serve";
+    let fast = "[fleet]\ninterval = '200ms'\ndrain_interval = '50ms'\n";
+    setup.configure(&format!("url = '{}'\nlisten_url = '{}'\n{fast}", bouncer.url(role), postgres.url(role)))?;
+    let (one, two) = (setup.ready().await?, setup.ready().await?);
+    for gateway in [&one, &two] {
+        gateway.until_metric("embedgate_fleet_instances", |instances| instances == 2).await?;
+    }
+    // It goes on, and is read by others.
+    let beats = "select count(*) from embedgate.instance where expires_at > now()";
+    ensure!(postgres.number(beats).await? == 2);
+    two.process.stop().await?;
+    one.until_metric("embedgate_fleet_instances", |instances| instances == 1).await?;
+    let output = one.process.output();
+    ensure!(!output.contains("prepared statement"), "a pooler gives out other connections:\n{output}");
+    one.process.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn listening_through_a_pooler_is_refused() -> Result<()> {
     let app = Named::start("app").await?;
     let (postgres, setup) = database(&app).await?;

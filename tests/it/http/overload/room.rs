@@ -27,6 +27,57 @@ async fn short_of_memory_nothing_new_begins() -> Result<()> {
 }
 
 #[tokio::test]
+async fn what_runs_goes_on_when_memory_runs_short() -> Result<()> {
+    const ROOM: u64 = 24 * 1024 * 1024;
+    let upstream = Upstream::start()?;
+    let directory = installation::org("acme", &format!("http://{}", upstream.address()));
+    let idle = Installation::new(LOCAL, &directory)?.serve().await?;
+    idle.wait_for_metric("embedgate_memory_bytes", 1.0).await?;
+    let needed = idle.count("embedgate_memory_bytes").await?;
+    idle.stop().await?;
+
+    let installation = Installation::new(&format!("{LOCAL}[limits]\nmemory = {}\n", needed + ROOM), &directory)?;
+    let serving = installation.serve().await?;
+    let session = installation::session(KEY, "acme", None, 0)?;
+    let head = |line: &str| format!("{line} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {session}\r\n");
+    let mut stream = Wire::connect(serving.data).await?;
+    stream.send(head("GET /app-proxy/studio/") + "\r\n").await?;
+    let mut app = upstream.accept().await?;
+    app.request().await?;
+    app.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello").await?;
+    ensure!(stream.head().await?.status() == 200);
+
+    // Statements are held until they are whole, and these never are.
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        let mut client = Wire::connect(serving.data).await?;
+        let length = 16 * 1024 * 1024;
+        client.send(head("POST /api/2.0/sql/statements") + &format!("Content-Length: {length}\r\n\r\n")).await?;
+        client.send(vec![b' '; length - 1]).await?;
+        held.push(client);
+    }
+    let request = head("GET /app-proxy/studio/new") + "\r\n";
+    serving.wait_for_metric("embedgate_memory_bytes", (needed + ROOM) as f64).await?;
+    let refused = async || {
+        let mut client = Wire::connect(serving.data).await?;
+        client.send(&request).await?;
+        // Before it is measured, it arrives.
+        let answer = tokio::select! {
+            answer = client.answer() => answer?,
+            app = upstream.accept() => { app?.send(ok("early")).await?; return Ok(None) }
+        };
+        Ok((answer.status() == 503).then_some(answer))
+    };
+    let refused = until(PATIENCE, refused).await?.context("nothing is refused")?;
+    ensure!(refusal(&refused, 503, "overloaded")? > 0);
+    app.send("world").await?;
+    ensure!(stream.exactly(10).await? == b"helloworld");
+    drop(held);
+    serving.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn out_of_files_operators_are_answered_and_what_runs_goes_on() -> Result<()> {
     let upstream = Upstream::start()?;
     let app = format!("http://{}", upstream.address());
