@@ -59,11 +59,11 @@ pub(super) mod keys {
         "trusted_proxies",
         "http2",
         "proxy_protocol",
-        "tls",
-        "handover",
         "drain_delay",
         "drain_timeout",
         "drain_spread",
+        "handover",
+        "tls",
     ];
     pub(crate) const TLS: &[&str] = &["cert", "key", "certificates", "strict_sni", "ticket_keys"];
     pub(crate) const CERTIFICATE: &[&str] = &["cert", "key"];
@@ -109,8 +109,6 @@ pub(super) mod keys {
         "connect_timeout",
         "try_timeout",
         "max_tries",
-        "health",
-        "circuit",
         "first_byte_timeout",
         "idle_timeout",
         "ping_interval",
@@ -127,6 +125,8 @@ pub(super) mod keys {
         "upgrades",
         "websocket_max_frame",
         "websocket_max_message",
+        "health",
+        "circuit",
     ];
     pub(crate) const LIMITS: &[&str] = &[
         "max_connections",

@@ -1,8 +1,9 @@
 //! Whether a request may begin now. Who is over a quota is refused, and so is whoever has most under way while the process is
 //! short of memory or files; who is over a limit on what is under way waits in a fair queue, for a while.
 //!
-//! All of it comes after route and access and before a token is asked for: what is refused here costs nobody a token. What was
-//! counted and granted is the account's, so it is given back when the request is over, however it ends.
+//! All of it comes after route and access. What is over a quota, or refused for a shortage, is so before a token is asked for,
+//! and costs nobody one; who waits for a permit has the token. What was counted and granted is the account's, so it is given
+//! back when the request is over, however it ends.
 
 pub(super) mod queue;
 
