@@ -48,13 +48,13 @@ async fn what_runs_goes_on_when_memory_runs_short() -> Result<()> {
     ensure!(stream.head().await?.status() == 200);
 
     // Statements are held until they are whole, and these never are.
-    let mut held = Vec::new();
+    let mut unfinished = Vec::new();
     for _ in 0..3 {
         let mut client = Wire::connect(serving.data).await?;
         let length = 16 * 1024 * 1024;
         client.send(head("POST /api/2.0/sql/statements") + &format!("Content-Length: {length}\r\n\r\n")).await?;
         client.send(vec![b' '; length - 1]).await?;
-        held.push(client);
+        unfinished.push(client);
     }
     let request = head("GET /app-proxy/studio/new") + "\r\n";
     serving.wait_for_metric("embedgate_memory_bytes", (needed + ROOM) as f64).await?;
@@ -72,7 +72,7 @@ async fn what_runs_goes_on_when_memory_runs_short() -> Result<()> {
     ensure!(refusal(&refused, 503, "overloaded")? > 0);
     app.send("world").await?;
     ensure!(stream.exactly(10).await? == b"helloworld");
-    drop(held);
+    drop(unfinished);
     serving.stop().await?;
     Ok(())
 }
