@@ -110,14 +110,9 @@ async fn so_many_of_its_requests_are_tried_on_another_node_at_once() -> Result<(
     let never = ("upstreams.health.consecutive_failures", "0");
     let settings = [("upstreams.circuit.max_retries", "1"), never, ("upstreams.health.failure_share", "0")];
     let site = Site::open(&[absent.address()?, slow.address()], &settings).await?;
-    let mut waiting = Vec::new();
     // The first one may find the node that works at once; for the next, the other has less to do.
-    while site.gateway.metric("embedgate_node_retries_total").await? < 0.5 {
-        let client = site.ask(site.head("GET /", "")).await?;
-        let mut app = slow.accept().await?;
-        app.request().await?;
-        waiting.push((app, client));
-    }
+    let mut waiting = Vec::new();
+    until_retried(&site, &slow, &mut waiting, 1.0).await?;
     let refused = site.get("/over").await?;
     ensure!(refused.field("Proxy-Status") == Some("embedgate; error=connection_refused"), "{refused:?}");
     site.gateway.expect_metric("embedgate_circuit_open_total{limit=\"retries\"}", 1.0).await?;
@@ -125,9 +120,17 @@ async fn so_many_of_its_requests_are_tried_on_another_node_at_once() -> Result<(
     // The last one is the one that was tried again.
     let (app, client) = waiting.pop().context("nothing was tried again")?;
     answer(app, client).await?;
-    waiting.push({
+    site.gateway.expect_metric("embedgate_requests_active", waiting.len() as f64).await?;
+    until_retried(&site, &slow, &mut waiting, 2.0).await.context("the place is not free again")
+}
+
+/// Sends requests that wait at the node until so many were tried again.
+async fn until_retried(site: &Site, slow: &Upstream, waiting: &mut Vec<(Wire, Wire)>, retries: f64) -> Result<()> {
+    while site.gateway.metric("embedgate_node_retries_total").await? < retries - 0.5 {
         let client = site.ask(site.head("GET /", "")).await?;
-        (slow.accept().await.context("the place is not free again")?, client)
-    });
-    site.gateway.expect_metric("embedgate_node_retries_total", 2.0).await
+        let mut app = slow.accept().await?;
+        app.request().await?;
+        waiting.push((app, client));
+    }
+    Ok(())
 }
