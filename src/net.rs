@@ -12,3 +12,34 @@ mod resolve;
 pub mod roots;
 pub mod tickets;
 pub mod tls;
+
+use std::io::Write;
+use std::net::IpAddr;
+
+/// Writes an address as its `Display` does; the usual kind without the machinery for formats.
+pub fn write_ip(ip: IpAddr, out: &mut Vec<u8>) {
+    match ip {
+        IpAddr::V4(ip) => {
+            for (at, part) in ip.octets().into_iter().enumerate() {
+                out.extend_from_slice(if at > 0 { b"." } else { b"" });
+                out.extend_from_slice(itoa::Buffer::new().format(part).as_bytes());
+            }
+        }
+        // Writing to a vector cannot fail.
+        IpAddr::V6(ip) => drop(write!(out, "{ip}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_written_as_they_are_shown() {
+        for text in ["0.0.0.0", "127.0.0.1", "255.10.9.100", "::1", "2001:db8::7", "::ffff:10.0.0.1"] {
+            let mut out = Vec::new();
+            write_ip(text.parse().unwrap(), &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), text);
+        }
+    }
+}

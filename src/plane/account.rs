@@ -14,6 +14,7 @@ use crate::live::quota::Charge;
 use crate::metrics::RouteKind;
 use crate::model::reject::Reject;
 use crate::model::upstream::Cluster;
+use crate::net::write_ip;
 use crate::session::Session;
 use crate::wire::request::Head;
 use std::io::Write;
@@ -116,9 +117,7 @@ impl Account {
         let mut line = worker.take_line();
         if let Some(format) = worker.plane.access_log {
             let mut fields = Fields { out: &mut line, format };
-            fields.quoted("peer", |out| {
-                let _ = write!(out, "{peer}");
-            });
+            fields.quoted("peer", |out| write_ip(peer, out));
         }
         Self {
             worker: Rc::clone(worker),
@@ -365,6 +364,12 @@ impl Fields<'_> {
 
     fn text(&mut self, name: &str, text: &[u8]) {
         self.quoted(name, |out| {
+            // Without a way out in the middle, so that many bytes are looked at together.
+            let is_plain = |byte: u8| matches!(byte, 0x20..=0x7e) & (byte != b'"') & (byte != b'\\');
+            if text.iter().fold(true, |plain, byte| plain & is_plain(*byte)) {
+                out.extend_from_slice(text);
+                return;
+            }
             for byte in text {
                 match byte {
                     b'"' | b'\\' => out.extend_from_slice(&[b'\\', *byte]),
@@ -385,17 +390,16 @@ impl Fields<'_> {
 
     fn millis(&mut self, name: &str, time: Duration) {
         self.name(name);
-        let micros = time.as_micros();
-        let _ = write!(self.out, "{}.{:03}", micros / 1000, micros % 1000);
+        crate::log::write_millis(time, self.out);
     }
 }
 
 /// Two random numbers as 32 hexadecimal digits.
 fn hex(high: u64, low: u64) -> RequestId {
     let mut id = [0; 32];
-    for (i, digit) in id.iter_mut().enumerate() {
-        let word = if i < 16 { high } else { low };
-        *digit = b"0123456789abcdef"[(word >> (60 - 4 * (i % 16)) & 0xf) as usize];
+    let bytes = high.to_be_bytes().into_iter().chain(low.to_be_bytes());
+    for (digits, byte) in id.chunks_exact_mut(2).zip(bytes) {
+        digits.copy_from_slice(&[byte >> 4, byte & 0xf].map(|digit| b"0123456789abcdef"[usize::from(digit)]));
     }
     id
 }

@@ -17,6 +17,7 @@ use crate::model::policy::HostSeen;
 use crate::model::principal::SigV4;
 use crate::model::upstream::Node;
 use crate::model::url::Scheme;
+use crate::net::write_ip;
 use crate::session::Session;
 use crate::session::carrier::{session_in, strip_cookies};
 use crate::session::seal::PREFIX;
@@ -221,8 +222,8 @@ impl ToUpstream<'_> {
                 out.extend_from_slice(b", ");
             }
         }
-        // Writing to a vector cannot fail.
-        let _ = write!(out, "{}\r\n", self.peer);
+        write_ip(self.peer, out);
+        out.extend_from_slice(b"\r\n");
         let told = if self.trusted { self.head.fields.first(Name::XForwardedProto) } else { None };
         let scheme = match told {
             Some(told) if told.eq_ignore_ascii_case(b"https") => Scheme::Https,
@@ -445,6 +446,7 @@ impl ToClient<'_> {
             }
         }
         if let Some(held) = self.held {
+            // Writing to a vector cannot fail.
             let _ = write!(out, "X-Embedgate-Cold-Start: {:.3}\r\n", held.as_secs_f64());
         }
         if !self.outside.link.is_empty() {
@@ -472,6 +474,7 @@ fn content_length(length: u64, out: &mut Vec<u8>) {
 }
 
 pub(super) fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.reserve(name.len() + value.len() + 4);
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);

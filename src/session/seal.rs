@@ -200,7 +200,9 @@ impl KeyRing {
 /// Version, key id and purpose.
 fn associated_data(key_id: &str, purpose: Purpose) -> SmallVec<[u8; 64]> {
     let parts = ["embedgate.token.1|", key_id, "|", purpose.label()];
-    parts.iter().flat_map(|part| part.bytes()).collect()
+    let mut data = SmallVec::new();
+    parts.iter().for_each(|part| data.extend_from_slice(part.as_bytes()));
+    data
 }
 
 fn decrypt<'a>(cipher: &Aes256Gcm, id: &str, purpose: Purpose, sealed: &'a mut [u8]) -> Result<&'a [u8], OpenError> {

@@ -90,6 +90,9 @@ pub enum Name {
     SharedCache,
 }
 
+// Each kind has a bit in a word.
+const _: () = assert!((Name::SharedCache as u32) < u64::BITS);
+
 /// Longest name that can be special.
 const LONGEST: usize = 32;
 
@@ -112,6 +115,11 @@ impl Name {
             _ if underscore => Self::Disguised,
             known => known,
         }
+    }
+
+    /// A bit of its own for each kind.
+    fn bit(self) -> u64 {
+        1 << self as u32
     }
 
     fn of_lower(name: &[u8]) -> Self {
@@ -225,12 +233,20 @@ pub struct Field<'a> {
 pub struct Fields<'a> {
     head: &'a [u8],
     positions: &'a [Position],
+    /// A bit for each kind that there is: most of what is asked for is not there.
+    kinds: u64,
 }
 
 impl<'a> Fields<'a> {
     /// The fields of `head` at `positions`.
     pub(super) fn new(head: &'a [u8], positions: &'a [Position]) -> Self {
-        Self { head, positions }
+        let kinds = positions.iter().fold(0, |kinds, position| kinds | position.kind.bit());
+        Self { head, positions, kinds }
+    }
+
+    /// Whether there is a field of a kind.
+    fn has(self, kind: Name) -> bool {
+        self.kinds & kind.bit() != 0
     }
 
     /// All fields, in order.
@@ -241,7 +257,8 @@ impl<'a> Fields<'a> {
 
     /// The values of all fields of one kind.
     pub fn all(self, kind: Name) -> impl Iterator<Item = &'a [u8]> {
-        self.iter().filter(move |field| field.kind == kind).map(|field| field.value)
+        let positions = if self.has(kind) { self.positions } else { &[] };
+        Self { positions, ..self }.iter().filter(move |field| field.kind == kind).map(|field| field.value)
     }
 
     /// The value of the first field of a kind.
