@@ -73,6 +73,8 @@ pub(super) struct Account {
     pub(super) answered: Option<Instant>,
     /// When the head of the answer had been handed to the client's socket.
     pub(super) replied: Option<Instant>,
+    /// When nothing was left to do for it but to count it.
+    ended: Option<Instant>,
     pub(super) lease: Option<Lease>,
     /// What it counts for in the quotas.
     pub(super) charge: Option<Charge>,
@@ -133,6 +135,7 @@ impl Account {
             forwarded: None,
             answered: None,
             replied: None,
+            ended: None,
             lease: None,
             charge: None,
             permits: Permits::default(),
@@ -185,6 +188,11 @@ impl Account {
             let latency = answered.saturating_duration_since(forwarded);
             admission::learn(&self.worker, cluster, session.org(), upstream.as_str(), latency);
         }
+    }
+
+    /// Notes that it is over now, and when that is.
+    pub(super) fn end(&mut self) -> Instant {
+        *self.ended.insert(Instant::now())
     }
 
     /// A mask for a WebSocket frame of ours.
@@ -302,7 +310,7 @@ impl Drop for Account {
         if self.status == 0 {
             self.status = 499;
         }
-        let total = self.started.elapsed();
+        let total = self.ended.unwrap_or_else(Instant::now).saturating_duration_since(self.started);
         let upstream = self.measure(total);
         self.log(total, upstream);
         self.worker.give_line(std::mem::take(&mut self.line));

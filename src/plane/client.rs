@@ -90,8 +90,8 @@ impl Client {
     }
 
     /// Whether another request may follow the answer that begins now.
-    pub(super) fn may_stay(&self, worker: &Worker) -> bool {
-        !worker.streams.is_leaving() && self.aged.is_none_or(|aged| Instant::now() < aged)
+    pub(super) fn may_stay(&self, worker: &Worker, now: Instant) -> bool {
+        !worker.streams.is_leaving() && self.aged.is_none_or(|aged| now < aged)
     }
 
     /// Reads a head into `head` and leaves what follows it in `unread`. `first` says that nothing was served yet on this
@@ -99,12 +99,10 @@ impl Client {
     pub(super) async fn read_head(&mut self, worker: &Worker, head: &mut Vec<u8>, first: bool) -> Result<(), NoHead> {
         head.clear();
         std::mem::swap(head, &mut self.unread);
-        let mut reading = Reading {
-            end: HeadEnd::default(),
-            deadline: first_deadline(worker, first || !head.is_empty()),
-            first,
-            opened: Instant::now(),
-        };
+        let (opened, settings) = (Instant::now(), &worker.plane.settings);
+        let has_begun = !head.is_empty();
+        let limit = if first || has_begun { settings.header_timeout } else { settings.keep_alive_timeout };
+        let mut reading = Reading { end: HeadEnd::default(), deadline: opened + limit, has_begun, first, opened };
         poll_fn(|cx| self.poll_head(cx, worker, head, &mut reading)).await
     }
 
@@ -129,29 +127,25 @@ impl Client {
                     Err(error) => return Poll::Ready(Err(NoHead::Bad(error))),
                 }
             }
-            if self.poll_fill(cx, worker, head, reading)?.is_pending() {
+            if self.poll_fill(cx, worker, head)?.is_pending() {
+                if !head.is_empty() && !reading.has_begun {
+                    // The first byte starts the clock for the whole head, however slowly the rest drips in. Most heads come
+                    // whole, and need none.
+                    reading.has_begun = true;
+                    reading.deadline = Instant::now() + worker.plane.settings.header_timeout;
+                }
                 return self.poll_impatience(cx, head, reading);
             }
         }
     }
 
-    fn poll_fill(
-        &mut self,
-        cx: &mut Context<'_>,
-        worker: &Worker,
-        head: &mut Vec<u8>,
-        reading: &mut Reading,
-    ) -> Result<Poll<()>, NoHead> {
+    fn poll_fill(&mut self, cx: &mut Context<'_>, worker: &Worker, head: &mut Vec<u8>) -> Result<Poll<()>, NoHead> {
         let mut scratch = worker.scratch.borrow_mut();
         match self.io.poll_read_into(cx, &mut scratch[..HEAD_READ]) {
             Poll::Pending => Ok(Poll::Pending),
             Poll::Ready(Ok(0)) if head.is_empty() => Err(NoHead::Quiet),
             Poll::Ready(Ok(0) | Err(_)) => Err(NoHead::Broken),
             Poll::Ready(Ok(n)) => {
-                if head.is_empty() {
-                    // The first byte starts the clock for the whole head, however slowly the rest drips in.
-                    reading.deadline = Instant::now() + worker.plane.settings.header_timeout;
-                }
                 head.extend_from_slice(&scratch[..n]);
                 Ok(Poll::Ready(()))
             }
@@ -300,15 +294,11 @@ fn take_body(
     }
 }
 
-/// Until when the first byte of a request must have come.
-fn first_deadline(worker: &Worker, first: bool) -> Instant {
-    let settings = &worker.plane.settings;
-    Instant::now() + if first { settings.header_timeout } else { settings.keep_alive_timeout }
-}
-
 struct Reading {
     end: HeadEnd,
     deadline: Instant,
+    /// Whether the deadline is that of a head under way.
+    has_begun: bool,
     /// Whether nothing was served yet on the connection.
     first: bool,
     opened: Instant,

@@ -26,7 +26,7 @@ pub(super) async fn connect(
     if !fresh
         && !http1
         && trip.is_pooled()
-        && let Some((io, place)) = worker.pool.take(trip.to()).await
+        && let Some((io, place)) = worker.pool.take(trip.to(), account.started()).await
     {
         account.connection = place;
         return Ok((io, true));

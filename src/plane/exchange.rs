@@ -85,19 +85,19 @@ impl<'a> Exchange<'a> {
     pub(super) fn new(
         worker: &'a Worker,
         client: &'a mut Client,
-        io: UpstreamIo,
+        (io, outbox): (UpstreamIo, Outbox),
         head: &Head<'a>,
-        session_end: Instant,
+        (now, session_end): (Instant, Instant),
         pace: Pace,
     ) -> Self {
         let decoder = Decoder::new(head.framing);
         let state = if decoder.is_done() { Sending::Done } else { Sending::Body };
-        let (settings, now) = (&worker.plane.settings, Instant::now());
+        let settings = &worker.plane.settings;
         let chunked = head.framing == Framing::Chunked;
         Self {
             worker,
             io,
-            outbox: std::mem::take(&mut client.spare.outbox),
+            outbox,
             input: std::mem::take(&mut client.spare.input),
             client,
             upload: Upload {
@@ -330,7 +330,7 @@ impl<'a> Exchange<'a> {
     ) -> (UpstreamIo, Result<bool, Failure>) {
         let mut download = Download::new(&passage, account.statement.as_deref_mut());
         self.answering = true;
-        self.deadline = Instant::now() + self.pace.idle_timeout;
+        self.deadline = account.answered.unwrap_or_else(Instant::now) + self.pace.idle_timeout;
         let by_close = passage.to == Framing::UntilClose;
         if by_close {
             // Only the close tells this body's end, and whatever ends this future early, a drain too, closes.

@@ -28,6 +28,7 @@ use crate::net::io::Io;
 use crate::wire::body::Framing;
 use crate::wire::request::Head;
 use crate::wire::response;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -78,10 +79,21 @@ pub(super) async fn forward(
         if matches!(io, UpstreamIo::Stream(_)) {
             worker.plane.metrics.upstream_http2_streams.increment(1);
         }
-        let mut exchange = Exchange::new(worker, client, io, head, account.session_end(), trip.pace(worker));
+        let mut outbox = std::mem::take(&mut client.spare.outbox);
+        write_head(
+            worker,
+            head,
+            body.as_ref().map(Held::bytes),
+            &trip,
+            upgrade,
+            (account, client.peer),
+            outbox.buffer(),
+        );
+        let now = Instant::now();
+        account.forwarded = Some(now);
+        let times = (now, account.session_end());
+        let mut exchange = Exchange::new(worker, client, (io, outbox), head, times, trip.pace(worker));
         exchange.token = trip.naming_token();
-        write_head(worker, head, body.as_ref().map(Held::bytes), &trip, upgrade, account, &mut exchange);
-        account.forwarded = Some(Instant::now());
         let length = match exchange.answer().await {
             Ok(length) => length,
             Err(failure) => {
@@ -206,12 +218,11 @@ fn write_head(
     body: Option<&[u8]>,
     trip: &Trip,
     upgrade: Option<&str>,
-    account: &Account,
-    exchange: &mut Exchange<'_>,
+    (account, peer): (&Account, IpAddr),
+    out: &mut Vec<u8>,
 ) {
     let settings = &worker.plane.settings;
     let firefly = matches!(trip.credential, Credential::Firefly(_));
-    let peer = exchange.client.peer;
     let to_upstream = ToUpstream {
         head,
         node: &trip.node,
@@ -233,7 +244,7 @@ fn write_head(
         scheme: settings.guard.scheme,
         request_id: &account.request_id,
     };
-    to_upstream.write(exchange.outbox.buffer());
+    to_upstream.write(out);
 }
 
 /// How an upstream says that it does not take the credential.
@@ -328,13 +339,16 @@ async fn deliver(
     may_reuse: bool,
     account: &mut Account,
 ) -> Forwarded {
+    let now = account.answered.unwrap_or_else(Instant::now);
     let framing = match answer.framing {
         Framing::UntilClose | Framing::Chunked if head.http11 => Framing::Chunked,
         Framing::Chunked => Framing::UntilClose,
         known => known,
     };
-    let keep =
-        head.keep_alive && framing != Framing::UntilClose && exchange.is_sent() && exchange.client.may_stay(worker);
+    let keep = head.keep_alive
+        && framing != Framing::UntilClose
+        && exchange.is_sent()
+        && exchange.client.may_stay(worker, now);
     let connection = match (keep, head.http11) {
         (true, true) => None,
         (true, false) => Some("keep-alive"),
@@ -373,7 +387,7 @@ async fn deliver(
     match delivered {
         Ok(clean) => {
             if clean && may_reuse && answer.keep_alive && trip.is_pooled() {
-                worker.pool.put(trip.to(), upstream, account.connection.take());
+                worker.pool.put(trip.to(), upstream, account.connection.take(), account.end());
             }
             Forwarded::Done { reusable: keep }
         }

@@ -74,9 +74,9 @@ impl Pool {
         Self { nodes: RefCell::default(), count: Cell::new(0), max_idle, idle_timeout }
     }
 
-    /// A connection to a node, with its place among these: a stream of one that is shared, or the one that was used last and is still good: warm caches
-    /// first, and the others may time out.
-    pub(super) async fn take(&self, to: To<'_>) -> Option<(UpstreamIo, Option<Place>)> {
+    /// A connection to a node, with its place among these: a stream of one that is shared, or the one that was used last
+    /// and is still good at a time that has just been: warm caches first, and the others may time out.
+    pub(super) async fn take(&self, to: To<'_>, now: Instant) -> Option<(UpstreamIo, Option<Place>)> {
         loop {
             let idle = {
                 let mut nodes = self.nodes.borrow_mut();
@@ -88,7 +88,7 @@ impl Pool {
                 kept.idle.pop()?
             };
             self.count.set(self.count.get() - 1);
-            if idle.since.elapsed() < self.idle_timeout
+            if now.saturating_duration_since(idle.since) < self.idle_timeout
                 && let Some(io) = still_quiet(idle.io).await
             {
                 return Some((UpstreamIo::Socket(io), idle.place));
@@ -96,10 +96,11 @@ impl Pool {
         }
     }
 
-    /// Takes back a connection on which an exchange ended cleanly, with its place. A stream has nothing left to take.
-    pub(super) fn put(&self, to: To<'_>, io: UpstreamIo, place: Option<Place>) {
+    /// Takes back a connection on which an exchange ended cleanly just now, with its place. A stream has nothing left to
+    /// take.
+    pub(super) fn put(&self, to: To<'_>, io: UpstreamIo, place: Option<Place>, since: Instant) {
         if let UpstreamIo::Socket(io) = io {
-            let idle = Idle { io, place, since: Instant::now() };
+            let idle = Idle { io, place, since };
             self.keep(to, |kept| kept.idle.len() < self.max_idle, |kept| kept.idle.push(idle));
         }
     }

@@ -434,7 +434,8 @@ pub(super) async fn reply(
 ) -> Forwarded {
     account.status = answer.status();
     // What is left of a body would be read as the next request.
-    let reusable = head.keep_alive && head.http11 && head.framing == Framing::Empty && client.may_stay(worker);
+    let reusable =
+        head.keep_alive && head.http11 && head.framing == Framing::Empty && client.may_stay(worker, account.started());
     answer.write(head.method == "HEAD", reusable, client.outbox.buffer());
     let limit = worker.plane.settings.idle_timeout;
     match client.flush(limit).await {
