@@ -22,7 +22,7 @@ import tempfile
 import threading
 import time
 
-FEW, MANY = 500, 2500
+FEW, MANY = 1000, 6000
 UPGRADE = (
     "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 )
@@ -148,7 +148,7 @@ class Gateway:
 def cases(token):
     path, host = "/app-proxy/editor/data?page=7", "Host: localhost\r\n"
     bearer = f"Authorization: Bearer {token}\r\n"
-    cookie = f"Cookie: theme=dark; embedgate_session={token}; _xsrf=2|7c1b|1|1700000000\r\n"
+    cookie = f"Cookie: theme=dark; embedgate={token}; _xsrf=2|7c1b|1|1700000000\r\n"
     post = f"POST {path} HTTP/1.1\r\n{host}{bearer}Content-Type: application/octet-stream\r\nContent-Length: 16384\r\n\r\n"
     return {
         "get": (ask, f"GET {path} HTTP/1.1\r\n{host}{bearer}\r\n".encode()),

@@ -107,7 +107,7 @@ impl Account {
             fields.text("method", head.method.as_bytes());
             fields.text("host", head.authority.as_bytes());
             fields.text("path", path.as_bytes());
-            fields.text("protocol", protocol(head, client));
+            fields.quoted("protocol", |out| out.extend_from_slice(protocol(head, client)));
         }
         account
     }
@@ -258,8 +258,8 @@ impl Account {
         begin(&mut batch, format);
         batch.extend_from_slice(&self.line);
         let mut fields = Fields { out: &mut batch, format };
-        fields.text("request_id", &self.request_id);
-        fields.text("route", self.kind.label().as_bytes());
+        fields.quoted("request_id", |out| out.extend_from_slice(&self.request_id));
+        fields.quoted("route", |out| out.extend_from_slice(self.kind.label().as_bytes()));
         if let Some(session) = &self.session {
             fields.text("org", session.org().as_bytes());
             fields.text("user", session.user().as_bytes());

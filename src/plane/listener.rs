@@ -64,11 +64,13 @@ pub fn spawn(
             .max_blocking_threads(RESOLVER_THREADS)
             .build()?;
         let local = LocalSet::new();
-        let ran = local.block_on(&runtime, run(plane, listeners, stages));
+        // A task like others: what is waited for here is looked at whenever any task wakes.
+        let running = local.spawn_local(run(plane, listeners, stages));
+        let ran = local.block_on(&runtime, running);
         drop(local);
         // A lookup that hangs must not keep the process.
         runtime.shutdown_background();
-        ran
+        ran.map_err(io::Error::other)?
     })
 }
 

@@ -198,7 +198,9 @@ pub(super) fn loggable(path: &str) -> Cow<'_, str> {
     let after = |start: &str| path.strip_prefix(start).and_then(|rest| rest.split('/').next());
     // What is too long for an app's id is taken for a v1 token.
     let linked = after(LINK).or_else(|| after(APPS).filter(|segment| segment.len() > MAX_APP_ID));
-    if linked.is_none() && !path.contains(PREFIX) {
+    // What tokens begin with, which paths seldom have.
+    let may_hold_token = || memchr::memchr(PREFIX.as_bytes()[0], path.as_bytes()).is_some();
+    if linked.is_none() && !(may_hold_token() && path.contains(PREFIX)) {
         return Cow::Borrowed(path);
     }
     let shown = |segment| if Some(segment) == linked || segment.contains(PREFIX) { "..." } else { segment };

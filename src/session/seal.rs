@@ -179,9 +179,10 @@ impl KeyRing {
         if token.len() > MAX_TOKEN {
             return Err(OpenError::Malformed);
         }
-        let token = str::from_utf8(token).map_err(|_| OpenError::Malformed)?;
-        let rest = token.strip_prefix(PREFIX).ok_or(OpenError::Malformed)?;
-        let (id, body) = rest.split_once('.').ok_or(OpenError::Malformed)?;
+        let rest = token.strip_prefix(PREFIX.as_bytes()).ok_or(OpenError::Malformed)?;
+        let dot = memchr::memchr(b'.', rest).ok_or(OpenError::Malformed)?;
+        let (id, body) = (&rest[..dot], &rest[dot + 1..]);
+        let id = str::from_utf8(id).map_err(|_| OpenError::Malformed)?;
         let mut sealed = [0u8; MAX_TOKEN];
         let length = URL_SAFE_NO_PAD.decode_slice(body, &mut sealed).map_err(|_| OpenError::Malformed)?;
         if id.len() > MAX_KEY_ID || length < NONCE + FIXED + TAG {

@@ -134,13 +134,17 @@ impl<'a> Head<'a> {
     /// The path, without the query.
     #[must_use]
     pub fn path(&self) -> &'a str {
-        self.target.split_once('?').map_or(self.target, |(path, _)| path)
+        &self.target[..self.path_end()]
     }
 
     /// The query without its question mark; empty when there is none.
     #[must_use]
     pub fn query(&self) -> &'a str {
-        self.target.split_once('?').map_or("", |(_, query)| query)
+        self.target.get(self.path_end() + 1..).unwrap_or("")
+    }
+
+    fn path_end(&self) -> usize {
+        memchr::memchr(b'?', self.target.as_bytes()).unwrap_or(self.target.len())
     }
 
     /// Whether repeating the request does no harm (RFC 9110 9.2.2) and nothing of a body would be lost.
