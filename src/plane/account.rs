@@ -373,7 +373,7 @@ impl Fields<'_> {
     fn text(&mut self, name: &str, text: &[u8]) {
         self.quoted(name, |out| {
             // Without a way out in the middle, so that many bytes are looked at together.
-            let is_plain = |byte: u8| matches!(byte, 0x20..=0x7e) & (byte != b'"') & (byte != b'\\');
+            let is_plain = |byte: u8| matches!(byte, 0x20..=0x7e) && byte != b'"' && byte != b'\\';
             if text.iter().fold(true, |plain, byte| plain & is_plain(*byte)) {
                 out.extend_from_slice(text);
                 return;

@@ -202,7 +202,9 @@ impl KeyRing {
 fn associated_data(key_id: &str, purpose: Purpose) -> SmallVec<[u8; 64]> {
     let parts = ["embedgate.token.1|", key_id, "|", purpose.label()];
     let mut data = SmallVec::new();
-    parts.iter().for_each(|part| data.extend_from_slice(part.as_bytes()));
+    for part in parts {
+        data.extend_from_slice(part.as_bytes());
+    }
     data
 }
 
