@@ -19,7 +19,7 @@ use super::multiplexed::UpstreamIo;
 use super::outside::Outside;
 use super::respond::wants_page;
 use super::trip::{Credential, Pace, Trip};
-use super::worker::Worker;
+use super::worker::{Worker, others_first};
 use crate::config::Attribution;
 use crate::live::token::Token;
 use crate::model::principal::SigV4;
@@ -89,6 +89,7 @@ pub(super) async fn forward(
             (account, client.peer),
             outbox.buffer(),
         );
+        others_first().await;
         let now = Instant::now();
         account.forwarded = Some(now);
         let times = (now, account.session_end());

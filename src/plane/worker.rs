@@ -8,9 +8,11 @@ use super::http2::Complaints;
 use super::pool::Pool;
 use super::streams::Streams;
 use std::cell::{Cell, RefCell, RefMut};
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -126,6 +128,21 @@ impl Drop for Worker {
         // The lines of requests that were cut off last.
         self.flush_log();
     }
+}
+
+/// Lets the other tasks go first that can go on now. What several of them then send goes out in one burst, which wakes an
+/// upstream once, where each would have waked it for itself: to wake somebody costs more than to look at a task again.
+pub(super) async fn others_first() {
+    let mut is_back = false;
+    poll_fn(|cx| {
+        if is_back {
+            return Poll::Ready(());
+        }
+        is_back = true;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// An open tunnel in the metrics.
