@@ -7,6 +7,7 @@ use crate::live::fleet::Fleet;
 use crate::live::pressure::Pressure;
 use crate::metrics::Metrics;
 use crate::plane::admission::Admission;
+use crate::plane::listener::POLITE_REFUSALS;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::sync::Arc;
 use tokio::runtime::Handle;
@@ -41,7 +42,8 @@ pub(super) fn admission(
 
 /// The limit on connections: what was configured, else half of the file descriptors, as each may need one upstream.
 pub(super) fn max_connections(configured: usize) -> usize {
-    let possible = open_files().saturating_sub(RESERVED_FILES) as usize;
+    // Who is refused has a file for a moment, which must not be one of those with which operators are answered.
+    let possible = (open_files().saturating_sub(RESERVED_FILES) as usize).saturating_sub(POLITE_REFUSALS);
     if configured == 0 {
         return possible / 2;
     }

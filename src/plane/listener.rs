@@ -33,7 +33,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use tokio_rustls::TlsStream;
 
 /// Connections over the limit that are told so at once; the others are closed without a word.
-const POLITE_REFUSALS: usize = 64;
+pub const POLITE_REFUSALS: usize = 64;
 /// Threads for looking up names, which the system's resolver blocks.
 const RESOLVER_THREADS: usize = 32;
 /// How long before the end of a drain those are answered who still wait, a tenth of it at most: a client that hears nothing
