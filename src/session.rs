@@ -6,12 +6,14 @@ pub mod firefly;
 pub mod idle;
 pub mod jwt;
 pub mod keys;
+pub mod opened;
 pub mod places;
 pub mod seal;
 
 use crate::clock::UnixSeconds;
 use crate::model::access::Holder;
 use places::{Place, Places};
+use seal::OpenError;
 use std::time::Duration;
 
 /// Who a request is from. Holds ids only; everything that may change is looked up in the snapshot.
@@ -54,6 +56,9 @@ pub enum InvalidSession {
 
 /// The longest life of a session: revocations are remembered for that long.
 pub const MAX_LIFE: Duration = crate::config::MAX_SESSION_LIFE;
+
+/// How far clocks of instances may differ.
+const SKEW_SECONDS: u64 = 10;
 
 /// Most bytes of organisation, user, e-mail and app together.
 pub const MAX_TEXT: usize = 255;
@@ -121,6 +126,20 @@ impl Session {
     #[must_use]
     pub fn end(&self) -> UnixSeconds {
         self.idle.map_or(self.expires, |idle| idle.min(self.expires))
+    }
+
+    /// Whether it is valid at a time.
+    ///
+    /// # Errors
+    /// [`OpenError`]: it has ended, or has not begun.
+    pub fn check(&self, now: UnixSeconds) -> Result<(), OpenError> {
+        if now >= self.expires {
+            return Err(OpenError::Expired);
+        }
+        if now >= self.end() {
+            return Err(OpenError::Idle);
+        }
+        if self.issued > now + SKEW_SECONDS { Err(OpenError::NotYetValid) } else { Ok(()) }
     }
 
     /// One session out of two tokens of it, with the later idle end, and the places of both: where they differ, those of

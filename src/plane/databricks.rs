@@ -57,7 +57,7 @@ pub(super) async fn serve(
     let head = &Head { upgrade: None, ..*head };
     let target = Target::Api(call);
     let (session, via) = authenticate(worker, head, &target)?;
-    let session = enter(worker, head, session, via, account)?;
+    enter(worker, head, &session, via, account)?;
     // Before a body is read: who may not make the call need not send it.
     if let Err(reject) = admit(worker, &call, &session) {
         if reject.class != Class::NotFound || !Box::pin(miss::is_there_now(worker, &target, &session)).await {

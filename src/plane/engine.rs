@@ -38,12 +38,12 @@ pub(super) async fn serve_as(
     client: &mut Client,
     head: &Head<'_>,
     target: &Target<'_>,
-    (session, via): (Session, Via<'_>),
+    (session, via): (Rc<Session>, Via<'_>),
     account: &mut Account,
 ) -> Result<Forwarded, Reject> {
     // Whatever was agreed on in its place, nobody would look at it.
     let head = &Head { upgrade: None, ..*head };
-    let session = enter(worker, head, session, via, account)?;
+    enter(worker, head, &session, via, account)?;
     refuse_other_method(head)?;
     if let Target::Engine { ask, prefix, .. } = target
         && firebolt::is_discovery(ask)

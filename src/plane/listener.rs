@@ -27,8 +27,8 @@ use std::task::{Context, Poll};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::LocalOptions;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::task::LocalSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use tokio_rustls::TlsStream;
 
@@ -62,12 +62,10 @@ pub fn spawn(
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(RESOLVER_THREADS)
-            .build()?;
-        let local = LocalSet::new();
+            .build_local(LocalOptions::default())?;
         // A task like others: what is waited for here is looked at whenever any task wakes.
-        let running = local.spawn_local(run(plane, listeners, stages));
-        let ran = local.block_on(&runtime, running);
-        drop(local);
+        let running = runtime.spawn_local(run(plane, listeners, stages));
+        let ran = runtime.block_on(running);
         // A lookup that hangs must not keep the process.
         runtime.shutdown_background();
         ran.map_err(io::Error::other)?

@@ -162,7 +162,7 @@ async fn linked(
     }
     let opened = ring.open(Purpose::Cookieless, token.as_bytes(), worker.plane.clock.now());
     let session = opened.map_err(|error| Reject::new(Class::Session, error.to_string()))?;
-    serve_as(worker, client, head, Way::new(&target, link), (session, Via::Link), account).await
+    serve_as(worker, client, head, Way::new(&target, link), (Rc::new(session), Via::Link), account).await
 }
 
 /// What is asked for, and how.
@@ -190,10 +190,10 @@ async fn serve_as(
     client: &mut Client,
     head: &Head<'_>,
     way: Way<'_>,
-    (session, via): (Session, Via<'_>),
+    (session, via): (Rc<Session>, Via<'_>),
     account: &mut Account,
 ) -> Result<Forwarded, Reject> {
-    let session = enter(worker, head, session, via, account)?;
+    enter(worker, head, &session, via, account)?;
     go_on(worker, client, head, way, &session, via, account).await
 }
 
@@ -201,18 +201,17 @@ async fn serve_as(
 pub(super) fn enter(
     worker: &Worker,
     head: &Head<'_>,
-    session: Session,
+    session: &Rc<Session>,
     via: Via<'_>,
     account: &mut Account,
-) -> Result<Rc<Session>, Reject> {
-    let session = Rc::clone(account.session.insert(Rc::new(session)));
+) -> Result<(), Reject> {
+    account.session = Some(Rc::clone(session));
     match via {
         Via::Cookie(_) => worker.plane.guard_of(session.org()).check(head)?,
         Via::Link => worker.plane.guard_of(session.org()).check_link(head)?,
         Via::Bearer => {}
     }
-    check_body(worker, head)?;
-    Ok(session)
+    check_body(worker, head)
 }
 
 /// Decides, and sends the request on.
@@ -263,7 +262,7 @@ pub(super) fn authenticate<'a>(
     worker: &Worker,
     head: &Head<'_>,
     target: &'a Target<'_>,
-) -> Result<(Session, Via<'a>), Reject> {
+) -> Result<(Rc<Session>, Via<'a>), Reject> {
     let plane = &worker.plane;
     let names = CookieNames::new(plane.settings.guard.scheme == crate::model::url::Scheme::Https);
     let shared = if let Target::AppByPath { app, .. } = target { Some(*app) } else { None };
@@ -271,7 +270,8 @@ pub(super) fn authenticate<'a>(
     if ring.is_empty() {
         return Err(Reject::new(Class::NotReady, NO_KEY));
     }
-    let found = carrier::find(head.fields, names, shared, &ring, plane.clock.now());
+    let (mut opened, now) = (worker.opened.borrow_mut(), plane.clock.now());
+    let found = carrier::find(head.fields, names, shared, |token| opened.open(&ring, token, now));
     found.map_err(|why| Reject::new(Class::Session, why.to_string()))
 }
 

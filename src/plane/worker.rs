@@ -7,6 +7,7 @@ use super::databricks::Places;
 use super::http2::Complaints;
 use super::pool::Pool;
 use super::streams::Streams;
+use crate::session::opened::Opened;
 use std::cell::{Cell, RefCell, RefMut};
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -37,6 +38,8 @@ pub(super) struct Worker {
     /// How many statements without clients are waited for.
     pub(super) abandoned: Arc<AtomicU32>,
     pub(super) scratch: RefCell<Box<[u8]>>,
+    /// The sessions of clients that are active.
+    pub(super) opened: RefCell<Opened>,
     random: Cell<u64>,
     log: RefCell<Vec<u8>>,
     lines: RefCell<Vec<Vec<u8>>>,
@@ -58,6 +61,7 @@ impl Worker {
             complaints: Complaints::default(),
             places: Places::default(),
             abandoned: Arc::default(),
+            opened: RefCell::default(),
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
             random: Cell::new(getrandom::u64()?),
             log: RefCell::default(),

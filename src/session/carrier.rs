@@ -4,6 +4,7 @@ use super::Session;
 use super::seal::{KeyRing, OpenError, PREFIX, Purpose};
 use crate::clock::UnixSeconds;
 use crate::wire::fields::{Fields, Name};
+use std::rc::Rc;
 
 /// How a session came with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,8 +73,8 @@ impl CookieNames {
     }
 }
 
-/// Finds and opens the session of a request. `app` is the app asked for where apps share the host: its own cookie goes
-/// before the one for all.
+/// Finds the session of a request and opens it with `open`. `app` is the app asked for where apps share the host: its own
+/// cookie goes before the one for all.
 ///
 /// # Errors
 /// [`NoSession`], for the log.
@@ -81,13 +82,12 @@ pub fn find<'a>(
     fields: Fields<'_>,
     names: CookieNames,
     app: Option<&'a str>,
-    ring: &KeyRing,
-    now: UnixSeconds,
-) -> Result<(Session, Via<'a>), NoSession> {
+    mut open: impl FnMut(&[u8]) -> Result<Rc<Session>, OpenError>,
+) -> Result<(Rc<Session>, Via<'a>), NoSession> {
     if let Some(token) = bearer(fields) {
-        return Ok((ring.open(Purpose::Session, token, now)?, Via::Bearer));
+        return Ok((open(token)?, Via::Bearer));
     }
-    let of = |app| from_cookies(fields, names, app, ring, now).map(|session| (session, Via::Cookie(app)));
+    let mut of = |app| from_cookies(fields, names, app, &mut open).map(|session| (session, Via::Cookie(app)));
     match app.map(|app| of(Some(app))) {
         Some(Ok(own)) => Ok(own),
         Some(Err(why @ (NoSession::Ambiguous | NoSession::TooMany))) => Err(why),
@@ -123,16 +123,15 @@ fn from_cookies(
     fields: Fields<'_>,
     names: CookieNames,
     app: Option<&str>,
-    ring: &KeyRing,
-    now: UnixSeconds,
-) -> Result<Session, NoSession> {
-    let (mut found, mut why): (Option<Session>, _) = (None, NoSession::Missing);
+    open: &mut impl FnMut(&[u8]) -> Result<Rc<Session>, OpenError>,
+) -> Result<Rc<Session>, NoSession> {
+    let (mut found, mut why): (Option<Rc<Session>>, _) = (None, NoSession::Missing);
     let ours = fields.all(Name::Cookie).flat_map(pairs).filter(|pair| names.is(pair.name, app));
     for (count, pair) in ours.enumerate() {
         if count == MAX_COOKIES {
             return Err(NoSession::TooMany);
         }
-        match ring.open(Purpose::Session, pair.value, now) {
+        match open(pair.value) {
             Ok(session) => found = Some(merged(found, session)?),
             Err(error) => why = error.into(),
         }
@@ -141,11 +140,10 @@ fn from_cookies(
 }
 
 /// Two tokens of one session are one before and one after a renewal.
-fn merged(found: Option<Session>, session: Session) -> Result<Session, NoSession> {
-    match found {
-        Some(other) => other.merge(session).ok_or(NoSession::Ambiguous),
-        None => Ok(session),
-    }
+fn merged(found: Option<Rc<Session>>, session: Rc<Session>) -> Result<Rc<Session>, NoSession> {
+    let Some(other) = found else { return Ok(session) };
+    let one = Rc::unwrap_or_clone(other).merge(Rc::unwrap_or_clone(session));
+    one.map(Rc::new).ok_or(NoSession::Ambiguous)
 }
 
 /// One cookie of a Cookie field (RFC 6265 4.2.1).

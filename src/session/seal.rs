@@ -105,8 +105,6 @@ const FORMAT_PLACES: u8 = 3;
 /// A place: two numbers.
 const PLACE: usize = 8;
 const FIXED: usize = 1 + 16 + 4 + 4;
-/// How far clocks of instances may differ.
-const SKEW_SECONDS: u64 = 10;
 
 struct Key {
     id: String,
@@ -159,15 +157,7 @@ impl KeyRing {
     /// [`OpenError`], for the log only.
     pub fn open(&self, purpose: Purpose, token: &[u8], now: UnixSeconds) -> Result<Session, OpenError> {
         let session = self.unseal(purpose, token)?;
-        if now >= session.expires {
-            return Err(OpenError::Expired);
-        }
-        if now >= session.end() {
-            return Err(OpenError::Idle);
-        }
-        if session.issued > now + SKEW_SECONDS {
-            return Err(OpenError::NotYetValid);
-        }
+        session.check(now)?;
         Ok(session)
     }
 

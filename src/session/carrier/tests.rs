@@ -16,11 +16,11 @@ fn token_until(user: &str, idle: Option<UnixSeconds>) -> String {
     ring().seal(Purpose::Session, &session).unwrap().unwrap()
 }
 
-fn open<'a>(lines: &str, https: bool, app: Option<&'a str>) -> Result<(Session, Via<'a>), NoSession> {
+fn open<'a>(lines: &str, https: bool, app: Option<&'a str>) -> Result<(Rc<Session>, Via<'a>), NoSession> {
     let text = format!("GET / HTTP/1.1\r\nHost: x\r\n{lines}\r\n\r\n");
     let mut positions = Vec::new();
     let head = Head::parse(text.as_bytes(), &mut positions, Limits { bytes: 9999, fields: 50 }).unwrap();
-    find(head.fields, CookieNames::new(https), app, &ring(), 10)
+    find(head.fields, CookieNames::new(https), app, |token| ring().open(Purpose::Session, token, 10).map(Rc::new))
 }
 
 fn look<'a>(lines: &str, https: bool, app: Option<&'a str>) -> Result<(String, Via<'a>), NoSession> {
