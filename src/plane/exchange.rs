@@ -209,9 +209,6 @@ impl<'a> Exchange<'a> {
         };
         let limit = self.worker.plane.settings.answer_limits.bytes;
         let mut scratch = self.worker.scratch.borrow_mut();
-        if sent && self.client.poll_gone(cx, &mut scratch).is_ready() {
-            return Poll::Ready(Err(Failure::ClientGone));
-        }
         loop {
             if !self.input.is_empty() {
                 match end.find(&self.input, limit) {
@@ -228,6 +225,9 @@ impl<'a> Exchange<'a> {
                 Poll::Ready(Ok(n)) => self.input.extend_from_slice(&scratch[..n]),
                 Poll::Pending => break,
             }
+        }
+        if sent && self.client.poll_gone(cx, &mut scratch).is_ready() {
+            return Poll::Ready(Err(Failure::ClientGone));
         }
         let deadline = if sent { self.deadline } else { self.upload.deadline };
         ready!(self.client.timer.poll(cx, deadline));

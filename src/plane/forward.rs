@@ -383,6 +383,8 @@ async fn deliver(
         connection,
     }
     .write(out);
+    // What of the answer is here goes out with those of others; a large one waits for nobody after that.
+    others_first().await;
     let passage = Passage { from: answer.framing, to: framing, trailers: trailers.then_some(answer.fields) };
     let (upstream, delivered) = exchange.deliver(passage, rest, account).await;
     match delivered {

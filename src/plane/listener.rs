@@ -43,6 +43,9 @@ const LAST_WORD: Duration = Duration::from_secs(1);
 const HANDSHAKES: Duration = Duration::from_millis(100);
 /// How long accepting pauses when the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Tasks that go on before sockets are looked at again: two looks at each of those that mostly have something together,
+/// the second of which sends (see [`others_first`](super::worker::others_first)).
+const TURNS: u32 = 128;
 /// How often log batches are handed over and idle upstream connections looked at.
 const TICK: Duration = Duration::from_millis(100);
 /// Ticks between two looks at the idle upstream connections.
@@ -62,6 +65,7 @@ pub fn spawn(
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(RESOLVER_THREADS)
+            .event_interval(TURNS)
             .build_local(LocalOptions::default())?;
         // A task like others: what is waited for here is looked at whenever any task wakes.
         let running = runtime.spawn_local(run(plane, listeners, stages));

@@ -57,6 +57,9 @@ impl Outbox {
     where
         T: AsyncWrite + Unpin,
     {
+        if !self.is_empty() && self.bytes.len() + parts.iter().map(|part| part.len()).sum::<usize>() <= KEEP {
+            return self.send_together(cx, io, parts);
+        }
         let mut taken = self.write_once(cx, io, parts)?;
         let kept = (self.bytes.len() - self.sent).min(taken);
         self.sent += kept;
@@ -72,12 +75,35 @@ impl Outbox {
         Ok(())
     }
 
+    /// The same for little: to copy that costs less than to have the kernel collect it.
+    fn send_together<T>(&mut self, cx: &mut Context<'_>, io: &mut T, parts: [&[u8]; MAX_PARTS]) -> io::Result<()>
+    where
+        T: AsyncWrite + Unpin,
+    {
+        for part in parts {
+            self.bytes.extend_from_slice(part);
+        }
+        if let Poll::Ready(taken) = Pin::new(io).poll_write(cx, &self.bytes[self.sent..]) {
+            self.sent += taken?;
+        }
+        if self.is_empty() {
+            self.clear();
+        }
+        Ok(())
+    }
+
     fn write_once<T>(&self, cx: &mut Context<'_>, io: &mut T, parts: [&[u8]; MAX_PARTS]) -> io::Result<usize>
     where
         T: AsyncWrite + Unpin,
     {
-        let slices = [&self.bytes[self.sent..], parts[0], parts[1], parts[2]].map(IoSlice::new);
-        match Pin::new(io).poll_write_vectored(cx, &slices) {
+        let written = match (self.is_empty(), parts) {
+            (true, [one, b"", b""] | [b"", one, b""]) => Pin::new(io).poll_write(cx, one),
+            _ => {
+                let slices = [&self.bytes[self.sent..], parts[0], parts[1], parts[2]].map(IoSlice::new);
+                Pin::new(io).poll_write_vectored(cx, &slices)
+            }
+        };
+        match written {
             Poll::Ready(taken) => taken,
             Poll::Pending => Ok(0),
         }
@@ -90,6 +116,75 @@ impl Outbox {
             self.bytes = Vec::new();
         } else {
             self.bytes.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::task::Waker;
+
+    /// Takes so many bytes at once at most, and none at all every third time.
+    struct Narrow {
+        taken: Vec<u8>,
+        at_once: usize,
+        calls: usize,
+    }
+
+    impl AsyncWrite for Narrow {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            self.calls += 1;
+            if self.calls.is_multiple_of(3) {
+                return Poll::Pending;
+            }
+            let n = bytes.len().min(self.at_once);
+            self.taken.extend_from_slice(&bytes[..n]);
+            Poll::Ready(Ok(n))
+        }
+
+        fn poll_write_vectored(
+            self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            slices: &[IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            let all: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+            self.poll_write(cx, &all)
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn everything_goes_out_once_and_in_order() {
+        let mut cx = Context::from_waker(Waker::noop());
+        for (at_once, sizes) in [
+            (1, [3, 2, 1]),
+            (7, [0, 5, 0]),
+            (7, [20, 0, 0]),
+            (1000, [2000, 1, 2]),
+            (5000, [10, 4086, 1]),
+            (100_000, [10, 60_000, 2]),
+        ] {
+            let mut narrow = Narrow { taken: Vec::new(), at_once, calls: 0 };
+            let (mut outbox, mut expected) = (Outbox::default(), Vec::new());
+            for round in 0..20_u8 {
+                let parts = sizes.map(|size| vec![round; size]);
+                if round % 2 == 0 {
+                    outbox.buffer().extend_from_slice(b"head");
+                    expected.extend_from_slice(b"head");
+                }
+                outbox.send(&mut cx, &mut narrow, [&parts[0], &parts[1], &parts[2]]).unwrap();
+                expected.extend(parts.concat());
+            }
+            while outbox.poll_flush(&mut cx, &mut narrow).is_pending() {}
+            assert!(outbox.is_empty() && narrow.taken == expected, "{at_once} at once, {sizes:?}");
         }
     }
 }

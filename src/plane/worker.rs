@@ -135,7 +135,8 @@ impl Drop for Worker {
 }
 
 /// Lets the other tasks go first that can go on now. What several of them then send goes out in one burst, which wakes an
-/// upstream once, where each would have waked it for itself: to wake somebody costs more than to look at a task again.
+/// upstream, or a client with several connections, once, where each would have waked it for itself: to wake somebody costs
+/// more than to look at a task again.
 pub(super) async fn others_first() {
     let mut is_back = false;
     poll_fn(|cx| {
