@@ -7,6 +7,7 @@ mod attribution;
 mod balance;
 mod base_tag;
 mod budget;
+mod buffers;
 mod client;
 mod connect;
 mod cookie;

@@ -4,14 +4,13 @@ mod socket;
 
 pub(super) use socket::ClientIo;
 
-use super::outbox::{KEEP, Outbox};
+use super::outbox::Outbox;
 use super::streams::Registration;
 use super::timer::Timer;
 use super::worker::{HEAD_READ, Worker};
 use crate::model::reject::{Class, Reject};
 use crate::net::io::ReadInto as _;
 use crate::wire::body::{Decoder, Piece};
-use crate::wire::fields::Position;
 use crate::wire::request::{Head, HeadEnd, HeadError};
 use std::future::poll_fn;
 use std::io;
@@ -31,32 +30,9 @@ pub(super) struct Client {
     /// The answer on its way out.
     pub(super) outbox: Outbox,
     pub(super) timer: Timer,
-    pub(super) spare: Spare,
     pub(super) registration: Registration,
     /// When the connection is too old to be kept after an answer, if it ever is.
     aged: Option<Instant>,
-}
-
-/// Buffers that each request needs and the next one finds again.
-#[derive(Default)]
-pub(super) struct Spare {
-    /// For the request on its way to the upstream.
-    pub(super) outbox: Outbox,
-    /// For what comes from the upstream before the body.
-    pub(super) input: Vec<u8>,
-    /// For the fields of the answer.
-    pub(super) positions: Vec<Position>,
-}
-
-impl Spare {
-    /// Takes buffers back.
-    pub(super) fn give(&mut self, mut input: Vec<u8>, positions: Vec<Position>) {
-        if input.capacity() <= KEEP {
-            input.clear();
-            self.input = input;
-        }
-        self.positions = positions;
-    }
 }
 
 /// Why no head came.
@@ -85,8 +61,7 @@ impl Client {
         let (timer, limit) = (Timer::new(settings.header_timeout), settings.max_connection_age);
         let has_age = !limit.is_zero() && matches!(io, ClientIo::Socket(_));
         let aged = has_age.then(|| worker.age_from(Instant::now(), limit));
-        let (outbox, spare) = (Outbox::default(), Spare::default());
-        Self { io, peer, unread: Vec::new(), outbox, timer, spare, registration, aged }
+        Self { io, peer, unread: Vec::new(), outbox: Outbox::default(), timer, registration, aged }
     }
 
     /// Whether another request may follow the answer that begins now.
@@ -94,11 +69,11 @@ impl Client {
         !worker.streams.is_leaving() && self.aged.is_none_or(|aged| now < aged)
     }
 
-    /// Reads a head into `head` and leaves what follows it in `unread`. `first` says that nothing was served yet on this
+    /// Reads a head into `head`, which has no buffer before the first byte has come, and leaves what follows it in `unread`. `first` says that nothing was served yet on this
     /// connection, so the client is expected to speak at once.
     pub(super) async fn read_head(&mut self, worker: &Worker, head: &mut Vec<u8>, first: bool) -> Result<(), NoHead> {
-        head.clear();
-        std::mem::swap(head, &mut self.unread);
+        worker.buffers.give(self.outbox.give_up());
+        worker.buffers.give(std::mem::replace(head, std::mem::take(&mut self.unread)));
         let (opened, settings) = (Instant::now(), &worker.plane.settings);
         let has_begun = !head.is_empty();
         let limit = if first || has_begun { settings.header_timeout } else { settings.keep_alive_timeout };
@@ -146,6 +121,9 @@ impl Client {
             Poll::Ready(Ok(0)) if head.is_empty() => Err(NoHead::Quiet),
             Poll::Ready(Ok(0) | Err(_)) => Err(NoHead::Broken),
             Poll::Ready(Ok(n)) => {
+                if head.capacity() == 0 {
+                    *head = worker.buffers.take();
+                }
                 head.extend_from_slice(&scratch[..n]);
                 Ok(Poll::Ready(()))
             }

@@ -98,7 +98,7 @@ impl<'a> Exchange<'a> {
             worker,
             io,
             outbox,
-            input: std::mem::take(&mut client.spare.input),
+            input: worker.buffers.take(),
             client,
             upload: Upload {
                 decoder,
@@ -352,7 +352,7 @@ impl<'a> Exchange<'a> {
         }
         let clean = download.clean && self.is_sent();
         self.outbox.clear();
-        self.client.spare.outbox = self.outbox;
+        self.worker.buffers.give(self.outbox.give_up());
         (self.io, delivered.map(|()| clean))
     }
 

@@ -16,6 +16,7 @@ use super::headers::{Signer, ToClient, ToUpstream};
 use super::health;
 use super::held::Held;
 use super::multiplexed::UpstreamIo;
+use super::outbox::Outbox;
 use super::outside::Outside;
 use super::respond::wants_page;
 use super::trip::{Credential, Pace, Trip};
@@ -79,7 +80,8 @@ pub(super) async fn forward(
         if matches!(io, UpstreamIo::Stream(_)) {
             worker.plane.metrics.upstream_http2_streams.increment(1);
         }
-        let mut outbox = std::mem::take(&mut client.spare.outbox);
+        let mut outbox = Outbox::default();
+        outbox.borrow_from(&worker.buffers);
         write_head(
             worker,
             head,
@@ -118,7 +120,7 @@ pub(super) async fn forward(
         };
         account.answered = Some(Instant::now());
         let input = std::mem::take(&mut exchange.input);
-        let mut positions = std::mem::take(&mut exchange.client.spare.positions);
+        let mut positions = worker.buffers.take_positions();
         let limits = worker.plane.settings.answer_limits;
         let answer = response::Head::parse(&input[..length], &mut positions, limits, head.method == "HEAD")
             .map_err(|error| broke(format!("the answer's head: {error}")))?;
@@ -151,7 +153,8 @@ pub(super) async fn forward(
         let rest = &input[length..];
         let forwarded = pass_on(worker, exchange, head, &answer, rest, &trip, upgrade, account).await;
         if matches!(forwarded, Ok(Forwarded::Done { .. } | Forwarded::Cut)) {
-            client.spare.give(input, positions);
+            worker.buffers.give(input);
+            worker.buffers.give_positions(positions);
         }
         return forwarded;
     }
@@ -360,6 +363,7 @@ async fn deliver(
     if let Some(statement) = &mut account.statement {
         statement.answered(answer);
     }
+    exchange.client.outbox.borrow_from(&worker.buffers);
     let out = exchange.client.outbox.buffer();
     let ours = trip.token().is_some_and(Token::replaces_authorization);
     let cookie = trip.cookie(worker, account, answer);

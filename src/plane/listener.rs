@@ -335,17 +335,18 @@ async fn handshake(worker: &Worker, tcp: TcpStream) -> Option<Io> {
 
 /// Serves the requests of a connection one after the other.
 async fn requests(worker: &Rc<Worker>, mut client: Client) -> Option<Other> {
-    let (mut head, mut positions) = (Vec::new(), Vec::new());
-    let mut first = true;
+    let (mut head, mut first) = (Vec::new(), true);
     loop {
         let next = match client.read_head(worker, &mut head, first).await {
             Ok(()) if first && is_http2(worker, &client, &head) => return http2_after(client, head),
             Ok(()) => {
-                let limits = worker.plane.settings.head_limits;
-                match Head::parse(&head, &mut positions, limits) {
+                let (mut positions, limits) = (worker.buffers.take_positions(), worker.plane.settings.head_limits);
+                let next = match Head::parse(&head, &mut positions, limits) {
                     Ok(head) => serve(worker, &mut client, &head).await,
                     Err(error) => refuse_head(worker, &mut client, error).await,
-                }
+                };
+                worker.buffers.give_positions(positions);
+                next
             }
             Err(NoHead::Bad(error)) => refuse_head(worker, &mut client, error).await,
             Err(NoHead::Slow) => {

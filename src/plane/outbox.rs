@@ -1,5 +1,6 @@
 //! Bytes on their way into a socket: written at once where it takes them, kept only where it does not.
 
+use super::buffers::{Buffers, KEEP};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -12,12 +13,27 @@ pub(super) struct Outbox {
     sent: usize,
 }
 
-/// A larger buffer is given back to the allocator once it is empty: idle connections are many.
-pub(super) const KEEP: usize = 4096;
 /// Parts of one send, the kept bytes not counted.
 const MAX_PARTS: usize = 3;
 
 impl Outbox {
+    /// Takes one of these buffers, if it has none yet.
+    pub(super) fn borrow_from(&mut self, buffers: &Buffers) {
+        if self.bytes.capacity() == 0 {
+            self.bytes = buffers.take();
+        }
+    }
+
+    /// Its buffer, if nothing is in it that has not been taken.
+    pub(super) fn give_up(&mut self) -> Vec<u8> {
+        if self.is_empty() {
+            self.sent = 0;
+            std::mem::take(&mut self.bytes)
+        } else {
+            Vec::new()
+        }
+    }
+
     /// Whether everything has been taken.
     pub(super) fn is_empty(&self) -> bool {
         self.sent == self.bytes.len()
@@ -96,12 +112,11 @@ impl Outbox {
     where
         T: AsyncWrite + Unpin,
     {
-        let written = match (self.is_empty(), parts) {
-            (true, [one, b"", b""] | [b"", one, b""]) => Pin::new(io).poll_write(cx, one),
-            _ => {
-                let slices = [&self.bytes[self.sent..], parts[0], parts[1], parts[2]].map(IoSlice::new);
-                Pin::new(io).poll_write_vectored(cx, &slices)
-            }
+        let written = if let (true, [one, b"", b""] | [b"", one, b""]) = (self.is_empty(), parts) {
+            Pin::new(io).poll_write(cx, one)
+        } else {
+            let slices = [&self.bytes[self.sent..], parts[0], parts[1], parts[2]].map(IoSlice::new);
+            Pin::new(io).poll_write_vectored(cx, &slices)
         };
         match written {
             Poll::Ready(taken) => taken,
@@ -112,6 +127,7 @@ impl Outbox {
     /// Forgets everything.
     pub(super) fn clear(&mut self) {
         self.sent = 0;
+        // A larger buffer is given back to the allocator once it is empty: connections are many.
         if self.bytes.capacity() > KEEP {
             self.bytes = Vec::new();
         } else {

@@ -3,6 +3,7 @@
 
 use super::Plane;
 use super::budget::Budget;
+use super::buffers::Buffers;
 use super::databricks::Places;
 use super::http2::Complaints;
 use super::pool::Pool;
@@ -37,6 +38,7 @@ pub(super) struct Worker {
     pub(super) places: Places,
     /// How many statements without clients are waited for.
     pub(super) abandoned: Arc<AtomicU32>,
+    pub(super) buffers: Buffers,
     pub(super) scratch: RefCell<Box<[u8]>>,
     /// The sessions of clients that are active.
     pub(super) opened: RefCell<Opened>,
@@ -61,6 +63,7 @@ impl Worker {
             complaints: Complaints::default(),
             places: Places::default(),
             abandoned: Arc::default(),
+            buffers: Buffers::default(),
             opened: RefCell::default(),
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
             random: Cell::new(getrandom::u64()?),
