@@ -135,12 +135,13 @@ async fn handle(
     if let Target::Linked { token, link } = target {
         return Box::pin(linked(worker, client, head, (token, *link), account)).await;
     }
-    let entry = authenticate(worker, head, target)?;
-    if let Some(engine) = engine::by_host(worker, head, target, &entry.0) {
+    let (session, via) = authenticate(worker, head, target)?;
+    if let Some(engine) = engine::by_host(worker, head, target, &session) {
         account.kind = RouteKind::Engine;
-        return Box::pin(engine::serve_as(worker, client, head, &engine?, entry, account)).await;
+        return Box::pin(engine::serve_as(worker, client, head, &engine?, (session, via), account)).await;
     }
-    serve_as(worker, client, head, Way::new(target, 0), entry, account).await
+    enter(worker, head, &session, via, account)?;
+    go_on(worker, client, head, Way::new(target, 0), &session, via, account).await
 }
 
 /// Serves a request whose address holds the session.
@@ -162,7 +163,9 @@ async fn linked(
     }
     let opened = ring.open(Purpose::Cookieless, token.as_bytes(), worker.plane.clock.now());
     let session = opened.map_err(|error| Reject::new(Class::Session, error.to_string()))?;
-    serve_as(worker, client, head, Way::new(&target, link), (Rc::new(session), Via::Link), account).await
+    let (session, via) = (Rc::new(session), Via::Link);
+    enter(worker, head, &session, via, account)?;
+    go_on(worker, client, head, Way::new(&target, link), &session, via, account).await
 }
 
 /// What is asked for, and how.
@@ -182,19 +185,6 @@ impl<'a> Way<'a> {
     pub(super) fn new(target: &'a Target<'a>, link: usize) -> Self {
         Self { target, link, may_be_elsewhere: false, is_held: false }
     }
-}
-
-/// Serves a request of somebody who has a session.
-async fn serve_as(
-    worker: &Rc<Worker>,
-    client: &mut Client,
-    head: &Head<'_>,
-    way: Way<'_>,
-    (session, via): (Rc<Session>, Via<'_>),
-    account: &mut Account,
-) -> Result<Forwarded, Reject> {
-    enter(worker, head, &session, via, account)?;
-    go_on(worker, client, head, way, &session, via, account).await
 }
 
 /// What is checked of a session that opens, before it is asked what it may use.
