@@ -19,6 +19,7 @@ use embedgate::session::carrier::{CookieNames, find};
 use embedgate::session::seal::{KeyRing, Purpose};
 use embedgate::session::{Parts, Session};
 use embedgate::wire::request::{Head, HeadEnd, Limits};
+use embedgate::wire::response;
 use std::fmt::Write;
 use std::hint::black_box;
 use std::path::Path;
@@ -48,6 +49,11 @@ fn head(org: &str) -> Vec<u8> {
     )
     .into_bytes()
 }
+
+/// The head an app answers with.
+const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nServer: app\r\nDate: Sun, 22 Nov 2026 12:00:00 GMT\r\n\
+    Content-Type: text/html; charset=utf-8\r\nCache-Control: no-cache\r\nETag: \"5f-1\"\r\nVary: Accept-Encoding\r\n\
+    Content-Length: 1024\r\n\r\n";
 
 /// So many organisations with five apps each.
 fn tables(orgs: usize) -> Tables {
@@ -79,6 +85,12 @@ fn steps(c: &mut Criterion) {
     });
     c.bench_function("parse a head", |b| {
         b.iter(|| Head::parse(black_box(&bytes), &mut positions, LIMITS).map(|head| head.keep_alive));
+    });
+    c.bench_function("find the end of an answer's head", |b| {
+        b.iter(|| HeadEnd::of_answer().find(black_box(ANSWER), LIMITS.bytes));
+    });
+    c.bench_function("parse an answer's head", |b| {
+        b.iter(|| response::Head::parse(black_box(ANSWER), &mut positions, LIMITS, false).map(|head| head.keep_alive));
     });
     let head = Head::parse(&bytes, &mut positions, LIMITS).unwrap();
     let hosts = Hosts { base_domain: Some("apps.example.com".into()), ..Hosts::default() };

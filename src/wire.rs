@@ -4,7 +4,14 @@
 //! copied, so that two readers cannot disagree about where a message ends.
 
 pub mod body;
+mod field_lines;
 pub mod fields;
+mod head_end;
 pub mod request;
 pub mod response;
+mod scan;
+mod start_line;
 pub mod trailers;
+
+#[cfg(test)]
+mod differential;

@@ -1,8 +1,12 @@
 //! Base URLs of upstreams, and the policy of which hosts the gateway may talk to.
 
+mod authority;
+
+pub use authority::{is_authority, is_host, split_authority};
+
 use http::uri::PathAndQuery;
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 /// `http` or `https`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -216,46 +220,10 @@ impl fmt::Debug for BaseUrl {
     }
 }
 
-/// Splits `host[:port]`, `[v6][:port]`. The host comes without brackets; nothing else is checked.
-#[must_use]
-pub fn split_authority(authority: &str) -> Option<(&str, Option<u16>)> {
-    let (host, port) = if let Some(rest) = authority.strip_prefix('[') {
-        let (host, after) = rest.split_once(']')?;
-        host.parse::<Ipv6Addr>().ok()?;
-        (host, if after.is_empty() { None } else { Some(after.strip_prefix(':')?) })
-    } else {
-        match authority.split_once(':') {
-            Some((host, port)) => (host, Some(port)),
-            None => (authority, None),
-        }
-    };
-    match port {
-        None => Some((host, None)),
-        // `u16::from_str` takes a leading '+', a port does not (RFC 3986 3.2.3).
-        Some(port) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => {
-            Some((host, Some(port.parse().ok()?)))
-        }
-        Some(_) => None,
-    }
-}
-
 /// Whether `host` is `localhost`, below `.localhost`, or a loopback address.
 #[must_use]
 pub fn is_loopback_name(host: &str) -> bool {
     host == "localhost" || host.ends_with(".localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-}
-
-/// Whether `host` (lower case) is an IP address or a DNS name of letters, digits, hyphens and underscores.
-#[must_use]
-pub fn is_host(host: &str) -> bool {
-    host.parse::<IpAddr>().is_ok()
-        || (host.len() <= 253
-            && host.split('.').all(|label| {
-                (1..=63).contains(&label.len())
-                    && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-                    && !label.starts_with('-')
-                    && !label.ends_with('-')
-            }))
 }
 
 /// Which hosts the gateway may send requests and credentials to.

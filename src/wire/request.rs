@@ -1,9 +1,14 @@
 //! The head of a request (RFC 9112 3), held to the strict reading wherever the standard leaves a choice.
 
 use super::body::{self, Framing};
+use super::field_lines;
 use super::fields::{Fields, Name, Position, list};
-use std::mem::MaybeUninit;
+use super::start_line::RequestLine;
+use crate::model::url::is_authority;
+use std::ops::Range;
 use std::str;
+
+pub use super::head_end::HeadEnd;
 
 /// Bounds on a head.
 #[derive(Debug, Clone, Copy)]
@@ -14,7 +19,7 @@ pub struct Limits {
     pub fields: usize,
 }
 
-/// The most header fields a head may have whatever the configuration says: they are parsed into an array of this size.
+/// The most header fields a head may have whatever the configuration says.
 pub const MAX_FIELDS: usize = 256;
 
 /// Why a head is refused.
@@ -38,49 +43,6 @@ pub enum HeadError {
 }
 
 use HeadError::Malformed;
-
-/// Finds the end of a head in a buffer that grows, reading each byte once and refusing bare line feeds on the way.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct HeadEnd {
-    /// Everything before this has been looked at.
-    seen: usize,
-    /// Where the line being read begins.
-    line: usize,
-    /// Whether a line that is not empty has been read.
-    started: bool,
-}
-
-impl HeadEnd {
-    /// For the head of an answer, before which no empty lines may stand: who skips them and who does not would read
-    /// different answers.
-    #[must_use]
-    pub fn of_answer() -> Self {
-        Self { started: true, ..Self::default() }
-    }
-
-    /// The length of the head once `buffer`, which holds what was passed before and more, contains all of it.
-    ///
-    /// # Errors
-    /// [`HeadError`] for a line feed without its carriage return, or once `limit` bytes hold no end.
-    pub fn find(&mut self, buffer: &[u8], limit: usize) -> Result<Option<usize>, HeadError> {
-        while let Some(at) = memchr::memchr(b'\n', &buffer[self.seen..]) {
-            let end = self.seen + at;
-            if end == self.line || buffer[end - 1] != b'\r' {
-                return Err(Malformed("a line does not end with CR LF"));
-            }
-            let empty = end - 1 == self.line;
-            self.seen = end + 1;
-            self.line = end + 1;
-            if empty && self.started {
-                return if self.seen > limit { Err(HeadError::TooLong) } else { Ok(Some(self.seen)) };
-            }
-            // Empty lines before the request line are skipped (RFC 9112 2.2).
-            self.started |= !empty;
-        }
-        self.seen = buffer.len();
-        if buffer.len() >= limit { Err(HeadError::TooLong) } else { Ok(None) }
-    }
-}
 
 /// The host and path a request is for.
 #[derive(Debug, Clone, Copy)]
@@ -111,12 +73,18 @@ impl<'a> Head<'a> {
     /// # Errors
     /// [`HeadError`]: everything that two servers might read differently is refused.
     pub fn parse(head: &'a [u8], positions: &'a mut Vec<Position>, limits: Limits) -> Result<Self, HeadError> {
-        let (method, target, http11) = parse_lines(head, positions, limits)?;
-        let fields = Fields::new(head, positions);
+        let RequestLine { method, target, is_encoded, http11, end } = RequestLine::parse(head)?;
+        let kinds = field_lines::parse(head, end, positions, limits.fields.min(MAX_FIELDS))?;
+        let fields = Fields::new(head, positions, kinds);
         if matches!(method, "CONNECT" | "TRACE") {
             return Err(HeadError::Method);
         }
-        let (target, authority) = split_target(target, host(fields, http11)?)?;
+        let (target, host) = texts(head, target, fields)?;
+        let host = checked_host(host, http11)?;
+        if !is_encoded {
+            return Err(Malformed("the target holds a character that must be encoded"));
+        }
+        let (target, authority) = split_target(target, host)?;
         let options = ConnectionOptions::of(fields)?;
         if fields.single(Name::Authorization).is_err() {
             return Err(Malformed("more than one Authorization field"));
@@ -167,54 +135,41 @@ impl<'a> Head<'a> {
     }
 }
 
-fn parse_lines<'a>(
+/// The target and the Host field as text.
+///
+/// Nearly always Host comes first, and then both are cut out of one text: what it costs to prove bytes to be text is mostly
+/// what it costs to begin.
+fn texts<'a>(
     head: &'a [u8],
-    positions: &mut Vec<Position>,
-    limits: Limits,
-) -> Result<(&'a str, &'a str, bool), HeadError> {
-    let mut slots = [const { MaybeUninit::uninit() }; MAX_FIELDS];
-    let mut request = httparse::Request::new(&mut []);
-    let room = limits.fields.min(MAX_FIELDS);
-    match request.parse_with_uninit_headers(head, &mut slots[..room]) {
-        Ok(httparse::Status::Complete(length)) if length == head.len() => {}
-        Ok(_) => return Err(Malformed("the head ends too early")),
-        Err(httparse::Error::TooManyHeaders) => return Err(HeadError::TooManyFields),
-        Err(httparse::Error::HeaderName) => return Err(Malformed("a field name is not a token")),
-        Err(httparse::Error::HeaderValue) => return Err(Malformed("a field value holds a control character")),
-        Err(httparse::Error::Version) => return Err(Malformed("the version is not HTTP/1.0 or HTTP/1.1")),
-        Err(_) => return Err(Malformed("the request line is malformed")),
+    target: Range<usize>,
+    fields: Fields<'a>,
+) -> Result<(&'a str, Option<&'a str>), HeadError> {
+    let Ok(host) = fields.single_range(Name::Host) else {
+        return Err(Malformed("more than one Host field"));
+    };
+    let end = host.as_ref().map_or(target.end, |host| host.end);
+    if let Ok(text) = str::from_utf8(&head[target.start..end]) {
+        let cut = |range: Range<usize>| &text[range.start - target.start..range.end - target.start];
+        return Ok((cut(target.clone()), host.map(cut)));
     }
-    positions.clear();
-    positions.extend(request.headers.iter().map(|h| Position::of(head, h.name, h.value)));
-    match (request.method, request.path, request.version) {
-        (Some(method), Some(target), Some(minor)) => Ok((method, target, minor == 1)),
-        _ => Err(Malformed("the request line is malformed")),
-    }
+    let not_host = |_| Malformed("the Host field is not a host");
+    let host = host.map(|host| str::from_utf8(&head[host]).map_err(not_host)).transpose()?;
+    let target = str::from_utf8(&head[target]).map_err(|_| Malformed("the request line is malformed"))?;
+    Ok((target, host))
 }
 
 /// The one Host field (RFC 9112 3.2).
-fn host(fields: Fields<'_>, http11: bool) -> Result<&str, HeadError> {
-    match fields.single(Name::Host) {
-        Err(_) => Err(Malformed("more than one Host field")),
-        Ok(None) if http11 => Err(Malformed("no Host field")),
-        Ok(None) => Ok(""),
-        Ok(Some(value)) => {
-            let text = str::from_utf8(value).map_err(|_| Malformed("the Host field is not a host"))?;
-            if is_authority(text) { Ok(text) } else { Err(Malformed("the Host field is not a host")) }
-        }
+fn checked_host(host: Option<&str>, http11: bool) -> Result<&str, HeadError> {
+    match host {
+        Some(host) if is_authority(host) => Ok(host),
+        Some(_) => Err(Malformed("the Host field is not a host")),
+        None if http11 => Err(Malformed("no Host field")),
+        None => Ok(""),
     }
-}
-
-fn is_authority(text: &str) -> bool {
-    crate::model::url::split_authority(text)
-        .is_some_and(|(host, _)| host.contains(':') || crate::model::url::is_host(host))
 }
 
 /// Path and authority of a request target in origin or absolute form (RFC 9112 3.2).
 fn split_target<'a>(target: &'a str, host: &'a str) -> Result<(&'a str, &'a str), HeadError> {
-    if !target.bytes().all(|b| b.is_ascii_graphic() && b != b'#') {
-        return Err(Malformed("the target holds a character that must be encoded"));
-    }
     if target.starts_with('/') {
         return Ok((target, host));
     }
@@ -241,7 +196,12 @@ pub(super) struct ConnectionOptions {
 const MAX_CONNECTION_OPTIONS: usize = 32;
 
 impl ConnectionOptions {
+    #[inline]
     pub(super) fn of(fields: Fields<'_>) -> Result<Self, HeadError> {
+        if fields.has(Name::Connection) { Self::of_present(fields) } else { Ok(Self::default()) }
+    }
+
+    fn of_present(fields: Fields<'_>) -> Result<Self, HeadError> {
         let mut options = Self::default();
         for (count, option) in fields.all(Name::Connection).flat_map(list).enumerate() {
             if count == MAX_CONNECTION_OPTIONS {
@@ -257,6 +217,9 @@ impl ConnectionOptions {
 
 /// How the body of a request is framed (RFC 9112 6.3). Both framings at once are refused, as is any coding but `chunked`.
 fn request_framing(fields: Fields<'_>, http11: bool) -> Result<Framing, HeadError> {
+    if !fields.has(Name::ContentLength) && !fields.has(Name::TransferEncoding) {
+        return Ok(Framing::Empty);
+    }
     let length = body::content_length(fields).map_err(Malformed)?;
     match fields.single(Name::TransferEncoding) {
         Err(_) => Err(Malformed("more than one Transfer-Encoding field")),

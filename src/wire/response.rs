@@ -1,9 +1,10 @@
 //! The head of an answer (RFC 9112 4), as strict towards upstreams as towards clients.
 
 use super::body::{self, Framing};
+use super::field_lines;
 use super::fields::{Fields, Name, Position};
 use super::request::{ConnectionOptions, HeadError, Limits, MAX_FIELDS};
-use std::mem::MaybeUninit;
+use super::start_line::StatusLine;
 
 use HeadError::Malformed;
 
@@ -33,33 +34,16 @@ impl<'a> Head<'a> {
         limits: Limits,
         to_head: bool,
     ) -> Result<Self, HeadError> {
-        // The parser would skip empty lines, which nobody may send before an answer.
-        if !head.starts_with(b"HTTP/") {
-            return Err(Malformed("the head does not begin with the version"));
-        }
-        let mut slots = [const { MaybeUninit::uninit() }; MAX_FIELDS];
-        let mut response = httparse::Response::new(&mut []);
-        let parser = httparse::ParserConfig::default();
-        let room = limits.fields.min(MAX_FIELDS);
-        match parser.parse_response_with_uninit_headers(&mut response, head, &mut slots[..room]) {
-            Ok(httparse::Status::Complete(length)) if length == head.len() => {}
-            Ok(_) => return Err(Malformed("the head ends too early")),
-            Err(httparse::Error::TooManyHeaders) => return Err(HeadError::TooManyFields),
-            Err(_) => return Err(Malformed("the head is not HTTP")),
-        }
-        positions.clear();
-        positions.extend(response.headers.iter().map(|h| Position::of(head, h.name, h.value)));
-        let (Some(status), Some(minor)) = (response.code, response.version) else {
-            return Err(Malformed("the head is not HTTP"));
-        };
+        let StatusLine { http11, status, reason, end } = StatusLine::parse(head)?;
+        let kinds = field_lines::parse(head, end, positions, limits.fields.min(MAX_FIELDS))?;
         if status < 100 {
             return Err(Malformed("the status code is below 100"));
         }
-        let fields = Fields::new(head, positions);
+        let fields = Fields::new(head, positions, kinds);
         let options = ConnectionOptions::of(fields)?;
-        let framing = response_framing(fields, status, minor == 1, to_head)?;
-        let keep_alive = !options.close && (minor == 1 || options.keep_alive) && framing != Framing::UntilClose;
-        Ok(Self { status, reason: response.reason.unwrap_or(""), framing, keep_alive, fields })
+        let framing = response_framing(fields, status, http11, to_head)?;
+        let keep_alive = !options.close && (http11 || options.keep_alive) && framing != Framing::UntilClose;
+        Ok(Self { status, reason, framing, keep_alive, fields })
     }
 
     /// Whether a final answer is still to come (RFC 9110 15.2); 101 is final for HTTP.
@@ -126,8 +110,42 @@ mod tests {
             "HTTP/1.1 99 OK\r\n\r\n",
             "garbage\r\n\r\n",
             "\r\nHTTP/1.1 200 OK\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: +3\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 3, 3\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, chunked\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nA : b\r\n\r\n",
+            "HTTP/1.1 200 OK\r\n: b\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nA: b\rc\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nA: b\nB: c\r\n\r\n",
+            "HTTP/1.1 200 O\0K\r\n\r\n",
+            "HTTP/1.1 200 OK\n\r\n",
+            "HTTP/1.1 200OK\r\n\r\n",
+            "HTTP/1.1 2000\r\n\r\n",
+            "HTTP/1.1 +20 OK\r\n\r\n",
+            "HTTP/1.1  200 OK\r\n\r\n",
+            "HTTP/1.1\t200 OK\r\n\r\n",
+            "HTTP/1.2 200 OK\r\n\r\n",
+            "HTTP/2 200 OK\r\n\r\n",
+            "http/1.1 200 OK\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nA: b\r\n",
         ] {
-            assert!(parse(bad, false).is_err(), "{bad:?}");
+            assert!(matches!(parse(bad, false), Err(Malformed(_))), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn reasons_are_text_or_nothing() {
+        for (line, reason) in [
+            ("HTTP/1.1 200 OK", "OK"),
+            ("HTTP/1.1 200", ""),
+            ("HTTP/1.1 200 ", ""),
+            ("HTTP/1.1 200  a\tb ", " a\tb "),
+            ("HTTP/1.1 200 caf\u{e9}", ""),
+        ] {
+            let (text, mut positions) = (format!("{line}\r\n\r\n"), Vec::new());
+            assert_eq!(Head::parse(text.as_bytes(), &mut positions, LIMITS, false).unwrap().reason, reason, "{line:?}");
         }
     }
 }

@@ -1,7 +1,9 @@
 //! The trailer section of a chunked body (RFC 9112 7.1.2): kept until it is complete, then held to the reading of a head.
 
 use super::body::BodyError;
-use super::fields::{Fields, Position};
+use super::field_lines;
+use super::fields::{Fields, Kinds, Position};
+use super::request::HeadError;
 
 /// Longest trailer section in bytes.
 pub(super) const MAX_BYTES: usize = 16 * 1024;
@@ -14,6 +16,7 @@ pub struct Trailers {
     /// The field lines as they came, each with CR LF.
     lines: Vec<u8>,
     positions: Vec<Position>,
+    kinds: Kinds,
 }
 
 impl Trailers {
@@ -32,21 +35,17 @@ impl Trailers {
             return Ok(());
         }
         self.lines.extend_from_slice(b"\r\n");
-        let mut slots = [httparse::EMPTY_HEADER; MAX_FIELDS];
-        match httparse::parse_headers(&self.lines, &mut slots) {
-            Ok(httparse::Status::Complete((length, fields))) if length == self.lines.len() => {
-                self.positions.extend(fields.iter().map(|field| Position::of(&self.lines, field.name, field.value)));
-                Ok(())
-            }
-            Ok(_) => Err(BodyError("trailers end too early")),
-            Err(httparse::Error::TooManyHeaders) => Err(BodyError("too many trailers")),
-            Err(_) => Err(BodyError("a trailer is malformed")),
-        }
+        self.kinds =
+            field_lines::parse(&self.lines, 0, &mut self.positions, MAX_FIELDS).map_err(|error| match error {
+                HeadError::TooManyFields => BodyError("too many trailers"),
+                _ => BodyError("a trailer is malformed"),
+            })?;
+        Ok(())
     }
 
     /// The fields, in the order they came; none before the section is complete.
     #[must_use]
     pub fn fields(&self) -> Fields<'_> {
-        Fields::new(&self.lines, &self.positions)
+        Fields::new(&self.lines, &self.positions, self.kinds)
     }
 }

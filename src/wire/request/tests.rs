@@ -78,9 +78,52 @@ fn lines_are_strict() {
         "GET http://y/ HTTP/1.1\r\nHost: x\r\n\r\n",
         "GET ftp://x/ HTTP/1.1\r\nHost: x\r\n\r\n",
         "GET /\u{e9} HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET /\x7f HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET / HTTP/1.1\r\n Host: x\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: x\r\nA: b\r\n\tc: d\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: x\r\nA\t: b\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: x\r\nA\0: b\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: x\r\nA(b): c\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: x\r\n\u{e9}: c\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: x\r\nno colon\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: x\r\nA: \x7f\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: x\r\nA: b\r\r\n\r\n",
+        "GET  / HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET /  HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET\t/ HTTP/1.1\r\nHost: x\r\n\r\n",
+        " GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET / HTTP/1.1 \r\nHost: x\r\n\r\n",
+        "GET / http/1.1\r\nHost: x\r\n\r\n",
+        "GET / HTTP/1.2\r\nHost: x\r\n\r\n",
+        "GET / HTTP/01.1\r\nHost: x\r\n\r\n",
+        "GET  HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET /\r\nHost: x\r\n\r\n",
+        "G(T / HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: x,y\r\n\r\n",
     ] {
         assert!(matches!(parse(bad), Err(Malformed(_))), "{bad:?} gave {:?}", parse(bad));
     }
+}
+
+#[test]
+fn values_are_cut_out_of_the_white_space_around_them() {
+    let text =
+        b"ODD / HTTP/1.1\r\nhOsT:\t x \t\r\nEmpty:\r\nBlank: \t \r\nA:b\tc  d\r\nObs: \x80\xff\r\n'~!: :\r\n\r\n";
+    let mut positions = Vec::new();
+    let head = Head::parse(text, &mut positions, LIMITS).unwrap();
+    let fields: Vec<_> = head.fields.iter().map(|field| (field.name, field.value)).collect();
+    let expected: [(&[u8], &[u8]); 6] =
+        [(b"hOsT", b"x"), (b"Empty", b""), (b"Blank", b""), (b"A", b"b\tc  d"), (b"Obs", b"\x80\xff"), (b"'~!", b":")];
+    assert_eq!((head.method, head.authority, fields), ("ODD", "x", expected.to_vec()));
+}
+
+#[test]
+fn a_host_behind_bytes_that_are_no_text_is_found() {
+    let text = b"GET /a HTTP/1.1\r\nA: \xff\r\nHost: x\r\n\r\n";
+    let mut positions = Vec::new();
+    let head = Head::parse(text, &mut positions, LIMITS).unwrap();
+    assert_eq!((head.target, head.authority), ("/a", "x"));
 }
 
 #[test]
@@ -109,6 +152,23 @@ fn the_end_is_found_however_the_bytes_arrive() {
         assert_eq!(end.find(&text[..n], 4096), Ok(None), "{n}");
     }
     assert_eq!(end.find(text, 4096), Ok(Some(length)));
+}
+
+#[test]
+fn the_end_is_found_wherever_it_is_and_no_bare_line_feed_is_passed() {
+    for length in 0..100 {
+        let mut text = format!("\r\nGET / HTTP/1.1\r\nA: {}\r\n\r\n", "b".repeat(length)).into_bytes();
+        let end = text.len();
+        text.extend_from_slice(b"POST / HTTP/1.1\n");
+        for whole in [&text[..], &text[..end]] {
+            assert_eq!(HeadEnd::default().find(whole, 4096), Ok(Some(end)));
+        }
+        for at in (0..end - 4).filter(|at| text[*at] == b'b') {
+            let mut bare = text.clone();
+            bare[at] = b'\n';
+            assert_eq!(HeadEnd::default().find(&bare, 4096), Err(Malformed("a line does not end with CR LF")), "{at}");
+        }
+    }
 }
 
 #[test]
