@@ -150,7 +150,7 @@ impl ToUpstream<'_> {
             _ if named.contains(field.name) || self.token.is_some_and(|token| token.is_own(field.name)) => {}
             _ if self.manner.is_some_and(|manner| impersonates(manner, field.name)) => {}
             _ if self.author().is_some() && is_named(field.name, &TRINO_TAGS) => {}
-            _ => line(out, field.name, field.value),
+            _ => field.write(out),
         }
     }
 
@@ -428,7 +428,7 @@ impl ToClient<'_> {
             kind => {
                 said.html |= kind == Name::ContentType && is_html(field.value);
                 said.private |= kind == Name::CacheControl && self.cookie.is_some() && is_private(field.value);
-                line(out, field.name, field.value);
+                field.write(out);
             }
         }
     }

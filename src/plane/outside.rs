@@ -184,10 +184,9 @@ fn refresh_url(value: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::fields::Name;
 
     fn passed(outside: Outside<'_>, name: &'static str, value: &'static str) -> String {
-        let field = Field { kind: Name::of(name.as_bytes()), name: name.as_bytes(), value: value.as_bytes() };
+        let field = Field::new(name.as_bytes(), value.as_bytes());
         let mut out = Vec::new();
         assert!(outside.pass(field, &mut out), "{name}");
         let text = String::from_utf8(out).unwrap();

@@ -47,6 +47,30 @@ pub struct Field<'a> {
     pub name: &'a [u8],
     /// The value without the white space around it.
     pub value: &'a [u8],
+    /// The line of it, if that was sent as [`Self::write`] writes it.
+    line: Option<&'a [u8]>,
+}
+
+impl<'a> Field<'a> {
+    /// A field of this name and value.
+    #[must_use]
+    pub fn new(name: &'a [u8], value: &'a [u8]) -> Self {
+        Self { kind: Name::of(name), name, value, line: None }
+    }
+
+    /// Writes the field as a line (RFC 9112 5). What a parser has taken apart is the same in this form, however it was sent;
+    /// most fields are sent so, and then it is one piece that is written.
+    #[inline]
+    pub fn write(&self, out: &mut Vec<u8>) {
+        if let Some(line) = self.line {
+            out.extend_from_slice(line);
+        } else {
+            out.reserve(self.name.len() + self.value.len() + 4);
+            for part in [self.name, b": ", self.value, b"\r\n"] {
+                out.extend_from_slice(part);
+            }
+        }
+    }
 }
 
 /// The header fields of one head, in the order they came.
@@ -71,8 +95,19 @@ impl<'a> Fields<'a> {
 
     /// All fields, in order.
     pub fn iter(self) -> impl Iterator<Item = Field<'a>> {
-        let field = move |p: &Position| Field { kind: p.kind, name: self.part(p.name), value: self.part(p.value) };
+        let field = move |position: &Position| {
+            let Position { kind, name, value } = *position;
+            Field { kind, name: self.part(name), value: self.part(value), line: self.line(name, value) }
+        };
         self.positions.iter().map(field)
+    }
+
+    /// The line of a field, if nothing but a colon and a space is between its name and its value, and its end behind that.
+    #[inline]
+    fn line(self, name: (u32, u32), value: (u32, u32)) -> Option<&'a [u8]> {
+        let line = self.head.get(name.0 as usize..value.1 as usize + 2)?;
+        let is_plain = self.part((name.1, value.0)) == b": " && line.ends_with(b"\r\n");
+        is_plain.then_some(line)
     }
 
     #[inline]
@@ -155,6 +190,19 @@ mod tests {
             assert_eq!(Name::of(name.as_bytes()), expected, "{name}");
         }
         assert_eq!(Name::of(b"my_header"), Name::Other);
+    }
+
+    #[test]
+    fn however_a_field_was_sent_it_is_written_in_one_form() {
+        use crate::wire::request::{Head, Limits};
+        let head = b"GET / HTTP/1.1\r\nHost: h\r\nA:b\r\nC:  d\r\nE: f \r\nG:\th\r\nI:\r\nJ: \r\nK: l m\r\n\r\n";
+        let (mut positions, mut out) = (Vec::new(), Vec::new());
+        let head = Head::parse(head, &mut positions, Limits { bytes: 999, fields: 20 }).unwrap();
+        head.fields.iter().for_each(|field| field.write(&mut out));
+        assert_eq!(out, b"Host: h\r\nA: b\r\nC: d\r\nE: f\r\nG: h\r\nI: \r\nJ: \r\nK: l m\r\n");
+        out.clear();
+        Field::new(b"Host", b"h").write(&mut out);
+        assert_eq!(out, b"Host: h\r\n");
     }
 
     #[test]
