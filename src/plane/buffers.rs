@@ -6,6 +6,8 @@ use std::cell::RefCell;
 
 /// A larger buffer is given back to the allocator.
 pub(super) const KEEP: usize = 4096;
+/// Room in a new buffer: for most heads, so that they do not grow step by step.
+const USUAL: usize = 1024;
 /// Buffers that are kept for the next requests at most.
 const MOST: usize = 256;
 
@@ -19,7 +21,7 @@ pub(super) struct Buffers {
 impl Buffers {
     /// An empty buffer.
     pub(super) fn take(&self) -> Vec<u8> {
-        self.bytes.borrow_mut().pop().unwrap_or_default()
+        self.bytes.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(USUAL))
     }
 
     /// Takes a buffer back, whatever is in it.

@@ -366,7 +366,7 @@ async fn join<T>(way: impl Future<Output = std::thread::Result<T>>, stream: Stre
 /// Takes a request the way that all go.
 async fn go_the_way(worker: &Rc<Worker>, mut client: Client, head: Result<Vec<u8>, HeadError>, full: bool) {
     let limits = worker.plane.settings.head_limits;
-    let mut positions = Vec::new();
+    let mut positions = worker.buffers.take_positions();
     let head = match &head {
         Ok(head) if head.len() > limits.bytes => Err(HeadError::TooLong),
         Ok(head) => Head::parse(head, &mut positions, limits),
@@ -377,6 +377,8 @@ async fn go_the_way(worker: &Rc<Worker>, mut client: Client, head: Result<Vec<u8
         Ok(head) => serve_request(worker, &mut client, &head).await,
         Err(error) => refuse_head(worker, &mut client, error).await,
     };
+    worker.buffers.give_positions(positions);
+    worker.buffers.give(client.outbox.give_up());
     match next {
         Next::Another | Next::Close => client.close(worker).await,
         Next::Abort => {}

@@ -13,6 +13,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// Bytes that wait in one direction at most: four frames of the size that everybody sends.
 pub(super) const CAPACITY: usize = 64 * 1024;
 
+/// Room for an answer as most are, its head and the beginning of its body, so that it is made once.
+const USUAL: usize = 1024;
+
 /// One direction.
 #[derive(Default)]
 struct Half {
@@ -118,6 +121,9 @@ impl AsyncWrite for Near {
             return Poll::Pending;
         }
         let before = down.bytes.len();
+        if before == 0 {
+            down.bytes.reserve(slices.iter().map(|slice| slice.len()).sum::<usize>().clamp(USUAL, CAPACITY));
+        }
         for slice in slices {
             let part = slice.len().min(down.room());
             down.bytes.extend_from_slice(&slice[..part]);

@@ -41,7 +41,7 @@ pub(super) struct Stream {
 
 enum Answer {
     /// The head of the answer so far.
-    Head(Vec<u8>, HeadEnd),
+    Head(Bytes, HeadEnd),
     Body(Body),
     /// A tunnel whose end the client knows, while its own bytes still come.
     Over,
@@ -57,7 +57,7 @@ impl Stream {
         to_head: bool,
         limits: Limits,
     ) -> Self {
-        let answer = Answer::Head(Vec::new(), HeadEnd::of_answer());
+        let answer = Answer::Head(Bytes::new(), HeadEnd::of_answer());
         let uploading = content != Content::None;
         Self { far, body, uploading, content, owed: 0, respond, answer, to_head, limits }
     }
@@ -175,15 +175,17 @@ impl Stream {
         let Some(length) = end.find(head, self.limits.bytes).map_err(|_| Unsayable)? else {
             return match self.far.poll_take(cx) {
                 Poll::Pending => Ok(Poll::Pending),
+                // Nearly all come in one piece.
                 Poll::Ready(Taken::Bytes(bytes)) => {
-                    head.extend_from_slice(&bytes);
+                    *head = if head.is_empty() { bytes } else { [&head[..], &bytes].concat().into() };
                     Ok(Poll::Ready(false))
                 }
                 Poll::Ready(Taken::Closed | Taken::Broken) => Err(Unsayable),
             };
         };
-        let (rest, head) = (Bytes::copy_from_slice(&head[length..]), std::mem::take(head));
-        self.say(&head[..length], rest)
+        let mut head = std::mem::take(head);
+        let rest = head.split_off(length);
+        self.say(&head, rest)
     }
 
     /// Sends a head on; whether the answer is complete with it.
@@ -193,7 +195,7 @@ impl Stream {
         let answer = head::answer(&parsed, self.content == Content::Tunnel).ok_or(Unsayable)?;
         if parsed.is_interim() {
             self.respond.send_informational(answer).map_err(|_| Unsayable)?;
-            self.answer = Answer::Head(raw.to_vec(), HeadEnd::of_answer());
+            self.answer = Answer::Head(raw, HeadEnd::of_answer());
             return Ok(Poll::Ready(false));
         }
         let framing = if parsed.status == 101 { Framing::UntilClose } else { parsed.framing };
