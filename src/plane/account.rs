@@ -11,7 +11,7 @@ use crate::live::cluster::ClusterLease;
 use crate::live::node::NodeLease;
 use crate::live::place::Place;
 use crate::live::quota::Charge;
-use crate::metrics::RouteKind;
+use crate::metrics::{Finished, RouteKind};
 use crate::model::reject::Reject;
 use crate::model::upstream::Cluster;
 use crate::net::write_ip;
@@ -115,7 +115,7 @@ impl Account {
     /// Opens the account of something that could not be read as a request.
     pub(super) fn open_unread(worker: &Rc<Worker>, peer: IpAddr) -> Self {
         let request_id = hex(worker.random(), worker.random());
-        worker.plane.metrics.requests_active.increment(1.0);
+        worker.metrics.begin();
         let mut line = worker.take_line();
         if let Some(format) = worker.plane.access_log {
             let mut fields = Fields { out: &mut line, format };
@@ -207,23 +207,19 @@ impl Account {
         self.started + self.session.as_ref().map_or(NEVER, left)
     }
 
-    fn measure(&self, total: Duration) -> Option<Duration> {
-        let metrics = &self.worker.plane.metrics;
-        let route = metrics.route(self.kind);
-        metrics.count(self.kind, self.status);
-        route.duration.record(total.as_secs_f64());
-        metrics.bytes_received.increment(self.received);
-        metrics.bytes_sent.increment(self.sent);
+    fn measure(&self, duration: Duration) -> Option<Duration> {
         if let (Some(statement), Some(moments)) = (&self.statement, self.moments()) {
-            statement.measure(&metrics.sql, moments, self.sent);
+            statement.measure(&self.worker.plane.metrics.sql, moments, self.sent);
         }
-        let (forwarded, answered) = (self.forwarded?, self.answered?);
-        let upstream = answered.saturating_duration_since(forwarded);
-        route.upstream.record(upstream.as_secs_f64());
-        let before = forwarded.saturating_duration_since(self.started);
-        let after = self.replied?.saturating_duration_since(answered);
-        route.overhead.record((before + after).as_secs_f64());
-        Some(upstream)
+        let since = |later: Instant, earlier| later.saturating_duration_since(earlier);
+        let (mut upstream, mut overhead) = (None, None);
+        if let (Some(forwarded), Some(answered)) = (self.forwarded, self.answered) {
+            upstream = Some(since(answered, forwarded));
+            overhead = self.replied.map(|replied| since(forwarded, self.started) + since(replied, answered));
+        }
+        let Self { kind, status, received, sent, .. } = *self;
+        self.worker.metrics.finish(&Finished { kind, status, received, sent, duration, upstream, overhead });
+        upstream
     }
 
     /// When the request was sent on and answered, if it was sent on.
@@ -299,7 +295,6 @@ impl Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
-        self.worker.plane.metrics.requests_active.decrement(1.0);
         if self.under_way && self.worker.streams.is_draining() {
             self.cut(Cut::Drain);
         }

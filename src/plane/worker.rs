@@ -7,6 +7,7 @@ use super::databricks::Places;
 use super::http2::Complaints;
 use super::pool::Pool;
 use super::streams::Streams;
+use crate::metrics::WorkerMetrics;
 use std::cell::{Cell, RefCell, RefMut};
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -37,6 +38,8 @@ pub(super) struct Worker {
     /// How many statements without clients are waited for.
     pub(super) abandoned: Arc<AtomicU32>,
     pub(super) scratch: RefCell<Box<[u8]>>,
+    /// What of its requests is counted here alone.
+    pub(super) metrics: WorkerMetrics,
     random: Cell<u64>,
     log: RefCell<Vec<u8>>,
     lines: RefCell<Vec<Vec<u8>>>,
@@ -53,6 +56,7 @@ impl Worker {
         Ok(Rc::new(Self {
             pool,
             retries: Budget::new(limits.retry_budget),
+            metrics: plane.metrics.worker(),
             plane,
             streams: Rc::default(),
             complaints: Complaints::default(),
