@@ -29,6 +29,7 @@ pub mod hold;
 mod http2;
 mod introduction;
 pub mod leaving;
+mod line;
 pub mod listener;
 mod miss;
 mod multiplexed;
@@ -48,6 +49,7 @@ mod trailers;
 mod trip;
 mod tunnel;
 pub mod waits;
+mod wall;
 mod worker;
 
 use crate::clock::Clock;

@@ -142,7 +142,7 @@ pub(super) fn seconds(nanos: u64) -> f64 {
 }
 
 /// A time in nanoseconds, of which a `u64` holds 584 years.
-pub(super) fn whole_nanos(time: Duration) -> u64 {
+fn whole_nanos(time: Duration) -> u64 {
     time.as_secs().wrapping_mul(1_000_000_000).wrapping_add(u64::from(time.subsec_nanos()))
 }
 

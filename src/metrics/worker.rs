@@ -2,12 +2,11 @@
 //! somebody asks.
 
 use super::RouteKind;
-use super::histogram::{Histogram, Recorded, add_alone, whole_nanos};
+use super::histogram::{Histogram, Recorded, add_alone};
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 /// Status codes 100 to 599 are told apart.
 const CODES: std::ops::Range<u16> = 100..600;
@@ -31,12 +30,12 @@ pub struct Finished {
     pub received: u64,
     /// Body and tunnel bytes to the client.
     pub sent: u64,
-    /// Its whole life, from its head to the last byte of its answer.
-    pub duration: Duration,
+    /// Its whole life, from its head to the last byte of its answer, in nanoseconds as all times here.
+    pub duration: u64,
     /// From its head sent upstream to the head of the answer, if there was one.
-    pub upstream: Option<Duration>,
+    pub upstream: Option<u64>,
     /// What the gateway itself added before the request and before the answer went on, if they did.
-    pub overhead: Option<Duration>,
+    pub overhead: Option<u64>,
 }
 
 impl WorkerMetrics {
@@ -59,12 +58,12 @@ impl WorkerMetrics {
             add_alone(count, 1);
         }
         let [duration, upstream, overhead] = &route.times;
-        duration.record_alone(whole_nanos(request.duration));
+        duration.record_alone(request.duration);
         if let Some(time) = request.upstream {
-            upstream.record_alone(whole_nanos(time));
+            upstream.record_alone(time);
         }
         if let Some(time) = request.overhead {
-            overhead.record_alone(whole_nanos(time));
+            overhead.record_alone(time);
         }
     }
 }

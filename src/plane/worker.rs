@@ -5,8 +5,10 @@ use super::Plane;
 use super::budget::Budget;
 use super::databricks::Places;
 use super::http2::Complaints;
+use super::line;
 use super::pool::Pool;
 use super::streams::Streams;
+use super::wall::Wall;
 use crate::metrics::WorkerMetrics;
 use std::cell::{Cell, RefCell, RefMut};
 use std::future::poll_fn;
@@ -40,6 +42,8 @@ pub(super) struct Worker {
     pub(super) scratch: RefCell<Box<[u8]>>,
     /// What of its requests is counted here alone.
     pub(super) metrics: WorkerMetrics,
+    /// What time it is.
+    pub(super) wall: Wall,
     random: Cell<u64>,
     log: RefCell<Vec<u8>>,
     lines: RefCell<Vec<Vec<u8>>>,
@@ -63,6 +67,7 @@ impl Worker {
             places: Places::default(),
             abandoned: Arc::default(),
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
+            wall: Wall::default(),
             random: Cell::new(getrandom::u64()?),
             log: RefCell::default(),
             lines: RefCell::default(),
@@ -111,11 +116,12 @@ impl Worker {
         self.log.borrow_mut()
     }
 
-    /// Hands the batch over to the log.
+    /// Hands the batch over to the log. The next one has room for as much.
     pub(super) fn flush_log(&self) {
-        let batch = std::mem::take(&mut *self.log.borrow_mut());
-        if !batch.is_empty() {
-            self.plane.log.send(batch);
+        let mut log = self.log.borrow_mut();
+        if !log.is_empty() {
+            let next = Vec::with_capacity(log.len() + 2 * line::ROOM);
+            self.plane.log.send(std::mem::replace(&mut *log, next));
         }
     }
 
