@@ -16,7 +16,6 @@ use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use metrics_exporter_prometheus::PrometheusHandle;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,8 +35,6 @@ const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub struct Admin {
     /// The plane whose state is told.
     pub plane: Arc<Plane>,
-    /// Renders the metrics.
-    pub exporter: PrometheusHandle,
     /// Changes states in the database, and asks what the fleet has said there; none without one.
     pub teller: Option<Arc<Writer>>,
     /// Who may use the API.
@@ -107,7 +104,7 @@ impl Admin {
             metrics.directory_age.set(age);
         }
         metrics.log_dropped.absolute(self.plane.log.dropped());
-        self.exporter.render()
+        metrics.render()
     }
 }
 

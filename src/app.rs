@@ -147,7 +147,7 @@ impl<S: Source> Start<S> {
         let Self { config, env, mut source, keys, log, clock, sockets } = self;
         forbid_core_dumps();
         let control = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let metrics = Arc::new(Metrics::new().map_err(io::Error::other)?);
+        let metrics = Arc::<Metrics>::default();
         let directory = Arc::new(Directory::default());
         if !S::REMOTE {
             let first = control.block_on(sync::start(&mut source, &directory, &metrics));
@@ -354,17 +354,15 @@ fn forbid_core_dumps() {
     }
 }
 
-/// How often key and certificate files are read again and histograms emptied into their buckets.
+/// How often key and certificate files are read again, and what only changes with time is measured.
 const UPKEEP: Duration = Duration::from_secs(2);
 
 async fn upkeep(plane: Arc<Plane>, outbound: Outbound, mut tickets: Option<TicketKeys>, asker: Asker) {
-    let exporter = plane.metrics.exporter();
     let mut ticks = interval(UPKEEP);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut complained, mut assertions) = (false, false);
     loop {
         ticks.tick().await;
-        exporter.run_upkeep();
         plane.metrics.held_longest.set(plane.holds.waits.longest().as_secs_f64());
         plane.metrics.overload.queue_longest.set(plane.admission.longest_wait().as_secs_f64());
         if let Some(snapshot) = plane.directory.held() {

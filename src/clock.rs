@@ -24,7 +24,11 @@ impl Default for Clock {
 impl Clock {
     /// The time now.
     pub fn now(&self) -> UnixSeconds {
-        let real = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        self.at(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
+    }
+
+    /// The time at one that the system's clock has shown; tests move it.
+    pub fn at(&self, real: UnixSeconds) -> UnixSeconds {
         real.saturating_add_signed(self.offset.load(Ordering::Relaxed))
     }
 

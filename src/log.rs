@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -145,23 +145,45 @@ impl<'a> MakeWriter<'a> for Sink {
     }
 }
 
-/// Writes a time as RFC 3339 in UTC with microseconds. By hand, like all that is written for every request: formatting is
-/// a good part of what a request costs.
-pub fn write_time(time: SystemTime, out: &mut Vec<u8>) {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let (year, month, day) = civil(since.as_secs() / 86_400);
-    let second = since.as_secs() % 86_400;
-    let mut text = *b"0000-00-00T00:00:00.000000Z";
-    let parts = [year, month, day, second / 3600, second / 60 % 60, second % 60, u64::from(since.subsec_micros())];
-    for (at, part) in [0..4, 5..7, 8..10, 11..13, 14..16, 17..19, 20..26].into_iter().zip(parts) {
-        write_digits(part, &mut text[at]);
-    }
-    out.extend_from_slice(&text);
+/// A time as RFC 3339 in UTC with microseconds. By hand, like all that is written for every request: formatting is a good
+/// part of what a request costs. What does not change within a second is kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Stamp {
+    second: u64,
+    text: [u8; 27],
 }
 
-/// Writes a span of time as milliseconds, with microseconds behind the point.
-pub fn write_millis(time: Duration, out: &mut Vec<u8>) {
-    let micros = time.as_micros() as u64;
+impl Default for Stamp {
+    fn default() -> Self {
+        Self { second: 0, text: *b"1970-01-01T00:00:00.000000Z" }
+    }
+}
+
+impl Stamp {
+    /// Sets it to so many microseconds since 1970-01-01 UTC.
+    pub fn set(&mut self, micros: u64) {
+        let second = micros / 1_000_000;
+        if second != self.second {
+            self.second = second;
+            let (year, month, day) = civil(second / 86_400);
+            let of_day = second % 86_400;
+            let parts = [year, month, day, of_day / 3600, of_day / 60 % 60, of_day % 60];
+            for (at, part) in [0..4, 5..7, 8..10, 11..13, 14..16, 17..19].into_iter().zip(parts) {
+                write_digits(part, &mut self.text[at]);
+            }
+        }
+        write_digits(micros % 1_000_000, &mut self.text[20..26]);
+    }
+
+    /// What is written.
+    #[must_use]
+    pub fn text(&self) -> &[u8; 27] {
+        &self.text
+    }
+}
+
+/// Writes microseconds as milliseconds with three digits behind the point.
+pub fn write_millis(micros: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(itoa::Buffer::new().format(micros / 1000).as_bytes());
     let mut rest = *b".000";
     write_digits(micros % 1000, &mut rest[1..]);
@@ -169,6 +191,7 @@ pub fn write_millis(time: Duration, out: &mut Vec<u8>) {
 }
 
 /// Writes the last digits of a number, as many as there is room for.
+#[inline]
 fn write_digits(mut number: u64, room: &mut [u8]) {
     for digit in room.iter_mut().rev() {
         *digit = b'0' + (number % 10) as u8;
@@ -200,9 +223,24 @@ mod tests {
             (4_107_542_399, "2100-02-28T23:59:59.000000Z"),
             (4_107_542_400, "2100-03-01T00:00:00.000000Z"),
         ] {
-            let mut out = Vec::new();
-            write_time(UNIX_EPOCH + Duration::from_secs(seconds), &mut out);
-            assert_eq!(String::from_utf8(out).unwrap(), expected);
+            let mut stamp = Stamp::default();
+            stamp.set(seconds * 1_000_000);
+            assert_eq!(str::from_utf8(stamp.text()).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn a_time_is_right_whatever_was_there_before() {
+        let mut stamp = Stamp::default();
+        for (micros, expected) in [
+            (7, "1970-01-01T00:00:00.000007Z"),
+            (59_999_999, "1970-01-01T00:00:59.999999Z"),
+            (59_000_123, "1970-01-01T00:00:59.000123Z"),
+            (86_400_000_000, "1970-01-02T00:00:00.000000Z"),
+            (1, "1970-01-01T00:00:00.000001Z"),
+        ] {
+            stamp.set(micros);
+            assert_eq!(str::from_utf8(stamp.text()).unwrap(), expected);
         }
     }
 
@@ -212,7 +250,7 @@ mod tests {
             [(0, "0.000"), (7, "0.007"), (999, "0.999"), (1_000, "1.000"), (61_234_056, "61234.056")]
         {
             let mut out = Vec::new();
-            write_millis(Duration::from_micros(micros), &mut out);
+            write_millis(micros, &mut out);
             assert_eq!(String::from_utf8(out).unwrap(), expected);
         }
     }

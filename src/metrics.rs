@@ -1,21 +1,30 @@
 //! Names and handles of all metrics. One registry per instance, none global, so that two gateways run in one test.
 
 mod fleet;
+mod gathered;
+mod histogram;
 mod http2;
 mod nodes;
 mod overload;
+mod registry;
+mod render;
 mod sql;
+mod worker;
 
 pub use fleet::{FleetMetrics, Miss};
+pub use histogram::Histogram;
 pub use http2::Http2Refusal;
 pub use nodes::{CircuitLimit, NodeMetrics};
 pub use overload::OverloadMetrics;
 pub use sql::{Abandoned, Api, SqlMetrics, StatementCall, StatementState};
+pub use worker::{Finished, WorkerMetrics};
 
 use crate::model::reject::Class;
-use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, Unit};
-use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
-use std::sync::OnceLock;
+use gathered::Gathered;
+use metrics::{Counter, Gauge, Key, Label, Level, Metadata, Recorder, Unit};
+use registry::Registry;
+use std::sync::{Arc, Mutex, PoisonError};
+use worker::{Counts, Sum};
 
 /// What a request was for; a label of few values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,17 +129,6 @@ impl CutBy {
     }
 }
 
-/// The handles of one kind of route.
-pub struct RouteMetrics {
-    /// Whole life of a request, from its head to the last byte of its answer.
-    pub duration: Histogram,
-    /// From the request's head sent upstream to the head of the answer.
-    pub upstream: Histogram,
-    /// What the gateway itself added before the request and before the answer went on.
-    pub overhead: Histogram,
-    codes: Vec<OnceLock<Counter>>,
-}
-
 /// The handles of one replica of the directory's database.
 pub struct ReplicaMetrics {
     /// Reads that it answered.
@@ -141,21 +139,19 @@ pub struct ReplicaMetrics {
     pub lag_bytes: Gauge,
 }
 
-/// Status codes 100 to 599 are told apart.
-const CODES: std::ops::Range<u16> = 100..600;
 const METADATA: Metadata<'static> = Metadata::new("embedgate", Level::INFO, None);
 
 /// All metrics of one instance.
 pub struct Metrics {
-    recorder: PrometheusRecorder,
-    routes: [RouteMetrics; 6],
+    registry: Registry,
+    /// What the workers count by themselves.
+    workers: Mutex<Vec<Arc<Counts>>>,
+    gathered: Gathered,
     rejects: Vec<Counter>,
     cuts: [Counter; 13],
     http2_refusals: [Counter; 7],
     /// Of SQL.
     pub sql: SqlMetrics,
-    /// Requests being served.
-    pub requests_active: Gauge,
     /// Bytes of bodies that are held until it is known where they go.
     pub held_bytes: Gauge,
     /// Bodies refused because those of all organisations fill what may be held.
@@ -180,10 +176,6 @@ pub struct Metrics {
     pub proxy_malformed: Counter,
     /// Connections refused because their PROXY header did not come in time.
     pub proxy_slow: Counter,
-    /// Body bytes received from clients.
-    pub bytes_received: Counter,
-    /// Body bytes sent to clients.
-    pub bytes_sent: Counter,
     /// Connections made to upstreams.
     pub upstream_connections: Counter,
     /// Connections to upstreams that failed.
@@ -217,7 +209,7 @@ pub struct Metrics {
     /// Requests that wait for something to start.
     pub held: Gauge,
     /// How long they waited.
-    pub held_seconds: Histogram,
+    pub held_seconds: Arc<Histogram>,
     /// How long the one that waits longest has waited, over all.
     pub held_longest: Gauge,
     /// Upstreams that were started.
@@ -242,31 +234,24 @@ pub struct Metrics {
     pub overload: OverloadMetrics,
 }
 
-impl Metrics {
+impl Default for Metrics {
     /// Registers everything.
-    ///
-    /// # Errors
-    /// Never with these buckets; the exporter's builder asks.
-    pub fn new() -> Result<Self, BuildError> {
-        let buckets = [
-            0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
-            5.0, 10.0, 60.0,
-        ];
-        let recorder = PrometheusBuilder::new().set_buckets(&buckets)?.build_recorder();
-        describe(&recorder);
-        let gauge = |name: &'static str| recorder.register_gauge(&Key::from_static_name(name), &METADATA);
-        let counter = |name: &'static str| recorder.register_counter(&Key::from_static_name(name), &METADATA);
-        let labelled = |name, key, value| counter_with(&recorder, name, vec![Label::from_static_parts(key, value)]);
+    fn default() -> Self {
+        let registry = Registry::default();
+        describe(&registry);
+        let gauge = |name: &'static str| registry.register_gauge(&Key::from_static_name(name), &METADATA);
+        let counter = |name: &'static str| registry.register_counter(&Key::from_static_name(name), &METADATA);
+        let labelled = |name, key, value| counter_with(&registry, name, vec![Label::from_static_parts(key, value)]);
         let info = vec![Label::from_static_parts("version", env!("CARGO_PKG_VERSION"))];
-        recorder.register_gauge(&Key::from_parts("embedgate_build_info", info), &METADATA).set(1.0);
-        Ok(Self {
-            routes: RouteKind::ALL.map(|kind| RouteMetrics::new(&recorder, kind)),
+        registry.register_gauge(&Key::from_parts("embedgate_build_info", info), &METADATA).set(1.0);
+        Self {
+            workers: Mutex::default(),
+            gathered: Gathered::new(&registry),
             rejects: Class::ALL.iter().map(|c| labelled("embedgate_rejects_total", "reason", c.label())).collect(),
             cuts: CutBy::ALL.map(|by| labelled("embedgate_cuts_total", "by", by.label())),
             http2_refusals: Http2Refusal::ALL
                 .map(|why| labelled("embedgate_http2_refusals_total", "reason", why.label())),
-            sql: SqlMetrics::new(&recorder),
-            requests_active: gauge("embedgate_requests_active"),
+            sql: SqlMetrics::new(&registry),
             held_bytes: gauge("embedgate_held_bytes"),
             held_full: labelled("embedgate_held_refused_total", "share", "all"),
             held_full_for_org: labelled("embedgate_held_refused_total", "share", "organisation"),
@@ -279,13 +264,11 @@ impl Metrics {
             proxy_untrusted: labelled("embedgate_proxy_protocol_errors_total", "reason", "untrusted"),
             proxy_malformed: labelled("embedgate_proxy_protocol_errors_total", "reason", "malformed"),
             proxy_slow: labelled("embedgate_proxy_protocol_errors_total", "reason", "slow"),
-            bytes_received: counter("embedgate_received_bytes_total"),
-            bytes_sent: counter("embedgate_sent_bytes_total"),
             upstream_connections: labelled("embedgate_upstream_connections_total", "result", "opened"),
             upstream_failures: labelled("embedgate_upstream_connections_total", "result", "failed"),
             retries: counter("embedgate_retries_total"),
             retries_over_budget: counter("embedgate_retries_over_budget_total"),
-            nodes: NodeMetrics::new(&recorder),
+            nodes: NodeMetrics::new(&registry),
             streams_revoked: counter("embedgate_streams_revoked_total"),
             mints: labelled("embedgate_token_mints_total", "result", "ok"),
             mints_refused: labelled("embedgate_token_mints_total", "result", "refused"),
@@ -297,35 +280,39 @@ impl Metrics {
             directory_bars: gauge("embedgate_directory_revocations"),
             directory_unusable: gauge("embedgate_directory_unusable_rows"),
             held: gauge("embedgate_held_requests"),
-            held_seconds: recorder.register_histogram(&Key::from_static_name("embedgate_held_seconds"), &METADATA),
+            held_seconds: registry.histogram(&Key::from_static_name("embedgate_held_seconds")),
             held_longest: gauge("embedgate_held_longest_seconds"),
             starts: labelled("embedgate_starts_total", "result", "ok"),
             starts_failed: labelled("embedgate_starts_total", "result", "failed"),
             idle_stops: counter("embedgate_idle_stops_total"),
-            fleet: FleetMetrics::new(&recorder),
+            fleet: FleetMetrics::new(&registry),
             directory_loads: labelled("embedgate_directory_loads_total", "result", "ok"),
             directory_failures: labelled("embedgate_directory_loads_total", "result", "refused"),
             directory_fallbacks: counter("embedgate_directory_replica_fallbacks_total"),
             log_dropped: counter("embedgate_log_lines_dropped_total"),
             panics: counter("embedgate_panics_total"),
-            overload: OverloadMetrics::new(&recorder),
-            recorder,
-        })
+            overload: OverloadMetrics::new(&registry),
+            registry,
+        }
     }
+}
 
-    /// The handles of a kind of route.
+impl Metrics {
+    /// What another worker counts with.
     #[must_use]
-    pub fn route(&self, kind: RouteKind) -> &RouteMetrics {
-        &self.routes[kind as usize]
+    pub fn worker(&self) -> WorkerMetrics {
+        let counts = Arc::<Counts>::default();
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&counts));
+        WorkerMetrics::new(counts)
     }
 
     /// The handles of a replica, which is told by its number: a URL may hold a password.
     #[must_use]
     pub fn replica(&self, number: usize) -> ReplicaMetrics {
         let labels = || vec![Label::new("replica", number.to_string())];
-        let gauge = |name: &'static str| self.recorder.register_gauge(&Key::from_parts(name, labels()), &METADATA);
+        let gauge = |name: &'static str| self.registry.register_gauge(&Key::from_parts(name, labels()), &METADATA);
         ReplicaMetrics {
-            reads: counter_with(&self.recorder, "embedgate_directory_replica_reads_total", labels()),
+            reads: counter_with(&self.registry, "embedgate_directory_replica_reads_total", labels()),
             lag_seconds: gauge("embedgate_directory_replica_lag_seconds"),
             lag_bytes: gauge("embedgate_directory_replica_lag_bytes"),
         }
@@ -334,17 +321,7 @@ impl Metrics {
     /// Seconds until the first certificate ends that is shown to `shown_to`, one of two words.
     pub fn certificate_expiry(&self, shown_to: &'static str) -> Gauge {
         let labels = vec![Label::from_static_parts("shown_to", shown_to)];
-        self.recorder.register_gauge(&Key::from_parts("embedgate_certificate_expiry_seconds", labels), &METADATA)
-    }
-
-    /// Counts a finished request.
-    pub fn count(&self, kind: RouteKind, status: u16) {
-        let Some(slot) = self.route(kind).codes.get(usize::from(status.wrapping_sub(CODES.start))) else { return };
-        let register = || {
-            let labels = vec![Label::from_static_parts("route", kind.label()), Label::new("code", status.to_string())];
-            counter_with(&self.recorder, "embedgate_requests_total", labels)
-        };
-        slot.get_or_init(register).increment(1);
+        self.registry.register_gauge(&Key::from_parts("embedgate_certificate_expiry_seconds", labels), &METADATA)
     }
 
     /// Counts a refusal.
@@ -364,39 +341,26 @@ impl Metrics {
         self.http2_refusals[why as usize].increment(1);
     }
 
-    /// What renders the metrics as text and keeps histograms small.
+    /// All metrics in the text format of Prometheus.
     #[must_use]
-    pub fn exporter(&self) -> PrometheusHandle {
-        self.recorder.handle()
+    pub fn render(&self) -> String {
+        // Locked while it is gathered: who asks meanwhile must not hear of less than was told before.
+        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        self.gathered.replace(&self.registry, &Sum(&workers));
+        self.registry.render()
     }
 }
 
-impl RouteMetrics {
-    fn new(recorder: &PrometheusRecorder, kind: RouteKind) -> Self {
-        let histogram = |name: &'static str| {
-            let labels = vec![Label::from_static_parts("route", kind.label())];
-            recorder.register_histogram(&Key::from_parts(name, labels), &METADATA)
-        };
-        Self {
-            duration: histogram("embedgate_request_duration_seconds"),
-            upstream: histogram("embedgate_upstream_duration_seconds"),
-            overhead: histogram("embedgate_overhead_duration_seconds"),
-            codes: CODES.map(|_| OnceLock::new()).collect(),
-        }
-    }
+fn counter_with(registry: &Registry, name: &'static str, labels: Vec<Label>) -> Counter {
+    registry.register_counter(&Key::from_parts(name, labels), &METADATA)
 }
 
-fn counter_with(recorder: &PrometheusRecorder, name: &'static str, labels: Vec<Label>) -> Counter {
-    recorder.register_counter(&Key::from_parts(name, labels), &METADATA)
-}
-
-fn describe(recorder: &PrometheusRecorder) {
+fn describe(registry: &Registry) {
     let gauges = [
         ("embedgate_build_info", "Version of the program; always 1."),
         ("embedgate_requests_active", "Requests being served."),
         ("embedgate_held_bytes", "Bytes of SQL statements that are held until it is known where they go."),
         ("embedgate_tunnels_active", "Open WebSockets and other upgraded connections."),
-        ("embedgate_streams_revoked_total", "Requests, streams and WebSockets ended because access was taken away."),
         ("embedgate_directory_revocations", "Revocations and bans in force."),
         ("embedgate_connections_active", "Open connections of clients."),
         ("embedgate_certificate_expiry_seconds", "Seconds until the first certificate ends; below 0 it has ended."),
@@ -416,6 +380,7 @@ fn describe(recorder: &PrometheusRecorder) {
         ("embedgate_requests_total", "Finished requests by kind of route and status code."),
         ("embedgate_rejects_total", "Requests refused by the gateway itself, by reason."),
         ("embedgate_cuts_total", "Requests, streams and tunnels that ended before their time, by who ended them."),
+        ("embedgate_streams_revoked_total", "Requests, streams and WebSockets ended because access was taken away."),
         ("embedgate_connections_total", "Connections of clients, accepted or refused because the instance was full."),
         ("embedgate_http2_streams_total", "Requests and WebSockets that came as streams of HTTP/2 connections."),
         ("embedgate_upstream_http2_streams_total", "Requests that went on as streams of HTTP/2 connections."),
@@ -446,41 +411,38 @@ fn describe(recorder: &PrometheusRecorder) {
         ("embedgate_held_seconds", "How long requests waited for something to start."),
         ("embedgate_overhead_duration_seconds", "Time the gateway itself added to a request."),
     ];
-    nodes::describe(recorder);
+    nodes::describe(registry);
     for (name, help) in gauges {
-        recorder.describe_gauge(name.into(), None, help.into());
+        registry.describe_gauge(name.into(), None, help.into());
     }
     for (name, help) in counters {
-        recorder.describe_counter(name.into(), None, help.into());
+        registry.describe_counter(name.into(), None, help.into());
     }
     for (name, help) in histograms {
-        recorder.describe_histogram(name.into(), Some(Unit::Seconds), help.into());
+        registry.describe_histogram(name.into(), Some(Unit::Seconds), help.into());
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn counts_show_up_with_help_and_labels() {
-        let metrics = Metrics::new().unwrap();
-        metrics.count(RouteKind::App, 200);
-        metrics.count(RouteKind::App, 200);
-        metrics.count(RouteKind::App, 99);
+        let metrics = Metrics::default();
         metrics.count_reject(Class::Session);
         for by in CutBy::ALL {
             metrics.count_cut(by);
         }
-        metrics.route(RouteKind::Sql).duration.record(0.2);
-        let text = metrics.exporter().render();
-        assert!(text.contains("# HELP embedgate_requests_total Finished requests"), "{text}");
-        assert!(text.contains("embedgate_requests_total{route=\"app\",code=\"200\"} 2"), "{text}");
+        metrics.sql.queue(Api::Thrift).record(Duration::from_millis(200));
+        let text = metrics.render();
+        assert!(text.contains("# HELP embedgate_cuts_total Requests, streams and tunnels"), "{text}");
         for by in CutBy::ALL {
             assert!(text.contains(&format!("embedgate_cuts_total{{by=\"{}\"}} 1", by.label())), "{by:?}: {text}");
         }
         assert!(text.contains("embedgate_rejects_total{reason=\"session\"} 1"), "{text}");
-        assert!(text.contains("embedgate_request_duration_seconds_bucket{route=\"sql\",le=\"0.25\"} 1"), "{text}");
+        assert!(text.contains("embedgate_sql_queue_seconds_bucket{api=\"thrift\",le=\"0.25\"} 1"), "{text}");
         assert!(text.contains("embedgate_build_info{version="), "{text}");
     }
 }

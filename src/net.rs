@@ -22,7 +22,9 @@ pub fn write_ip(ip: IpAddr, out: &mut Vec<u8>) {
         IpAddr::V4(ip) => {
             for (at, part) in ip.octets().into_iter().enumerate() {
                 out.extend_from_slice(if at > 0 { b"." } else { b"" });
-                out.extend_from_slice(itoa::Buffer::new().format(part).as_bytes());
+                let digits = [part / 100, part / 10 % 10, part % 10].map(|digit| b'0' + digit);
+                let leading = usize::from(part < 100) + usize::from(part < 10);
+                out.extend_from_slice(&digits[leading..]);
             }
         }
         // Writing to a vector cannot fail.

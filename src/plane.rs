@@ -30,6 +30,7 @@ pub mod hold;
 mod http2;
 mod introduction;
 pub mod leaving;
+mod line;
 pub mod listener;
 mod miss;
 mod multiplexed;
@@ -49,6 +50,7 @@ mod trailers;
 mod trip;
 mod tunnel;
 pub mod waits;
+mod wall;
 mod worker;
 
 use crate::clock::Clock;

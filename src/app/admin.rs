@@ -23,6 +23,6 @@ pub(super) fn start(
     let listener = tokio::net::TcpListener::from_std(socket)?;
     let bound = listener.local_addr()?;
     let door = Door::new(bound, config.admin.token.clone(), env).map_err(StartError::AdminToken)?;
-    let admin = Admin { exporter: plane.metrics.exporter(), plane: Arc::clone(plane), teller, door: Arc::new(door) };
+    let admin = Admin { plane: Arc::clone(plane), teller, door: Arc::new(door) };
     Ok((bound, tokio::spawn(admin.serve(listener))))
 }

@@ -1,8 +1,8 @@
 //! What is measured of the fleet, and of what the directory in memory did not have.
 
+use super::registry::Registry;
 use super::{METADATA, counter_with};
 use metrics::{Counter, Gauge, Key, Label, Recorder as _};
-use metrics_exporter_prometheus::PrometheusRecorder;
 
 /// What came of a request for what the snapshot did not have; a label of few values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,10 +50,10 @@ pub struct FleetMetrics {
 }
 
 impl FleetMetrics {
-    pub(super) fn new(recorder: &PrometheusRecorder) -> Self {
-        describe(recorder);
-        let gauge = |name: &'static str| recorder.register_gauge(&Key::from_static_name(name), &METADATA);
-        let result = |name, value| counter_with(recorder, name, vec![Label::from_static_parts("result", value)]);
+    pub(super) fn new(registry: &Registry) -> Self {
+        describe(registry);
+        let gauge = |name: &'static str| registry.register_gauge(&Key::from_static_name(name), &METADATA);
+        let result = |name, value| counter_with(registry, name, vec![Label::from_static_parts("result", value)]);
         Self {
             instances: gauge("embedgate_fleet_instances"),
             beats: result("embedgate_fleet_beats_total", "ok"),
@@ -72,7 +72,7 @@ impl FleetMetrics {
     }
 }
 
-fn describe(recorder: &PrometheusRecorder) {
+fn describe(registry: &Registry) {
     for (name, help) in [
         ("embedgate_fleet_instances", "Instances of the fleet that are not about to end, this one among them."),
         ("embedgate_fleet_silence_seconds", "Seconds since the fleet last heard of this instance."),
@@ -80,12 +80,12 @@ fn describe(recorder: &PrometheusRecorder) {
         ("embedgate_draining_clusters", "Clusters that are draining."),
         ("embedgate_draining_requests", "Requests, streams and WebSockets of this instance on draining clusters."),
     ] {
-        recorder.describe_gauge(name.into(), None, help.into());
+        registry.describe_gauge(name.into(), None, help.into());
     }
     for (name, help) in [
         ("embedgate_fleet_beats_total", "Times that this instance told the fleet of itself, by result."),
         ("embedgate_directory_misses_total", "Requests for what the directory in memory lacked, by what came of it."),
     ] {
-        recorder.describe_counter(name.into(), None, help.into());
+        registry.describe_counter(name.into(), None, help.into());
     }
 }

@@ -1,9 +1,9 @@
 //! What is counted of nodes: which are out of use, what goes elsewhere because of that, and what has no room.
 
+use super::registry::Registry;
 use super::{METADATA, counter_with};
 use crate::live::node::Reason;
 use metrics::{Counter, Gauge, Key, Label, Recorder as _};
-use metrics_exporter_prometheus::PrometheusRecorder;
 
 /// A limit of `upstreams.circuit`; a label of few values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,13 +72,13 @@ pub struct NodeMetrics {
 }
 
 impl NodeMetrics {
-    pub(super) fn new(recorder: &PrometheusRecorder) -> Self {
-        let gauge = |name: &'static str| recorder.register_gauge(&Key::from_static_name(name), &METADATA);
-        let labelled = |name, label, value| counter_with(recorder, name, vec![Label::from_static_parts(label, value)]);
+    pub(super) fn new(registry: &Registry) -> Self {
+        let gauge = |name: &'static str| registry.register_gauge(&Key::from_static_name(name), &METADATA);
+        let labelled = |name, label, value| counter_with(registry, name, vec![Label::from_static_parts(label, value)]);
         let ejections = |why: Reason| labelled("embedgate_node_ejections_total", "reason", why.label());
         let circuits = |limit: CircuitLimit| labelled("embedgate_circuit_open_total", "limit", limit.label());
         Self {
-            retries: counter_with(recorder, "embedgate_node_retries_total", Vec::new()),
+            retries: counter_with(registry, "embedgate_node_retries_total", Vec::new()),
             ejected: gauge("embedgate_nodes_ejected"),
             dead: gauge("embedgate_nodes_dead"),
             probing: gauge("embedgate_prober"),
@@ -100,13 +100,13 @@ impl NodeMetrics {
     }
 }
 
-pub(super) fn describe(recorder: &PrometheusRecorder) {
+pub(super) fn describe(registry: &Registry) {
     for (name, help) in [
         ("embedgate_nodes_ejected", "Nodes out of use for failed requests, until one is answered again."),
         ("embedgate_nodes_dead", "Nodes out of use for failed probes."),
         ("embedgate_prober", "Whether this instance probes nodes: 0 while another does it for the fleet."),
     ] {
-        recorder.describe_gauge(name.into(), None, help.into());
+        registry.describe_gauge(name.into(), None, help.into());
     }
     for (name, help) in [
         ("embedgate_node_retries_total", "Requests sent to another node because one failed."),
@@ -114,6 +114,6 @@ pub(super) fn describe(recorder: &PrometheusRecorder) {
         ("embedgate_circuit_open_total", "Requests that a limit of upstreams.circuit kept from a node, by limit."),
         ("embedgate_probes_total", "Probes of nodes by result."),
     ] {
-        recorder.describe_counter(name.into(), None, help.into());
+        registry.describe_counter(name.into(), None, help.into());
     }
 }

@@ -1,8 +1,10 @@
 //! What is counted of SQL: statements by what became of them, their results, and how long they waited.
 
-use super::{METADATA, counter_with};
-use metrics::{Counter, Histogram, Key, Label, Recorder as _, Unit};
-use metrics_exporter_prometheus::PrometheusRecorder;
+use super::counter_with;
+use super::histogram::Histogram;
+use super::registry::Registry;
+use metrics::{Counter, Key, Label, Recorder as _, Unit};
+use std::sync::Arc;
 
 /// How SQL is asked; a label of few values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,32 +140,31 @@ impl Abandoned {
 pub struct SqlMetrics {
     statements: [[Counter; 8]; 2],
     result_bytes: [Counter; 2],
-    first_byte: [Histogram; 2],
-    queue: [Histogram; 2],
+    first_byte: [Arc<Histogram>; 2],
+    queue: [Arc<Histogram>; 2],
     abandoned: [Counter; 5],
     /// Statements that were passed on without saying whose they are, though they should.
     pub unattributed: Counter,
 }
 
 impl SqlMetrics {
-    pub(super) fn new(recorder: &PrometheusRecorder) -> Self {
-        describe(recorder);
+    pub(super) fn new(registry: &Registry) -> Self {
+        describe(registry);
         let label = Label::from_static_parts;
         let api = |api: Api| vec![label("api", api.label())];
-        let histogram =
-            |name: &'static str, labels| recorder.register_histogram(&Key::from_parts(name, labels), &METADATA);
+        let histogram = |name: &'static str, labels| registry.histogram(&Key::from_parts(name, labels));
         let statements = |call: StatementCall, state: StatementState| {
             let labels = vec![label("call", call.label()), label("state", state.label())];
-            counter_with(recorder, "embedgate_sql_statements_total", labels)
+            counter_with(registry, "embedgate_sql_statements_total", labels)
         };
         Self {
             statements: StatementCall::ALL.map(|call| StatementState::ALL.map(|state| statements(call, state))),
-            result_bytes: Api::ALL.map(|of| counter_with(recorder, "embedgate_sql_result_bytes_total", api(of))),
+            result_bytes: Api::ALL.map(|of| counter_with(registry, "embedgate_sql_result_bytes_total", api(of))),
             first_byte: Api::ALL.map(|of| histogram("embedgate_sql_first_byte_seconds", api(of))),
             abandoned: Abandoned::ALL.map(|outcome| {
-                counter_with(recorder, "embedgate_sql_abandoned_total", vec![label("outcome", outcome.label())])
+                counter_with(registry, "embedgate_sql_abandoned_total", vec![label("outcome", outcome.label())])
             }),
-            unattributed: counter_with(recorder, "embedgate_sql_unattributed_total", Vec::new()),
+            unattributed: counter_with(registry, "embedgate_sql_unattributed_total", Vec::new()),
             queue: Api::ALL.map(|of| histogram("embedgate_sql_queue_seconds", api(of))),
         }
     }
@@ -194,19 +195,19 @@ impl SqlMetrics {
     }
 }
 
-fn describe(recorder: &PrometheusRecorder) {
+fn describe(registry: &Registry) {
     for (name, help) in [
         ("embedgate_sql_statements_total", "Answers about statements by the call and by the state that they told."),
         ("embedgate_sql_result_bytes_total", "Body bytes of answers to SQL calls, sent to clients."),
         ("embedgate_sql_abandoned_total", "Statements whose clients went before the answer, by what became of them."),
         ("embedgate_sql_unattributed_total", "Statements that could not be changed to say whose they are."),
     ] {
-        recorder.describe_counter(name.into(), None, help.into());
+        registry.describe_counter(name.into(), None, help.into());
     }
     for (name, help) in [
         ("embedgate_sql_first_byte_seconds", "From the head of a SQL call to the head of its answer."),
         ("embedgate_sql_queue_seconds", "From the head of a SQL call to its being sent on."),
     ] {
-        recorder.describe_histogram(name.into(), Some(Unit::Seconds), help.into());
+        registry.describe_histogram(name.into(), Some(Unit::Seconds), help.into());
     }
 }

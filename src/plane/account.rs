@@ -5,23 +5,22 @@ use super::admission::{self, Permits};
 use super::client::Client;
 use super::cut::Cut;
 use super::databricks::{Moments, Statement};
+use super::line::{self, Fields, name, quoted};
 use super::worker::Worker;
-use crate::config::LogFormat;
 use crate::live::cluster::ClusterLease;
 use crate::live::node::NodeLease;
 use crate::live::place::Place;
 use crate::live::quota::Charge;
-use crate::metrics::RouteKind;
+use crate::metrics::{Finished, RouteKind};
 use crate::model::reject::Reject;
 use crate::model::upstream::Cluster;
 use crate::net::write_ip;
 use crate::session::Session;
 use crate::wire::request::Head;
-use std::io::Write;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// Far enough to mean never, near enough for the timer wheel.
@@ -104,10 +103,10 @@ impl Account {
         let mut account = Self::open_unread(worker, client.peer);
         if let Some(format) = worker.plane.access_log {
             let mut fields = Fields { out: &mut account.line, format };
-            fields.text("method", head.method.as_bytes());
-            fields.text("host", head.authority.as_bytes());
-            fields.text("path", path.as_bytes());
-            fields.quoted("protocol", |out| out.extend_from_slice(protocol(head, client)));
+            fields.text(quoted!("method"), head.method.as_bytes());
+            fields.text(quoted!("host"), head.authority.as_bytes());
+            fields.text(quoted!("path"), path.as_bytes());
+            fields.quoted(quoted!("protocol"), |out| out.extend_from_slice(protocol(head, client)));
         }
         account
     }
@@ -115,11 +114,12 @@ impl Account {
     /// Opens the account of something that could not be read as a request.
     pub(super) fn open_unread(worker: &Rc<Worker>, peer: IpAddr) -> Self {
         let request_id = hex(worker.random(), worker.random());
-        worker.plane.metrics.requests_active.increment(1.0);
-        let mut line = worker.take_line();
+        worker.metrics.begin();
+        let mut line = worker.buffers.take();
         if let Some(format) = worker.plane.access_log {
+            line.reserve(line::ROOM / 2);
             let mut fields = Fields { out: &mut line, format };
-            fields.quoted("peer", |out| write_ip(peer, out));
+            fields.quoted(quoted!("peer"), |out| write_ip(peer, out));
         }
         Self {
             worker: Rc::clone(worker),
@@ -202,28 +202,24 @@ impl Account {
 
     /// When the session of the request ends.
     pub(super) fn session_end(&self) -> Instant {
-        let clock = self.worker.plane.clock.now();
-        let left = |session: &Rc<Session>| Duration::from_secs(session.expires.saturating_sub(clock));
-        self.started + self.session.as_ref().map_or(NEVER, left)
+        let Some(session) = &self.session else { return self.started + NEVER };
+        let began = self.worker.plane.clock.at(self.worker.wall.micros(self.started) / 1_000_000);
+        self.started + Duration::from_secs(session.expires.saturating_sub(began))
     }
 
-    fn measure(&self, total: Duration) -> Option<Duration> {
-        let metrics = &self.worker.plane.metrics;
-        let route = metrics.route(self.kind);
-        metrics.count(self.kind, self.status);
-        route.duration.record(total.as_secs_f64());
-        metrics.bytes_received.increment(self.received);
-        metrics.bytes_sent.increment(self.sent);
+    /// Counts the request, which took so many nanoseconds; gives how many of them it waited for an answer.
+    fn measure(&self, duration: u64) -> Option<u64> {
         if let (Some(statement), Some(moments)) = (&self.statement, self.moments()) {
-            statement.measure(&metrics.sql, moments, self.sent);
+            statement.measure(&self.worker.plane.metrics.sql, moments, self.sent);
         }
-        let (forwarded, answered) = (self.forwarded?, self.answered?);
-        let upstream = answered.saturating_duration_since(forwarded);
-        route.upstream.record(upstream.as_secs_f64());
-        let before = forwarded.saturating_duration_since(self.started);
-        let after = self.replied?.saturating_duration_since(answered);
-        route.overhead.record((before + after).as_secs_f64());
-        Some(upstream)
+        let (mut upstream, mut overhead) = (None, None);
+        if let (Some(forwarded), Some(answered)) = (self.forwarded, self.answered) {
+            upstream = Some(nanos(forwarded, answered));
+            overhead = self.replied.map(|replied| nanos(self.started, forwarded) + nanos(answered, replied));
+        }
+        let Self { kind, status, received, sent, .. } = *self;
+        self.worker.metrics.finish(&Finished { kind, status, received, sent, duration, upstream, overhead });
+        upstream
     }
 
     /// When the request was sent on and answered, if it was sent on.
@@ -234,72 +230,70 @@ impl Account {
 
     fn log_statement(&self, statement: &Statement, fields: &mut Fields<'_>) {
         if let Some(warehouse) = self.upstream.as_ref().filter(|_| statement.names_warehouse()) {
-            fields.text("warehouse", warehouse.as_str().as_bytes());
+            fields.text(quoted!("warehouse"), warehouse.as_str().as_bytes());
         }
         if let Some(id) = statement.id() {
-            fields.text("statement_id", id.as_bytes());
+            fields.text(quoted!("statement_id"), id.as_bytes());
         }
         let Some(moments) = self.moments() else { return };
         if let Some(state) = statement.state() {
-            fields.text("statement_state", state.label().as_bytes());
+            fields.text(quoted!("statement_state"), state.label().as_bytes());
         }
         if let Some(rows) = statement.rows() {
-            fields.number("statement_rows", rows);
+            fields.number(name!("statement_rows"), rows);
         }
-        fields.millis("queue_ms", moments.forwarded);
+        fields.millis(name!("queue_ms"), moments.forwarded.as_nanos() as u64);
         if let Some(answered) = moments.answered {
-            fields.millis("first_byte_ms", answered);
+            fields.millis(name!("first_byte_ms"), answered.as_nanos() as u64);
         }
     }
 
-    fn log(&mut self, total: Duration, upstream: Option<Duration>) {
+    /// Writes the line of the request, which is over at `ended` and took so many nanoseconds.
+    fn log(&self, ended: Instant, duration: u64, upstream: Option<u64>) {
         let Some(format) = self.worker.plane.access_log else { return };
         let mut batch = self.worker.batch();
-        begin(&mut batch, format);
+        batch.reserve(line::ROOM + self.line.len());
+        line::begin(&mut batch, format, &self.worker.wall.stamp(ended));
         batch.extend_from_slice(&self.line);
         let mut fields = Fields { out: &mut batch, format };
-        fields.quoted("request_id", |out| out.extend_from_slice(&self.request_id));
-        fields.quoted("route", |out| out.extend_from_slice(self.kind.label().as_bytes()));
+        fields.quoted(quoted!("request_id"), |out| out.extend_from_slice(&self.request_id));
+        fields.quoted(quoted!("route"), |out| out.extend_from_slice(self.kind.label().as_bytes()));
         if let Some(session) = &self.session {
-            fields.text("org", session.org().as_bytes());
-            fields.text("user", session.user().as_bytes());
+            fields.text(quoted!("org"), session.org().as_bytes());
+            fields.text(quoted!("user"), session.user().as_bytes());
         }
         if let Some(upstream) = &self.upstream {
-            fields.text("upstream", upstream.as_str().as_bytes());
+            fields.text(quoted!("upstream"), upstream.as_str().as_bytes());
         }
-        fields.number("status", u64::from(self.status));
-        fields.number("bytes_in", self.received);
-        fields.number("bytes_out", self.sent);
-        fields.millis("duration_ms", total);
+        fields.number(name!("status"), u64::from(self.status));
+        fields.number(name!("bytes_in"), self.received);
+        fields.number(name!("bytes_out"), self.sent);
+        fields.millis(name!("duration_ms"), duration);
         if let Some(upstream) = upstream {
-            fields.millis("upstream_ms", upstream);
+            fields.millis(name!("upstream_ms"), upstream);
         }
         if let Some(held) = self.held {
-            fields.millis("held_ms", held);
+            fields.millis(name!("held_ms"), held.as_nanos() as u64);
         }
         if let Some(statement) = &self.statement {
             self.log_statement(statement, &mut fields);
         }
         if let Some(queued) = self.queued {
-            fields.millis("queued_ms", queued);
+            fields.millis(name!("queued_ms"), queued.as_nanos() as u64);
         }
         if let Some(cut) = self.cut {
-            fields.quoted("cut_by", |out| cut.write(out));
+            fields.quoted(quoted!("cut_by"), |out| cut.write(out));
         }
         if let Some(reject) = &self.reject {
-            fields.text("reject", reject.class.label().as_bytes());
-            fields.text("cause", reject.cause.as_bytes());
+            fields.text(quoted!("reject"), reject.class.label().as_bytes());
+            fields.text(quoted!("cause"), reject.cause.as_bytes());
         }
-        batch.extend_from_slice(match format {
-            LogFormat::Json => b"}\n",
-            LogFormat::Text => b"\n",
-        });
+        line::end(&mut batch, format);
     }
 }
 
 impl Drop for Account {
     fn drop(&mut self) {
-        self.worker.plane.metrics.requests_active.decrement(1.0);
         if self.under_way && self.worker.streams.is_draining() {
             self.cut(Cut::Drain);
         }
@@ -310,10 +304,11 @@ impl Drop for Account {
         if self.status == 0 {
             self.status = 499;
         }
-        let total = self.ended.unwrap_or_else(Instant::now).saturating_duration_since(self.started);
-        let upstream = self.measure(total);
-        self.log(total, upstream);
-        self.worker.give_line(std::mem::take(&mut self.line));
+        let ended = self.ended.unwrap_or_else(Instant::now);
+        let duration = nanos(self.started, ended);
+        let upstream = self.measure(duration);
+        self.log(ended, duration, upstream);
+        self.worker.buffers.give(std::mem::take(&mut self.line));
     }
 }
 
@@ -326,88 +321,41 @@ fn protocol(head: &Head<'_>, client: &Client) -> &'static [u8] {
     }
 }
 
-fn begin(out: &mut Vec<u8>, format: LogFormat) {
-    match format {
-        LogFormat::Json => {
-            out.extend_from_slice(b"{\"timestamp\":\"");
-            crate::log::write_time(SystemTime::now(), out);
-            out.extend_from_slice(b"\",\"level\":\"INFO\",\"message\":\"request\"");
-        }
-        LogFormat::Text => {
-            crate::log::write_time(SystemTime::now(), out);
-            out.extend_from_slice(b"  INFO request");
-        }
-    }
-}
-
-/// Writes fields of a log line after the first.
-struct Fields<'a> {
-    out: &'a mut Vec<u8>,
-    format: LogFormat,
-}
-
-impl Fields<'_> {
-    fn name(&mut self, name: &str) {
-        match self.format {
-            LogFormat::Json => {
-                self.out.extend_from_slice(b",\"");
-                self.out.extend_from_slice(name.as_bytes());
-                self.out.extend_from_slice(b"\":");
-            }
-            LogFormat::Text => {
-                self.out.push(b' ');
-                self.out.extend_from_slice(name.as_bytes());
-                self.out.push(b'=');
-            }
-        }
-    }
-
-    /// A text between quotes; `write` must write nothing that needs escaping.
-    fn quoted(&mut self, name: &str, write: impl FnOnce(&mut Vec<u8>)) {
-        self.name(name);
-        self.out.push(b'"');
-        write(self.out);
-        self.out.push(b'"');
-    }
-
-    fn text(&mut self, name: &str, text: &[u8]) {
-        self.quoted(name, |out| {
-            // Without a way out in the middle, so that many bytes are looked at together.
-            let is_plain = |byte: u8| matches!(byte, 0x20..=0x7e) && byte != b'"' && byte != b'\\';
-            if text.iter().fold(true, |plain, byte| plain & is_plain(*byte)) {
-                out.extend_from_slice(text);
-                return;
-            }
-            for byte in text {
-                match byte {
-                    b'"' | b'\\' => out.extend_from_slice(&[b'\\', *byte]),
-                    0x20..=0x7e => out.push(*byte),
-                    // Everything else, UTF-8 included, byte by byte: a log line stays ASCII whatever a client sends.
-                    _ => {
-                        let _ = write!(out, "\\u00{byte:02x}");
-                    }
-                }
-            }
-        });
-    }
-
-    fn number(&mut self, name: &str, value: u64) {
-        self.name(name);
-        self.out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
-    }
-
-    fn millis(&mut self, name: &str, time: Duration) {
-        self.name(name);
-        crate::log::write_millis(time, self.out);
-    }
-}
-
 /// Two random numbers as 32 hexadecimal digits.
 fn hex(high: u64, low: u64) -> RequestId {
     let mut id = [0; 32];
-    let bytes = high.to_be_bytes().into_iter().chain(low.to_be_bytes());
-    for (digits, byte) in id.chunks_exact_mut(2).zip(bytes) {
-        digits.copy_from_slice(&[byte >> 4, byte & 0xf].map(|digit| b"0123456789abcdef"[usize::from(digit)]));
+    let words = [(high >> 32) as u32, high as u32, (low >> 32) as u32, low as u32];
+    for (digits, word) in id.as_chunks_mut::<8>().0.iter_mut().zip(words) {
+        *digits = digits_of(word);
     }
     id
+}
+
+/// Eight hexadecimal digits, all at once: four bits go into each byte, and to those from ten on the way to the letters is
+/// added.
+fn digits_of(word: u32) -> [u8; 8] {
+    let eight = |byte: u8| u64::from_ne_bytes([byte; 8]);
+    let halves = u64::from(word) & 0xffff | (u64::from(word) & 0xffff_0000) << 16;
+    let bytes = (halves | halves << 8) & 0x00ff_00ff_00ff_00ff;
+    let fours = (bytes | bytes << 4) & eight(0x0f);
+    let letters = (fours + eight(6)) >> 4 & eight(1);
+    (fours + eight(b'0') + letters * u64::from(b'a' - b'0' - 10)).to_be_bytes()
+}
+
+/// Nanoseconds from one moment to a later one.
+fn nanos(earlier: Instant, later: Instant) -> u64 {
+    let time = later.saturating_duration_since(earlier);
+    time.as_secs() * 1_000_000_000 + u64::from(time.subsec_nanos())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_id_has_all_digits_of_both_numbers() {
+        for (high, low) in [(0, 0), (u64::MAX, u64::MAX), (0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210), (9, 10)] {
+            assert_eq!(str::from_utf8(&hex(high, low)).unwrap(), format!("{high:016x}{low:016x}"));
+        }
+    }
 }

@@ -9,7 +9,7 @@ pub(super) const KEEP: usize = 4096;
 /// Room in a new buffer: for most heads, so that they do not grow step by step.
 const USUAL: usize = 1024;
 /// Buffers that are kept for the next requests at most.
-const MOST: usize = 256;
+const MOST: usize = 512;
 
 /// The spare buffers of one worker.
 #[derive(Default)]

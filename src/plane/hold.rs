@@ -68,7 +68,7 @@ impl Drop for Held<'_> {
     fn drop(&mut self) {
         let metrics = &self.worker.plane.metrics;
         metrics.held.decrement(1.0);
-        metrics.held_seconds.record(self.wait.began().elapsed().as_secs_f64());
+        metrics.held_seconds.record(self.wait.began().elapsed());
     }
 }
 

@@ -190,6 +190,7 @@ async fn upkeep(worker: Rc<Worker>) {
     for tick in 0u32.. {
         ticks.tick().await;
         worker.flush_log();
+        worker.wall.read();
         if tick.is_multiple_of(SWEEP_TICKS) {
             worker.pool.sweep();
         }

@@ -6,8 +6,11 @@ use super::budget::Budget;
 use super::buffers::Buffers;
 use super::databricks::Places;
 use super::http2::Complaints;
+use super::line;
 use super::pool::Pool;
 use super::streams::Streams;
+use super::wall::Wall;
+use crate::metrics::WorkerMetrics;
 use crate::session::opened::Opened;
 use std::cell::{Cell, RefCell, RefMut};
 use std::future::poll_fn;
@@ -24,8 +27,6 @@ const SCRATCH: usize = 128 * 1024;
 pub(super) const HEAD_READ: usize = 16 * 1024;
 /// A batch of log lines is handed over when it is this long, or at the next tick.
 const LOG_BATCH: usize = 32 * 1024;
-/// Buffers for unfinished log lines that are kept for the next requests.
-const SPARE_LINES: usize = 256;
 
 /// What the connections of one thread share.
 pub(super) struct Worker {
@@ -42,9 +43,12 @@ pub(super) struct Worker {
     pub(super) scratch: RefCell<Box<[u8]>>,
     /// The sessions of clients that are active.
     pub(super) opened: RefCell<Opened>,
+    /// What of its requests is counted here alone.
+    pub(super) metrics: WorkerMetrics,
+    /// What time it is.
+    pub(super) wall: Wall,
     random: Cell<u64>,
     log: RefCell<Vec<u8>>,
-    lines: RefCell<Vec<Vec<u8>>>,
 }
 
 impl Worker {
@@ -58,6 +62,7 @@ impl Worker {
         Ok(Rc::new(Self {
             pool,
             retries: Budget::new(limits.retry_budget),
+            metrics: plane.metrics.worker(),
             plane,
             streams: Rc::default(),
             complaints: Complaints::default(),
@@ -66,9 +71,9 @@ impl Worker {
             buffers: Buffers::default(),
             opened: RefCell::default(),
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
+            wall: Wall::default(),
             random: Cell::new(getrandom::u64()?),
             log: RefCell::default(),
-            lines: RefCell::default(),
         }))
     }
 
@@ -92,20 +97,6 @@ impl Worker {
         now + limit - self.part_of(limit / 5)
     }
 
-    /// An empty buffer for a log line.
-    pub(super) fn take_line(&self) -> Vec<u8> {
-        self.lines.borrow_mut().pop().unwrap_or_default()
-    }
-
-    /// Takes a buffer back.
-    pub(super) fn give_line(&self, mut line: Vec<u8>) {
-        let mut lines = self.lines.borrow_mut();
-        if lines.len() < SPARE_LINES && line.capacity() <= 1024 {
-            line.clear();
-            lines.push(line);
-        }
-    }
-
     /// The batch of log lines to write the next one into.
     pub(super) fn batch(&self) -> RefMut<'_, Vec<u8>> {
         if self.log.borrow().len() >= LOG_BATCH {
@@ -114,11 +105,12 @@ impl Worker {
         self.log.borrow_mut()
     }
 
-    /// Hands the batch over to the log.
+    /// Hands the batch over to the log. The next one has room for as much.
     pub(super) fn flush_log(&self) {
-        let batch = std::mem::take(&mut *self.log.borrow_mut());
-        if !batch.is_empty() {
-            self.plane.log.send(batch);
+        let mut log = self.log.borrow_mut();
+        if !log.is_empty() {
+            let next = Vec::with_capacity(log.len() + 2 * line::ROOM);
+            self.plane.log.send(std::mem::replace(&mut *log, next));
         }
     }
 

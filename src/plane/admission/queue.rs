@@ -41,7 +41,7 @@ impl Drop for Queued<'_> {
     fn drop(&mut self) {
         let metrics = &self.worker.plane.metrics.overload;
         metrics.queued.decrement(1.0);
-        metrics.queued_seconds.record(self.wait.began().elapsed().as_secs_f64());
+        metrics.queued_seconds.record(self.wait.began().elapsed());
     }
 }
 

@@ -127,9 +127,9 @@ impl Statement {
         if let (Some(call), Some(state)) = (self.call(), self.state()) {
             metrics.count(call, state);
         }
-        metrics.queue(api).record(moments.forwarded.as_secs_f64());
+        metrics.queue(api).record(moments.forwarded);
         if let Some(answered) = moments.answered {
-            metrics.first_byte(api).record(answered.as_secs_f64());
+            metrics.first_byte(api).record(answered);
         }
         if matches!(self.answer, Answer::Plain | Answer::Opaque) {
             metrics.result_bytes(api).increment(sent);
