@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -19,6 +20,11 @@ def add_program(parser):
     """The option for the program that is measured."""
     target = os.environ.get("CARGO_TARGET_DIR", f"{HERE}/../target")
     parser.add_argument("--program", default=f"{target}/release/embedgate", type=os.path.abspath)
+
+
+def end_in_order():
+    """Whoever ends this script ends what it has started too."""
+    signal.signal(signal.SIGTERM, lambda *_: exit(1))
 
 
 def free_port():
