@@ -28,8 +28,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 def find(name):
     places = sorted(glob.glob(f"/usr/lib/postgresql/*/bin/{name}"), reverse=True)
-    found = places[0] if places else shutil.which(name)
-    return found or exit(f"there is no {name}: install Postgres")
+    return places[0] if places else shutil.which(name)
 
 
 def as_server(*command):
@@ -57,15 +56,17 @@ def running(command, **more):
 
 @contextlib.contextmanager
 def postgres(folder):
+    initdb, server = find("initdb"), find("postgres")
+    initdb and server or exit("there is no Postgres: install it")
     data, port = f"{folder}/data", free_port()
     if os.getuid() == 0:
         shutil.chown(folder, "postgres")
     options = ["--auth=trust", "--username=postgres", "--encoding=UTF8", "--no-sync"]
-    making = as_server(find("initdb"), *options, "-D", data)
+    making = as_server(initdb, *options, "-D", data)
     subprocess.run(making, check=True, stdout=subprocess.DEVNULL, cwd="/")
     settings = ["listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off"]
-    server = as_server(find("postgres"), "-D", data, "-p", str(port), *(x for s in settings for x in ("-c", s)))
-    with running(server, stderr=subprocess.DEVNULL, cwd="/"):
+    command = as_server(server, "-D", data, "-p", str(port), *(x for s in settings for x in ("-c", s)))
+    with running(command, stderr=subprocess.DEVNULL, cwd="/"):
         url = f"postgres://postgres@127.0.0.1:{port}/postgres"
         until(lambda: subprocess.run(["psql", url, "-c", "select"], capture_output=True).returncode == 0)
         yield url
@@ -135,6 +136,10 @@ class Sql:
     def run(self, statement):
         self.send(statement)
         self.wait()
+
+    def stop(self):
+        self.psql.stdin.close()
+        self.psql.wait()
 
 
 def fill(sql, orgs, app):
@@ -336,8 +341,8 @@ def main():
             measure(options.program, folder, url, sql, apps, orgs, options.changes)
         if options.revocations:
             measure_revocations(options.program, folder, url, sql, options.revocations)
-        sql.psql.stdin.close()
-        sql.psql.wait()
+        sql.stop()
 
 
-main()
+if __name__ == "__main__":
+    main()

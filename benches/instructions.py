@@ -22,10 +22,10 @@ import tempfile
 import threading
 import time
 
+import gateway
+from gateway import UPGRADE
+
 FEW, MANY = 1000, 6000
-UPGRADE = (
-    "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-)
 AGREE = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
 ANSWER = (
     b"HTTP/1.1 200 OK\r\nServer: app\r\nDate: Sun, 22 Nov 2026 12:00:00 GMT\r\nContent-Type: text/html; charset=utf-8\r\n"
@@ -94,36 +94,18 @@ def echo(connection, request, count):
             read += connection.recv(1 << 10) or exit("the WebSocket ended")
 
 
-class Gateway:
-    """A gateway in a folder, started again for each run."""
+class Counted(gateway.Setup):
+    """A gateway that is started again for each run. Nothing asks it whether it is ready: that would be counted too."""
 
     def __init__(self, program, folder, app):
-        self.program, self.folder = program, folder
-        with socket.create_server(("127.0.0.1", 0)) as free, socket.create_server(("127.0.0.1", 0)) as other:
-            self.port, admin = free.getsockname()[1], other.getsockname()[1]
-        self.config = os.path.join(folder, "embedgate.toml")
-        with open(os.path.join(folder, "k1"), "w") as file:
-            file.write("5e" * 32 + "\n")
-        with open(self.config, "w") as file:
-            file.write(
-                f"server = {{ listen = '127.0.0.1:{self.port}', workers = 1, drain_timeout = '1s' }}\nadmin.listen = '127.0.0.1:{admin}'\n"
-                "session.keys = [{ id = 'k1', file = 'k1' }]\ndirectory.path = 'directory.toml'\n"
-                "upstreams = { allowed_domains = ['127.0.0.1'], allow_private_addresses = true }\n"
-            )
-        with open(os.path.join(folder, "directory.toml"), "w") as file:
-            file.write(
-                f"[[org]]\nid = 'acme'\n[[org.workspace]]\nid = 'main'\nurl = '{app}'\n[[org.principal]]\nid = 'spn'\n"
-                f"kind = 'bearer'\ntoken = 'hush'\n[[org.app]]\nid = 'editor'\nurl = '{app}'\n"
-            )
-        mint = ["token", "mint", "--org", "acme", "--user", "u-17", "--email", "ann@acme.example", "--config", self.config]
-        self.token = subprocess.run([program, *mint], check=True, capture_output=True, text=True).stdout.strip()
+        super().__init__(program, folder, gateway.organisation("acme", "editor", app, "kind = 'bearer'\ntoken = 'hush'"))
 
     def instructions(self, drive, request, count):
         """All instructions of a gateway that is driven so, and where they were counted."""
         out = os.path.join(self.folder, f"callgrind.{count}")
         valgrind = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", "--dump-instr=no"]
         with open(os.path.join(self.folder, "log"), "w+") as log:
-            process = subprocess.Popen([*valgrind, self.program, "serve", "--config", self.config], stderr=log, stdout=log)
+            process = subprocess.Popen([*valgrind, *self.command()], stderr=log, stdout=log)
             try:
                 with self.connect(process) as connection:
                     drive(connection, request, count)
@@ -182,9 +164,8 @@ def profile(few, many):
 
 
 def main():
-    here = os.path.dirname(os.path.abspath(__file__))
     parser = argparse.ArgumentParser(description="Counts instructions per request.")
-    parser.add_argument("--program", default=os.path.join(here, "../target/release/embedgate"))
+    gateway.add_program(parser)
     parser.add_argument("--compare", metavar="FILE")
     parser.add_argument("--profile", metavar="CASE")
     arguments = parser.parse_args()
@@ -192,11 +173,11 @@ def main():
     listener = socket.create_server(("127.0.0.1", 0))
     threading.Thread(target=serve, args=[listener], daemon=True).start()
     with tempfile.TemporaryDirectory() as folder:
-        gateway = Gateway(os.path.abspath(arguments.program), folder, f"http://127.0.0.1:{listener.getsockname()[1]}")
-        for name, (drive, request) in cases(gateway.token).items():
+        counted = Counted(arguments.program, folder, f"http://127.0.0.1:{listener.getsockname()[1]}")
+        for name, (drive, request) in cases(counted.token()).items():
             if arguments.profile not in (None, name):
                 continue
-            (few, few_at), (many, many_at) = (gateway.instructions(drive, request, count) for count in (FEW, MANY))
+            (few, few_at), (many, many_at) = (counted.instructions(drive, request, count) for count in (FEW, MANY))
             count = (many - few) / (MANY - FEW)
             change = f"  {(count / before[name] - 1) * 100:+.1f} %" if name in before else ""
             print(f"{name:12} {count:8.0f}{change}", flush=True)

@@ -15,9 +15,10 @@ import os
 import signal
 import socket
 import statistics
-import subprocess
 import tempfile
 import time
+
+import gateway
 
 SERVERS, WORK = 16, 0.02
 LIMITED = f"limits.max_requests = {SERVERS}\n"
@@ -63,36 +64,20 @@ async def serve(listener):
     await server.serve_forever()
 
 
-class Gateway:
+class Gateway(gateway.Gateway):
     def __init__(self, program, folder, app, settings):
-        key = subprocess.run([program, "key", "generate"], check=True, capture_output=True, text=True).stdout
-        org = (
-            "[[org]]\nid = '{}'\n[[org.workspace]]\nid = 'main'\nurl = '" + app + "'\n"
-            "[[org.principal]]\nid = 'spn'\nkind = 'none'\n[[org.app]]\nid = 'app'\nurl = '" + app + "'\n"
-        )
-        files = {
-            "k1": key,
-            "directory.toml": org.format("noisy") + org.format("quiet"),
-            "embedgate.toml": settings + "server = { listen = '127.0.0.1:0', workers = 1, drain_timeout = '1s' }\n"
-            "admin.listen = '127.0.0.1:0'\nsession.keys = [{ id = 'k1', file = 'k1' }]\nlog = { format = 'text', access = false }\n"
-            "upstreams = { allowed_domains = ['127.0.0.1'], allow_private_addresses = true }\n",
-        }
-        for name, text in files.items():
-            with open(f"{folder}/{name}", "w") as file:
-                file.write(text)
-        config = f"{folder}/embedgate.toml"
-        self.process = subprocess.Popen([program, "serve", "--config", config], stderr=subprocess.PIPE, text=True)
-        line = next(line for line in self.process.stderr if " listen=" in line)
-        self.host, self.port = line.split(" listen=")[1].split()[0].rsplit(":", 1)
-        self.heads = {}
-        for org in ("noisy", "quiet"):
-            mint = ["token", "mint", "--org", org, "--user", "u1", "--email", f"ann@{org}.example", "--config", config]
-            token = subprocess.run([program, *mint], check=True, capture_output=True, text=True).stdout.strip()
-            self.heads[org] = f"GET /app-proxy/app/ HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
+        organisations = "".join(gateway.organisation(org, "app", app) for org in ("noisy", "quiet"))
+        setup = gateway.Setup(program, folder, organisations, settings + "log = { format = 'text', access = false }\n")
+        super().__init__(setup)
+        self.heads = {org: self.head(setup.token(org)) for org in ("noisy", "quiet")}
+
+    @staticmethod
+    def head(token):
+        return f"GET /app-proxy/app/ HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
 
     async def ask_for(self, org, until, note, pause):
         """Asks again and again; a refused one comes back after a moment, as the answer says it should."""
-        reader, writer = await asyncio.open_connection(self.host, int(self.port))
+        reader, writer = await asyncio.open_connection(self.host, self.port)
         while time.monotonic() < until:
             begin = time.monotonic()
             writer.write(self.heads[org])
@@ -103,10 +88,6 @@ class Gateway:
             note(status, time.monotonic() - begin)
             await asyncio.sleep(pause if status == 200 else 0.2)
         writer.close()
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait()
 
 
 def measure(gateway, name, is_noisy, options):
@@ -138,8 +119,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=8)
     parser.add_argument("--noisy", type=int, default=200)
-    here = os.path.dirname(os.path.abspath(__file__))
-    parser.add_argument("--program", default=f"{here}/../target/release/embedgate")
+    gateway.add_program(parser)
     options = parser.parse_args()
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
     app = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -147,11 +127,12 @@ def main():
     print("| the quiet organisation | answered | refused | p50 | p99 |\n|---|---|---|---|---|", flush=True)
     for name, settings, is_noisy in RUNS:
         with tempfile.TemporaryDirectory() as folder:
-            gateway = Gateway(options.program, folder, app, settings)
-            measure(gateway, name, is_noisy, options)
-            gateway.stop()
+            running = Gateway(options.program, folder, app, settings)
+            measure(running, name, is_noisy, options)
+            running.stop()
     os.kill(server, signal.SIGTERM)
     os.waitpid(server, 0)
 
 
-main()
+if __name__ == "__main__":
+    main()

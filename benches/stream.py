@@ -10,21 +10,18 @@ Python's own library. Memory at most is the kernel's high-water mark of the phas
 
 import argparse
 import contextlib
-import http.client
 import os
 import resource
 import socket
-import subprocess
 import tempfile
 import threading
 import time
 
+import gateway
+from gateway import UPGRADE
+
 PIECE = bytes(1 << 20)
 CHUNK = b"%x\r\n" % len(PIECE) + PIECE + b"\r\n"
-TICKS = os.sysconf("SC_CLK_TCK")
-UPGRADE = (
-    "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-)
 AGREE = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
 
 
@@ -107,61 +104,20 @@ class App:
             end = (end + (connection.recv(1 << 18) or exit("the body breaks off"))[-5:])[-5:]
 
 
-class Gateway:
-    def __init__(self, program, folder, app):
-        key = subprocess.run([program, "key", "generate"], check=True, capture_output=True, text=True).stdout
-        files = {
-            "k1": key,
-            "directory.toml": f"[[org]]\nid = 'acme'\n[[org.workspace]]\nid = 'main'\nurl = '{app}'\n"
-            "[[org.principal]]\nid = 'spn'\nkind = 'bearer'\ntoken = 'x'\n"
-            f"[[org.app]]\nid = 'app'\nurl = '{app}'\n",
-            "embedgate.toml": "server = { listen = '127.0.0.1:0', workers = 1, drain_timeout = '1s' }\n"
-            "admin.listen = '127.0.0.1:0'\nsession.keys = [{ id = 'k1', file = 'k1' }]\nlog.format = 'text'\n"
-            "upstreams = { allowed_domains = ['127.0.0.1'], allow_private_addresses = true, ping_interval = '1h', idle_timeout = '1h' }\n",
-        }
-        for name, text in files.items():
-            with open(f"{folder}/{name}", "w") as file:
-                file.write(text)
-        config = f"{folder}/embedgate.toml"
-        self.process = subprocess.Popen([program, "serve", "--config", config], stderr=subprocess.PIPE, text=True)
-        line = next(line for line in self.process.stderr if " listen=" in line)
-        address = lambda key: line.split(key)[1].split()[0].rsplit(":", 1)
-        (self.host, self.port), self.admin = address(" listen="), address(" admin=")
-        threading.Thread(target=self.process.stderr.read, daemon=True).start()
-        while self.ask("/readyz")[0] != 200:
-            time.sleep(0.01)
-        mint = ["token", "mint", "--org", "acme", "--user", "u1", "--email", "ann@example.com", "--config", config]
-        token = subprocess.run([program, *mint], check=True, capture_output=True, text=True).stdout.strip()
-        self.fields = f"Host: localhost\r\nAuthorization: Bearer {token}\r\n"
+class Gateway(gateway.Gateway):
+    """Neither pings nor ends what is idle while it is measured."""
 
-    def ask(self, path):
-        connection = http.client.HTTPConnection(*self.admin)
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        return answer.status, answer.read()
+    def __init__(self, program, folder, app):
+        settings = "log.format = 'text'\nupstreams.ping_interval = '1h'\nupstreams.idle_timeout = '1h'\n"
+        principal = "kind = 'bearer'\ntoken = 'x'"
+        setup = gateway.Setup(program, folder, gateway.organisation("acme", "app", app, principal), settings)
+        super().__init__(setup)
+        self.fields = f"Host: localhost\r\nAuthorization: Bearer {setup.token()}\r\n"
 
     def open(self, line, fields):
-        connection = socket.create_connection((self.host, int(self.port)))
+        connection = socket.create_connection((self.host, self.port))
         connection.sendall(f"{line} HTTP/1.1\r\n{self.fields}{fields}\r\n".encode())
         return connection
-
-    def memory(self, name):
-        """VmRSS now, or VmHWM, the most since `forget_peak`, in MB."""
-        with open(f"/proc/{self.process.pid}/status") as status:
-            return next(int(line.split()[1]) / 1024 for line in status if line.startswith(name))
-
-    def forget_peak(self):
-        with open(f"/proc/{self.process.pid}/clear_refs", "w") as file:
-            file.write("5")
-
-    def cpu(self):
-        with open(f"/proc/{self.process.pid}/stat") as stat:
-            fields = stat.read().rsplit(")")[1].split()
-            return (int(fields[11]) + int(fields[12])) / TICKS
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait()
 
 
 def download(gateway, pieces, chunked):
@@ -231,28 +187,28 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gigabytes", type=float, default=5)
     parser.add_argument("--tunnels", type=int, default=10_000)
-    here = os.path.dirname(os.path.abspath(__file__))
-    parser.add_argument("--program", default=f"{here}/../target/release/embedgate")
+    gateway.add_program(parser)
     options = parser.parse_args()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     app = App()
     with tempfile.TemporaryDirectory() as folder:
-        gateway = Gateway(options.program, folder, app.url)
+        running = Gateway(options.program, folder, app.url)
         pieces = max(1, round(options.gigabytes * 1024))
         # Once around, so that buffers that every body needs are there.
         for move in (download, upload):
-            move(gateway, 16, False)
+            move(running, 16, False)
         columns = ["body", "size", "memory before, at most, after", "throughput", "CPU a GiB"]
         print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}", flush=True)
         for chunked in (False, True):
             for name, move in (("down", download), ("up", upload)):
-                measure_body(gateway, name, move, pieces, chunked)
+                measure_body(running, name, move, pieces, chunked)
         if options.tunnels:
-            measure_tunnels(gateway, options.tunnels)
-        gateway.stop()
+            measure_tunnels(running, options.tunnels)
+        running.stop()
     os.kill(app.process, 15)
     os.waitpid(app.process, 0)
 
 
-main()
+if __name__ == "__main__":
+    main()

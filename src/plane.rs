@@ -6,6 +6,8 @@ pub mod admission;
 mod attribution;
 mod balance;
 mod base_tag;
+#[doc(hidden)]
+pub mod bench;
 mod budget;
 mod buffers;
 mod client;
