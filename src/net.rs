@@ -20,12 +20,17 @@ use std::net::IpAddr;
 pub fn write_ip(ip: IpAddr, out: &mut Vec<u8>) {
     match ip {
         IpAddr::V4(ip) => {
-            for (at, part) in ip.octets().into_iter().enumerate() {
-                out.extend_from_slice(if at > 0 { b"." } else { b"" });
-                let digits = [part / 100, part / 10 % 10, part % 10].map(|digit| b'0' + digit);
-                let leading = usize::from(part < 100) + usize::from(part < 10);
-                out.extend_from_slice(&digits[leading..]);
+            let (mut text, mut end) = ([0; "255.255.255.255.".len()], 0);
+            for part in ip.octets() {
+                for (digit, is_shown) in [(part / 100, part > 99), (part / 10 % 10, part > 9), (part % 10, true)] {
+                    // What is not shown is written over.
+                    text[end] = b'0' + digit;
+                    end += usize::from(is_shown);
+                }
+                text[end] = b'.';
+                end += 1;
             }
+            out.extend_from_slice(&text[..end - 1]);
         }
         // Writing to a vector cannot fail.
         IpAddr::V6(ip) => drop(write!(out, "{ip}")),

@@ -151,7 +151,7 @@ pub fn locate<'a>(hosts: &Hosts, head: &Head<'a>) -> Result<Target<'a>, Reject> 
         return by_path(hosts, rest);
     }
     if let Some(rest) = path.strip_prefix(ENGINES) {
-        let engine = rest.split('/').next().unwrap_or_default();
+        let engine = first_segment(rest);
         return engine_at(None, engine, head, ENGINES.len() + engine.len());
     }
     api(head)
@@ -195,7 +195,7 @@ pub(super) fn behind<'a>(hosts: &Hosts, head: &Head<'a>, link: usize) -> Result<
 /// What of a path may be written down: tokens in it are left out, those of v1 links as well as sessions that somebody put
 /// where they do not belong, and whether or not the path is anything here.
 pub(super) fn loggable(path: &str) -> Cow<'_, str> {
-    let after = |start: &str| path.strip_prefix(start).and_then(|rest| rest.split('/').next());
+    let after = |start: &str| path.strip_prefix(start).map(first_segment);
     // What is too long for an app's id is taken for a v1 token.
     let linked = after(LINK).or_else(|| after(APPS).filter(|segment| segment.len() > MAX_APP_ID));
     // What tokens begin with, which paths seldom have.
@@ -205,6 +205,11 @@ pub(super) fn loggable(path: &str) -> Cow<'_, str> {
     }
     let shown = |segment| if Some(segment) == linked || segment.contains(PREFIX) { "..." } else { segment };
     Cow::Owned(path.split('/').map(shown).collect::<Vec<_>>().join("/"))
+}
+
+/// What of a path comes before its first slash.
+fn first_segment(path: &str) -> &str {
+    &path[..memchr::memchr(b'/', path.as_bytes()).unwrap_or(path.len())]
 }
 
 /// The host that is asked, in lower case.
@@ -236,9 +241,10 @@ fn by_host<'a>(label: &str) -> Result<Target<'a>, Reject> {
 }
 
 fn by_path<'a>(hosts: &Hosts, rest: &'a str) -> Result<Target<'a>, Reject> {
-    let Some((app, _)) = rest.split_once('/') else {
+    let app = first_segment(rest);
+    if app.len() == rest.len() {
         return Ok(Target::AppWithoutSlash);
-    };
+    }
     if hosts.firefly_v1 && app.len() > MAX_APP_ID {
         return firefly_v1(rest);
     }

@@ -22,7 +22,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Bytes read from a socket at once, shared by all connections of a worker: a connection that waits holds no buffer.
-const SCRATCH: usize = 128 * 1024;
+const SCRATCH: usize = 256 * 1024;
 /// Bytes read at once while a head is expected; most heads fit.
 pub(super) const HEAD_READ: usize = 16 * 1024;
 /// A batch of log lines is handed over when it is this long, or at the next tick.
