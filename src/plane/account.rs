@@ -73,7 +73,7 @@ pub(super) struct Account {
     /// When the head of the answer had been handed to the client's socket.
     pub(super) replied: Option<Instant>,
     /// When nothing was left to do for it but to count it.
-    ended: Option<Instant>,
+    pub(super) ended: Option<Instant>,
     pub(super) lease: Option<Lease>,
     /// What it counts for in the quotas.
     pub(super) charge: Option<Charge>,
@@ -190,9 +190,9 @@ impl Account {
         }
     }
 
-    /// Notes that it is over now, and when that is.
+    /// Notes that it is over now, if it is not yet, and when that is.
     pub(super) fn end(&mut self) -> Instant {
-        *self.ended.insert(Instant::now())
+        *self.ended.get_or_insert_with(Instant::now)
     }
 
     /// A mask for a WebSocket frame of ours.

@@ -339,7 +339,10 @@ impl<'a> Exchange<'a> {
         let mut rest = rest;
         let delivered = poll_fn(|cx| {
             let polled = self.poll_download(cx, &mut download, std::mem::take(&mut rest));
-            account.replied.get_or_insert_with(Instant::now);
+            if account.replied.is_none() {
+                account.replied = Some(Instant::now());
+                account.ended = account.replied.filter(|_| polled.is_ready());
+            }
             polled
         })
         .await;
