@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::filter::{ParseError, Targets};
+use tracing_subscriber::fmt::{self, MakeWriter};
+use tracing_subscriber::layer::SubscriberExt;
 
 /// Writes waiting for the thread at most. Each is a line, or a batch of a worker.
 const QUEUE: usize = 256;
@@ -98,17 +99,17 @@ const SILENT: &str = "h2=off";
 /// Makes `tracing` write to the sink.
 ///
 /// # Errors
-/// When `level` is not a filter of `tracing`.
+/// When `level` is neither a level nor levels of targets.
 pub fn subscriber(
     sink: Sink,
     format: LogFormat,
     level: &str,
-) -> Result<Box<dyn tracing::Subscriber + Send + Sync>, tracing_subscriber::filter::ParseError> {
-    let filter = EnvFilter::try_new(format!("{level},{SILENT}"))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(sink).with_ansi(false);
+) -> Result<Box<dyn tracing::Subscriber + Send + Sync>, ParseError> {
+    let filter: Targets = format!("{level},{SILENT}").parse()?;
+    let (all, layer) = (tracing_subscriber::registry(), fmt::layer().with_writer(sink).with_ansi(false));
     Ok(match format {
-        LogFormat::Json => Box::new(builder.json().flatten_event(true).with_current_span(false).finish()),
-        LogFormat::Text => Box::new(builder.with_target(false).finish()),
+        LogFormat::Json => Box::new(all.with(layer.json().flatten_event(true).with_current_span(false)).with(filter)),
+        LogFormat::Text => Box::new(all.with(layer.with_target(false)).with(filter)),
     })
 }
 
@@ -213,6 +214,7 @@ fn civil(days: u64) -> (u64, u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Mutex;
 
     #[test]
     fn times_are_rfc_3339() {
@@ -252,6 +254,41 @@ mod tests {
             let mut out = Vec::new();
             write_millis(micros, &mut out);
             assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
+    }
+
+    /// What was written.
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn parts_have_levels_of_their_own() {
+        for format in [LogFormat::Json, LogFormat::Text] {
+            let written = Written::default();
+            let writer = Writer::start(written.clone()).unwrap();
+            let subscriber = subscriber(writer.sink(), format, "warn,embedgate::plane=debug").unwrap();
+            tracing::subscriber::with_default(subscriber, || {
+                tracing::warn!("heard of all");
+                tracing::info!("not heard of all");
+                tracing::debug!(target: "embedgate::plane::request", "heard of a part");
+                tracing::trace!(target: "embedgate::plane", "not heard of a part");
+                tracing::error!(target: "h2::codec", "not heard of HTTP/2");
+            });
+            drop(writer);
+            let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+            assert_eq!(text.lines().count(), 2, "{text}");
+            assert!(text.contains("heard of all") && text.contains("heard of a part"), "{text}");
+            assert!(!text.contains("not heard"), "{text}");
         }
     }
 

@@ -203,8 +203,8 @@ impl Account {
     /// When the session of the request ends.
     pub(super) fn session_end(&self) -> Instant {
         let Some(session) = &self.session else { return self.started + NEVER };
-        let began = self.worker.plane.clock.at(self.worker.wall.micros(self.started) / 1_000_000);
-        self.started + Duration::from_secs(session.expires.saturating_sub(began))
+        // To a tick, which is less than what a session ends at is rounded by.
+        self.started + Duration::from_secs(session.expires.saturating_sub(self.worker.now()))
     }
 
     /// Counts the request, which took so many nanoseconds; gives how many of them it waited for an answer.

@@ -260,7 +260,7 @@ pub(super) fn authenticate<'a>(
     if ring.is_empty() {
         return Err(Reject::new(Class::NotReady, NO_KEY));
     }
-    let (mut opened, now) = (worker.opened.borrow_mut(), plane.clock.now());
+    let (mut opened, now) = (worker.opened.borrow_mut(), worker.now());
     let found = carrier::find(head.fields, names, shared, |token| opened.open(&ring, token, now));
     found.map_err(|why| Reject::new(Class::Session, why.to_string()))
 }
@@ -269,7 +269,7 @@ pub(super) fn authenticate<'a>(
 pub(super) fn moment<'a>(worker: &Worker, head: &'a Head<'a>, at: Instant, tried: &'a [u64]) -> Moment<'a> {
     let plane = &worker.plane;
     Moment {
-        now: plane.clock.now(),
+        now: worker.now(),
         seed: worker.random(),
         tried,
         panic_threshold: plane.settings.panic_threshold,

@@ -1,6 +1,7 @@
 //! Wall-clock time of a worker: read from the system at every tick and counted on from there, because clocks are read often
 //! enough for each request.
 
+use crate::clock::UnixSeconds;
 use crate::log::Stamp;
 use std::cell::Cell;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -38,8 +39,13 @@ impl Wall {
         self.read.set(Read::now());
     }
 
+    /// Seconds since 1970-01-01 UTC at the last reading.
+    pub(super) fn seconds(&self) -> UnixSeconds {
+        self.read.get().time.as_secs()
+    }
+
     /// The time since 1970-01-01 UTC at a moment, in microseconds.
-    pub(super) fn micros(&self, at: Instant) -> u64 {
+    fn micros(&self, at: Instant) -> u64 {
         let read = self.read.get();
         let since = at.saturating_duration_since(read.at);
         let time = if since.is_zero() {

@@ -10,6 +10,7 @@ use super::line;
 use super::pool::Pool;
 use super::streams::Streams;
 use super::wall::Wall;
+use crate::clock::UnixSeconds;
 use crate::metrics::WorkerMetrics;
 use crate::session::opened::Opened;
 use std::cell::{Cell, RefCell, RefMut};
@@ -84,6 +85,11 @@ impl Worker {
         let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ (mixed >> 31)
+    }
+
+    /// Wall-clock time to a tick: what ends at a second is as good as ended a moment before or after.
+    pub(super) fn now(&self) -> UnixSeconds {
+        self.plane.clock.at(self.wall.seconds())
     }
 
     /// A share of this time, by chance.
