@@ -364,6 +364,8 @@ async fn requests(worker: &Rc<Worker>, mut client: Client) -> Option<Other> {
                 return None;
             }
             Next::Tunnel(upgraded) => {
+                // What is idle most of the time holds no buffer.
+                worker.buffers.give(client.outbox.give_up());
                 return Some(Other::Tunnel(Box::new(Tunnel::new(client, *upgraded, &worker.plane.settings))));
             }
         }
