@@ -22,7 +22,7 @@ use embedgate::plane::route::{Hosts, locate};
 use embedgate::secret::Secret;
 use embedgate::session::carrier::{CookieNames, find};
 use embedgate::session::seal::{KeyRing, Purpose};
-use embedgate::session::{Parts, Session};
+use embedgate::session::{MAX_LIFE, Parts, Session};
 use embedgate::wire::request::{Head, HeadEnd, Limits};
 use embedgate::wire::response;
 use std::fmt::Write;
@@ -39,7 +39,7 @@ fn ring() -> KeyRing {
 
 fn session(org: &str) -> Session {
     let (id, email, user) = ([1; 16], "ada@acme.example", "V1StGXR8_Z5jdHi6B-myT");
-    Session::new(Parts { id, issued: 0, expires: 1 << 31, org, user, email, app: None }).unwrap()
+    Session::new(Parts { id, issued: 0, expires: MAX_LIFE.as_secs(), org, user, email, app: None }).unwrap()
 }
 
 /// The head a browser sends.
