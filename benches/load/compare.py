@@ -2,7 +2,7 @@
 """embedgate beside other proxies: what a request costs each of them, and how long it takes.
 
     benches/load/compare.py [--tests max,r5000,ws] [--rounds 5] [--seconds 3] [--json FILE] [PEER ...]
-    benches/load/compare.py --memory 9900
+    benches/load/compare.py --memory 8900
     benches/load/compare.py --startup
 
 Builds the load generator beside this file and the gateway, starts the proxies that there are (nginx, haproxy, envoy; nginx with a
