@@ -69,8 +69,8 @@ impl Client {
         !worker.streams.is_leaving() && self.aged.is_none_or(|aged| now < aged)
     }
 
-    /// Reads a head into `head`, which has no buffer before the first byte has come, and leaves what follows it in `unread`. `first` says that nothing was served yet on this
-    /// connection, so the client is expected to speak at once.
+    /// Reads a head into `head`, which has no buffer before the first byte has come, and leaves what follows it in `unread`.
+    /// `first` says that nothing was served yet on this connection, so the client is expected to speak at once.
     pub(super) async fn read_head(&mut self, worker: &Worker, head: &mut Vec<u8>, first: bool) -> Result<(), NoHead> {
         worker.buffers.give(self.outbox.give_up());
         worker.buffers.give(std::mem::replace(head, std::mem::take(&mut self.unread)));
