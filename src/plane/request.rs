@@ -269,7 +269,8 @@ pub(super) fn authenticate<'a>(
 pub(super) fn moment<'a>(worker: &Worker, head: &'a Head<'a>, at: Instant, tried: &'a [u64]) -> Moment<'a> {
     let plane = &worker.plane;
     Moment {
-        now: worker.now(),
+        // To the second and no later: it is also when an upstream was used last.
+        now: plane.clock.now(),
         seed: worker.random(),
         tried,
         panic_threshold: plane.settings.panic_threshold,
