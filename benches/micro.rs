@@ -15,6 +15,7 @@ use embedgate::model::snapshot::Snapshot;
 use embedgate::model::tables::Tables;
 use embedgate::model::upstream::{Budget, Node};
 use embedgate::model::url::{AllowedHosts, BaseUrl};
+use embedgate::net::Peer;
 use embedgate::plane::admission::Admission;
 use embedgate::plane::bench::{Frames, Way};
 use embedgate::plane::decide::{Moment, decide};
@@ -27,6 +28,7 @@ use embedgate::wire::request::{Head, HeadEnd, Limits};
 use embedgate::wire::response;
 use std::fmt::Write;
 use std::hint::black_box;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -117,7 +119,8 @@ fn heads(c: &mut Criterion) {
     let node = Node::new(BaseUrl::parse("http://127.0.0.1:2").unwrap(), NodeLive::new());
     let token = Token::authorization(&Secret::new("Bearer hush".into()), &[]);
     let session = session("org-7");
-    let way = Way { node: &node, prefix: "/static", token: &token, session: &session };
+    let peer = Peer::new(Ipv4Addr::LOCALHOST.into());
+    let way = Way { node: &node, prefix: "/static", token: &token, session: &session, peer: &peer };
     let (bytes, mut positions, mut out) = (head("org-7"), Vec::new(), Vec::new());
     let request = Head::parse(&bytes, &mut positions, LIMITS).unwrap();
     c.bench_function("write a request's head for the upstream", |b| {

@@ -35,7 +35,8 @@ impl Clock {
     /// How many milliseconds after the clock was made a moment is; tests move that, too.
     #[must_use]
     pub fn uptime(&self, at: Instant) -> u64 {
-        let real = u64::try_from(at.saturating_duration_since(self.made).as_millis()).unwrap_or(u64::MAX);
+        let since = at.saturating_duration_since(self.made);
+        let real = since.as_secs() * 1000 + u64::from(since.subsec_millis());
         real.saturating_add_signed(self.offset.load(Ordering::Relaxed).saturating_mul(1000))
     }
 

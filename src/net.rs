@@ -16,24 +16,34 @@ pub mod tls;
 use std::io::Write;
 use std::net::IpAddr;
 
-/// Writes an address as its `Display` does; the usual kind without the machinery for formats.
-pub fn write_ip(ip: IpAddr, out: &mut Vec<u8>) {
-    match ip {
-        IpAddr::V4(ip) => {
-            let (mut text, mut end) = ([0; "255.255.255.255.".len()], 0);
-            for part in ip.octets() {
-                for (digit, is_shown) in [(part / 100, part > 99), (part / 10 % 10, part > 9), (part % 10, true)] {
-                    // What is not shown is written over.
-                    text[end] = b'0' + digit;
-                    end += usize::from(is_shown);
-                }
-                text[end] = b'.';
-                end += 1;
-            }
-            out.extend_from_slice(&text[..end - 1]);
-        }
-        // Writing to a vector cannot fail.
-        IpAddr::V6(ip) => drop(write!(out, "{ip}")),
+/// The longest text of an address: eight groups of four digits.
+const LONGEST: usize = 39;
+
+/// An address with its text, which is needed for each request and written once for all of a connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer {
+    /// The address.
+    pub ip: IpAddr,
+    text: [u8; LONGEST],
+    length: u8,
+}
+
+impl Peer {
+    /// An address, written as its `Display` does.
+    #[must_use]
+    pub fn new(ip: IpAddr) -> Self {
+        let mut text = [0; LONGEST];
+        let mut room = &mut text[..];
+        // It is the longest text there can be that there is room for.
+        let _ = write!(room, "{ip}");
+        let length = (LONGEST - room.len()) as u8;
+        Self { ip, text, length }
+    }
+
+    /// Its text.
+    #[must_use]
+    pub fn text(&self) -> &[u8] {
+        &self.text[..usize::from(self.length)]
     }
 }
 
@@ -43,10 +53,9 @@ mod tests {
 
     #[test]
     fn addresses_are_written_as_they_are_shown() {
-        for text in ["0.0.0.0", "127.0.0.1", "255.10.9.100", "::1", "2001:db8::7", "::ffff:10.0.0.1"] {
-            let mut out = Vec::new();
-            write_ip(text.parse().unwrap(), &mut out);
-            assert_eq!(String::from_utf8(out).unwrap(), text);
+        let longest = "1111:2222:3333:4444:5555:6666:7777:8888";
+        for text in ["0.0.0.0", "127.0.0.1", "255.10.9.100", "::1", "2001:db8::7", "::ffff:10.0.0.1", longest] {
+            assert_eq!(Peer::new(text.parse().unwrap()).text(), text.as_bytes());
         }
     }
 }

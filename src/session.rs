@@ -29,10 +29,16 @@ pub struct Session {
     pub idle: Option<UnixSeconds>,
     /// The nodes it is on, where upstreams keep sessions on theirs.
     pub places: Places,
-    /// Organisation, user, e-mail and app one after the other.
+    /// What upstreams are told of it, as lines of a head, and the app behind that.
     text: Box<str>,
-    ends: [u8; 3],
+    /// Where user, e-mail and organisation end in it.
+    ends: [u16; 3],
 }
+
+/// What stands before user, e-mail and organisation.
+const LABELS: [&str; 3] = ["X-Forwarded-User: ", "\r\nX-Forwarded-Email: ", "\r\nX-Embedgate-Org: "];
+/// What stands behind them.
+const LINE_END: &str = "\r\n";
 
 /// Why a session cannot be made of given parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -103,20 +109,24 @@ impl Session {
         if parts.expires <= parts.issued || parts.expires - parts.issued > MAX_LIFE.as_secs() {
             return Err(InvalidSession::Life);
         }
+        let told = [parts.user, parts.email, parts.org];
         let app = parts.app.unwrap_or("");
-        // To the byte, so that it becomes a box without moving.
-        let mut text = String::with_capacity(parts.org.len() + parts.user.len() + parts.email.len() + app.len());
-        let mut ends = [0; 3];
-        for (part, end) in [parts.org, parts.user, parts.email].into_iter().zip(&mut ends) {
-            text.push_str(part);
-            *end = u8::try_from(text.len()).map_err(|_| InvalidSession::TooLong)?;
-        }
-        let email = usize::from(ends[1])..usize::from(ends[2]);
-        text[email].make_ascii_lowercase();
-        text.push_str(app);
-        if text.len() > MAX_TEXT {
+        let length = told.iter().map(|part| part.len()).sum::<usize>() + app.len();
+        if length > MAX_TEXT {
             return Err(InvalidSession::TooLong);
         }
+        // To the byte, so that it becomes a box without moving.
+        let mut text =
+            String::with_capacity(length + LABELS.iter().map(|label| label.len()).sum::<usize>() + LINE_END.len());
+        let mut ends = [0; 3];
+        for ((part, label), end) in told.into_iter().zip(LABELS).zip(&mut ends) {
+            text.push_str(label);
+            text.push_str(part);
+            *end = text.len() as u16;
+        }
+        text[usize::from(ends[0]) + LABELS[1].len()..usize::from(ends[1])].make_ascii_lowercase();
+        text.push_str(LINE_END);
+        text.push_str(app);
         let text = text.into_boxed_str();
         let (Parts { id, issued, expires, .. }, places) = (parts, Places::default());
         Ok(Self { id, issued, expires, idle: None, places, text, ends })
@@ -169,25 +179,35 @@ impl Session {
     /// The organisation.
     #[must_use]
     pub fn org(&self) -> &str {
-        &self.text[..usize::from(self.ends[0])]
+        &self.text[usize::from(self.ends[1]) + LABELS[2].len()..usize::from(self.ends[2])]
     }
 
     /// The user, as the front end names it.
     #[must_use]
     pub fn user(&self) -> &str {
-        &self.text[usize::from(self.ends[0])..usize::from(self.ends[1])]
+        &self.text[LABELS[0].len()..usize::from(self.ends[0])]
     }
 
     /// The user's e-mail address in lower case.
     #[must_use]
     pub fn email(&self) -> &str {
-        &self.text[usize::from(self.ends[1])..usize::from(self.ends[2])]
+        &self.text[usize::from(self.ends[0]) + LABELS[1].len()..usize::from(self.ends[1])]
+    }
+
+    /// What upstreams are told of user and organisation: whole lines of a head.
+    #[must_use]
+    pub fn lines(&self) -> &[u8] {
+        &self.text.as_bytes()[..self.lines_end()]
+    }
+
+    fn lines_end(&self) -> usize {
+        usize::from(self.ends[2]) + LINE_END.len()
     }
 
     /// The only app the session is for, or none for all of the organisation's.
     #[must_use]
     pub fn app(&self) -> Option<&str> {
-        let app = &self.text[usize::from(self.ends[2])..];
+        let app = &self.text[self.lines_end()..];
         if app.is_empty() { None } else { Some(app) }
     }
 }
@@ -204,6 +224,8 @@ mod tests {
         let session = Session::new(Parts { app: Some("editor"), ..PARTS }).unwrap();
         assert_eq!((session.org(), session.user()), ("acme", "u1"));
         assert_eq!((session.email(), session.app()), ("ann@acme.example", Some("editor")));
+        let lines = "X-Forwarded-User: u1\r\nX-Forwarded-Email: ann@acme.example\r\nX-Embedgate-Org: acme\r\n";
+        assert_eq!(session.lines(), lines.as_bytes());
         assert_eq!(Session::new(PARTS).unwrap().app(), None);
     }
 

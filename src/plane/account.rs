@@ -14,10 +14,9 @@ use crate::live::quota::Charge;
 use crate::metrics::{Finished, RouteKind};
 use crate::model::reject::Reject;
 use crate::model::upstream::Cluster;
-use crate::net::write_ip;
+use crate::net::Peer;
 use crate::session::Session;
 use crate::wire::request::Head;
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -100,10 +99,11 @@ pub(super) struct Account {
 impl Account {
     /// Opens the account of a request. `path` is what of the target may be logged: never a query, never a token.
     pub(super) fn open(worker: &Rc<Worker>, head: &Head<'_>, path: &str, client: &Client) -> Self {
-        let mut account = Self::open_unread(worker, client.peer);
+        let mut account = Self::open_unread(worker, &client.peer);
         if let Some(format) = worker.plane.access_log {
             let mut fields = Fields { out: &mut account.line, format };
-            fields.text(quoted!("method"), head.method.as_bytes());
+            // A method is a token, and ids, below, have no quotes either.
+            fields.quoted(quoted!("method"), |out| out.extend_from_slice(head.method.as_bytes()));
             fields.text(quoted!("host"), head.authority.as_bytes());
             fields.text(quoted!("path"), path.as_bytes());
             fields.quoted(quoted!("protocol"), |out| out.extend_from_slice(protocol(head, client)));
@@ -112,14 +112,14 @@ impl Account {
     }
 
     /// Opens the account of something that could not be read as a request.
-    pub(super) fn open_unread(worker: &Rc<Worker>, peer: IpAddr) -> Self {
+    pub(super) fn open_unread(worker: &Rc<Worker>, peer: &Peer) -> Self {
         let request_id = hex(worker.random(), worker.random());
         worker.metrics.begin();
         let mut line = worker.buffers.take();
         if let Some(format) = worker.plane.access_log {
             line.reserve(line::ROOM / 2);
             let mut fields = Fields { out: &mut line, format };
-            fields.quoted(quoted!("peer"), |out| write_ip(peer, out));
+            fields.quoted(quoted!("peer"), |out| out.extend_from_slice(peer.text()));
         }
         Self {
             worker: Rc::clone(worker),
@@ -214,8 +214,13 @@ impl Account {
         }
         let (mut upstream, mut overhead) = (None, None);
         if let (Some(forwarded), Some(answered)) = (self.forwarded, self.answered) {
-            upstream = Some(nanos(forwarded, answered));
-            overhead = self.replied.map(|replied| nanos(self.started, forwarded) + nanos(answered, replied));
+            let (forwarded, answered) = (nanos(self.started, forwarded), nanos(self.started, answered));
+            let waited = answered.saturating_sub(forwarded);
+            upstream = Some(waited);
+            // Short answers are over when they begin.
+            let is_one = self.replied == self.ended;
+            let replied = self.replied.map(|replied| if is_one { duration } else { nanos(self.started, replied) });
+            overhead = replied.map(|replied| replied.saturating_sub(waited));
         }
         let Self { kind, status, received, sent, .. } = *self;
         self.worker.metrics.finish(&Finished { kind, status, received, sent, duration, upstream, overhead });
@@ -259,11 +264,11 @@ impl Account {
         fields.quoted(quoted!("request_id"), |out| out.extend_from_slice(&self.request_id));
         fields.quoted(quoted!("route"), |out| out.extend_from_slice(self.kind.label().as_bytes()));
         if let Some(session) = &self.session {
-            fields.text(quoted!("org"), session.org().as_bytes());
+            fields.quoted(quoted!("org"), |out| out.extend_from_slice(session.org().as_bytes()));
             fields.text(quoted!("user"), session.user().as_bytes());
         }
         if let Some(upstream) = &self.upstream {
-            fields.text(quoted!("upstream"), upstream.as_str().as_bytes());
+            fields.quoted(quoted!("upstream"), |out| out.extend_from_slice(upstream.as_str().as_bytes()));
         }
         fields.number(name!("status"), u64::from(self.status));
         fields.number(name!("bytes_in"), self.received);

@@ -10,9 +10,9 @@ use crate::live::token::Token;
 use crate::model::policy::HostSeen;
 use crate::model::upstream::Node;
 use crate::model::url::Scheme;
+use crate::net::Peer;
 use crate::session::Session;
 use crate::wire::{request, response};
-use std::net::{IpAddr, Ipv4Addr};
 
 /// Where a request goes and as whom.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub struct Way<'a> {
     pub token: &'a Token,
     /// The user's.
     pub session: &'a Session,
+    /// The user's address.
+    pub peer: &'a Peer,
 }
 
 impl Way<'_> {
@@ -46,7 +48,7 @@ impl Way<'_> {
             origin: Origin::Absent,
             upgrade: None,
             session: Some(self.session),
-            peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            peer: self.peer,
             trusted: false,
             scheme: Scheme::Https,
             request_id: &[b'0'; 32],

@@ -9,12 +9,12 @@ use super::streams::Registration;
 use super::timer::Timer;
 use super::worker::{HEAD_READ, Worker};
 use crate::model::reject::{Class, Reject};
+use crate::net::Peer;
 use crate::net::io::ReadInto as _;
 use crate::wire::body::{Decoder, Piece};
 use crate::wire::request::{Head, HeadEnd, HeadError};
 use std::future::poll_fn;
 use std::io;
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -24,7 +24,7 @@ use tokio::time::Instant;
 /// A client's connection.
 pub(super) struct Client {
     pub(super) io: ClientIo,
-    pub(super) peer: IpAddr,
+    pub(super) peer: Peer,
     /// Bytes that came after the head: body, or further requests.
     pub(super) unread: Vec<u8>,
     /// The answer on its way out.
@@ -56,7 +56,7 @@ const MAX_DISCARD: usize = 256 * 1024;
 const DISCARD_TIME: Duration = Duration::from_secs(2);
 
 impl Client {
-    pub(super) fn new(io: ClientIo, peer: IpAddr, registration: Registration, worker: &Worker) -> Self {
+    pub(super) fn new(io: ClientIo, peer: Peer, registration: Registration, worker: &Worker) -> Self {
         let settings = &worker.plane.settings;
         let (timer, limit) = (Timer::new(settings.header_timeout), settings.max_connection_age);
         let has_age = !limit.is_zero() && matches!(io, ClientIo::Socket(_));

@@ -56,6 +56,8 @@ pub(super) struct Exchange<'a> {
     pub(super) insertion: Option<Insertion>,
     /// The credential, if it has names that no trailer may have.
     pub(super) token: Option<Arc<Token>>,
+    /// Whether all of it is over, and the upstream's connection is fit for another request.
+    pub(super) is_clean: bool,
 }
 
 /// The request's body.
@@ -116,6 +118,7 @@ impl<'a> Exchange<'a> {
             pace,
             insertion: None,
             token: None,
+            is_clean: false,
         }
     }
 
@@ -320,14 +323,16 @@ impl<'a> Exchange<'a> {
         if limit > 0 && self.upload.received > limit { Err(Failure::TooLarge) } else { Ok(()) }
     }
 
-    /// Passes the body of the answer on, after the head that is in the client's outbox; gives the upstream's connection
-    /// back and whether it is clean for another request.
+    /// Passes the body of the answer on, after the head that is in the client's outbox.
+    ///
+    /// # Errors
+    /// [`Failure`]; the client's connection will be reset when it is closed.
     pub(super) async fn deliver(
-        mut self,
+        &mut self,
         passage: Passage<'_>,
         rest: &[u8],
         account: &mut Account,
-    ) -> (UpstreamIo, Result<bool, Failure>) {
+    ) -> Result<(), Failure> {
         let mut download = Download::new(&passage, account.statement.as_deref_mut());
         self.answering = true;
         self.deadline = account.answered.unwrap_or_else(Instant::now) + self.pace.idle_timeout;
@@ -353,10 +358,10 @@ impl<'a> Exchange<'a> {
             Ok(()) => {}
             Err(_) => self.client.io.reset_on_close(),
         }
-        let clean = download.clean && self.is_sent();
+        self.is_clean = download.clean && self.is_sent();
         self.outbox.clear();
         self.worker.buffers.give(self.outbox.give_up());
-        (self.io, delivered.map(|()| clean))
+        delivered
     }
 
     fn poll_download(

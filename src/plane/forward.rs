@@ -17,7 +17,6 @@ use super::health;
 use super::held::Held;
 use super::multiplexed::UpstreamIo;
 use super::outbox::Outbox;
-use super::outside::Outside;
 use super::respond::wants_page;
 use super::trip::{Credential, Pace, Trip};
 use super::worker::{Worker, others_first};
@@ -25,11 +24,11 @@ use crate::config::Attribution;
 use crate::live::token::Token;
 use crate::model::principal::SigV4;
 use crate::model::reject::{Class, Reject};
+use crate::net::Peer;
 use crate::net::io::Io;
 use crate::wire::body::Framing;
 use crate::wire::request::Head;
 use crate::wire::response;
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -88,7 +87,7 @@ pub(super) async fn forward(
             body.as_ref().map(Held::bytes),
             &trip,
             upgrade,
-            (account, client.peer),
+            (account, &client.peer),
             outbox.buffer(),
         );
         others_first().await;
@@ -151,12 +150,17 @@ pub(super) async fn forward(
         }
         account.heard(answer.status);
         let rest = &input[length..];
-        let forwarded = pass_on(worker, exchange, head, &answer, rest, &trip, upgrade, account).await;
-        if matches!(forwarded, Ok(Forwarded::Done { .. } | Forwarded::Cut)) {
-            worker.buffers.give(input);
-            worker.buffers.give_positions(positions);
+        if answer.status == 101 {
+            return switch(exchange, &answer, rest, (&trip, head, upgrade), account).await;
         }
-        return forwarded;
+        let forwarded = pass_on(&mut exchange, head, &answer, rest, &trip, account).await?;
+        let may_reuse = exchange.is_clean && upgrade.is_none() && answer.keep_alive && trip.is_pooled();
+        if may_reuse && matches!(forwarded, Forwarded::Done { .. }) {
+            worker.pool.put(trip.to(), exchange.io, account.connection.take(), account.end());
+        }
+        worker.buffers.give(input);
+        worker.buffers.give_positions(positions);
+        return Ok(forwarded);
     }
 }
 
@@ -222,7 +226,7 @@ fn write_head(
     body: Option<&[u8]>,
     trip: &Trip,
     upgrade: Option<&str>,
-    (account, peer): (&Account, IpAddr),
+    (account, peer): (&Account, &Peer),
     out: &mut Vec<u8>,
 ) {
     let settings = &worker.plane.settings;
@@ -244,7 +248,7 @@ fn write_head(
         upgrade,
         session: account.session.as_deref(),
         peer,
-        trusted: settings.trusted_proxies.iter().any(|net| net.contains(peer)),
+        trusted: settings.trusted_proxies.iter().any(|net| net.contains(peer.ip)),
         scheme: settings.guard.scheme,
         request_id: &account.request_id,
     };
@@ -298,51 +302,39 @@ async fn renew(worker: &Rc<Worker>, can_repeat: bool, trip: &mut Trip) -> bool {
     }
 }
 
-/// Passes an answer on, or the change of protocol that it agrees to.
-#[allow(clippy::too_many_arguments, reason = "the last step of the way: everything known so far meets here")]
+/// Passes an answer on, which may have to be looked into first.
 async fn pass_on(
-    worker: &Worker,
-    mut exchange: Exchange<'_>,
+    exchange: &mut Exchange<'_>,
     head: &Head<'_>,
     answer: &response::Head<'_>,
     rest: &[u8],
     trip: &Trip,
-    upgrade: Option<&str>,
     account: &mut Account,
 ) -> Result<Forwarded, Reject> {
-    match (answer.status, upgrade) {
-        (101, Some(protocol)) => {
-            let cookie = trip.cookie(worker, account, answer);
-            let (cookie, outside) = (cookie.as_deref(), trip.outside(head));
-            switch(exchange, answer, cookie, outside, rest, protocol, account).await
-        }
-        (101, None) => Err(broke("101 without a request to upgrade")),
-        _ => {
-            let mut page = Vec::new();
-            if trip.changes_pages() && base_tag::may_change(head, answer) {
-                match Box::pin(exchange.read_page(answer.framing, rest, &trip.base(head))).await {
-                    Ok(read) => (page, exchange.insertion) = (read.raw, read.insertion),
-                    Err(failure) => return fail(worker, failure, false, trip.pace(worker), account),
-                }
+    let mut page = Vec::new();
+    if trip.changes_pages() && base_tag::may_change(head, answer) {
+        match Box::pin(exchange.read_page(answer.framing, rest, &trip.base(head))).await {
+            Ok(read) => (page, exchange.insertion) = (read.raw, read.insertion),
+            Err(failure) => {
+                let worker = exchange.worker;
+                return fail(worker, failure, false, trip.pace(worker), account);
             }
-            let rest = if page.is_empty() { rest } else { &page };
-            Ok(deliver(worker, exchange, head, answer, rest, trip, upgrade.is_none(), account).await)
         }
     }
+    let rest = if page.is_empty() { rest } else { &page };
+    Ok(deliver(exchange, head, answer, rest, trip, account).await)
 }
 
 /// Passes the body of an answer on.
-#[allow(clippy::too_many_arguments, reason = "the last step of the way: everything known so far meets here")]
 async fn deliver(
-    worker: &Worker,
-    exchange: Exchange<'_>,
+    exchange: &mut Exchange<'_>,
     head: &Head<'_>,
     answer: &response::Head<'_>,
     rest: &[u8],
     trip: &Trip,
-    may_reuse: bool,
     account: &mut Account,
 ) -> Forwarded {
+    let worker = exchange.worker;
     let now = account.answered.unwrap_or_else(Instant::now);
     let framing = match answer.framing {
         Framing::UntilClose | Framing::Chunked if head.http11 => Framing::Chunked,
@@ -390,14 +382,8 @@ async fn deliver(
     // What of the answer is here goes out with those of others; a large one waits for nobody after that.
     others_first().await;
     let passage = Passage { from: answer.framing, to: framing, trailers: trailers.then_some(answer.fields) };
-    let (upstream, delivered) = exchange.deliver(passage, rest, account).await;
-    match delivered {
-        Ok(clean) => {
-            if clean && may_reuse && answer.keep_alive && trip.is_pooled() {
-                worker.pool.put(trip.to(), upstream, account.connection.take(), account.end());
-            }
-            Forwarded::Done { reusable: keep }
-        }
+    match exchange.deliver(passage, rest, account).await {
+        Ok(()) => Forwarded::Done { reusable: keep },
         Err(failure) => {
             account.cut(cut(worker, failure, trip.pace(worker)));
             Forwarded::Cut
@@ -409,12 +395,13 @@ async fn deliver(
 async fn switch(
     exchange: Exchange<'_>,
     answer: &response::Head<'_>,
-    cookie: Option<&str>,
-    outside: Outside<'_>,
     rest: &[u8],
-    protocol: &str,
+    (trip, head, upgrade): (&Trip, &Head<'_>, Option<&str>),
     account: &mut Account,
 ) -> Result<Forwarded, Reject> {
+    let Some(protocol) = upgrade else { return Err(broke("101 without a request to upgrade")) };
+    let cookie = trip.cookie(exchange.worker, account, answer);
+    let (cookie, outside) = (cookie.as_deref(), trip.outside(head));
     let out = exchange.client.outbox.buffer();
     let connection = Some("Upgrade");
     let (frames, framing, trailers, changed, leads) = (None, Framing::Empty, false, false, &Leads::AsTold);

@@ -17,15 +17,14 @@ use crate::model::policy::HostSeen;
 use crate::model::principal::SigV4;
 use crate::model::upstream::Node;
 use crate::model::url::Scheme;
-use crate::net::write_ip;
+use crate::net::Peer;
 use crate::session::Session;
 use crate::session::carrier::{session_in, strip_cookies};
 use crate::session::seal::PREFIX;
 use crate::wire::body::Framing;
-use crate::wire::fields::{Field, Fields, Name, list};
+use crate::wire::fields::{Field, Fields, KindSet, Name, list};
 use crate::wire::{request, response};
 use std::io::Write;
-use std::net::IpAddr;
 use std::time::Duration;
 
 /// What signs a head when nothing changes in it any more.
@@ -78,12 +77,34 @@ pub(super) struct ToUpstream<'a> {
     /// The protocol asked for, when it is one that is passed on.
     pub(super) upgrade: Option<&'a str>,
     pub(super) session: Option<&'a Session>,
-    pub(super) peer: IpAddr,
+    pub(super) peer: &'a Peer,
     /// Whether `peer` may say whom it speaks for.
     pub(super) trusted: bool,
     pub(super) scheme: Scheme,
     pub(super) request_id: &'a RequestId,
 }
+
+/// The fields of a request that are not judged, unless by their names.
+const PASSED_TO_UPSTREAM: KindSet = KindSet::all_but(&[
+    Name::Host,
+    Name::Connection,
+    Name::HopByHop,
+    Name::Te,
+    Name::Trailer,
+    Name::ContentLength,
+    Name::TransferEncoding,
+    Name::Upgrade,
+    Name::Identity,
+    Name::Disguised,
+    Name::XForwardedFor,
+    Name::XForwardedProto,
+    Name::XRequestId,
+    Name::Expect,
+    Name::Authorization,
+    Name::Referer,
+    Name::Origin,
+    Name::Cookie,
+]);
 
 impl ToUpstream<'_> {
     /// Writes the head.
@@ -99,9 +120,7 @@ impl ToUpstream<'_> {
         out.extend_from_slice(b" HTTP/1.1\r\n");
         line(out, b"Host", self.outside_host().unwrap_or(self.node.url.authority()).as_bytes());
         let named = Named::of(self.head.fields);
-        for field in self.head.fields.iter() {
-            self.pass(field, named, out);
-        }
+        self.head.fields.write(self.untouched(named), out, |field, out| self.pass(field, named, out));
         self.framing(out);
         self.identity(out);
         if self.uncompressed {
@@ -119,6 +138,15 @@ impl ToUpstream<'_> {
     fn outside_host(&self) -> Option<&str> {
         // HTTP/1.0 may name none.
         Some(self.head.authority).filter(|host| self.host == HostSeen::Outside && !host.is_empty())
+    }
+
+    /// The fields that [`Self::pass`] passes on whatever their names and values.
+    fn untouched(&self, named: Named<'_>) -> KindSet {
+        let token_has_names = self.token.is_some_and(Token::has_names);
+        if named.any || token_has_names || self.manner.is_some() {
+            return KindSet::NONE;
+        }
+        PASSED_TO_UPSTREAM.without_if(self.uncompressed, Name::AcceptEncoding)
     }
 
     /// Passes on a field of the client's, or does not.
@@ -200,9 +228,7 @@ impl ToUpstream<'_> {
         }
         self.forwarded(out);
         if let Some(session) = self.session {
-            line(out, b"X-Forwarded-User", session.user().as_bytes());
-            line(out, b"X-Forwarded-Email", session.email().as_bytes());
-            line(out, b"X-Embedgate-Org", session.org().as_bytes());
+            out.extend_from_slice(session.lines());
         }
         line(out, b"X-Request-Id", self.request_id);
     }
@@ -222,7 +248,7 @@ impl ToUpstream<'_> {
                 out.extend_from_slice(b", ");
             }
         }
-        write_ip(self.peer, out);
+        out.extend_from_slice(self.peer.text());
         out.extend_from_slice(b"\r\n");
         let told = if self.trusted { self.head.fields.first(Name::XForwardedProto) } else { None };
         let scheme = match told {
@@ -368,6 +394,27 @@ struct Said {
     private: bool,
 }
 
+/// The fields of an answer that are not judged, unless by their names.
+const PASSED_TO_CLIENT: KindSet = KindSet::all_but(&[
+    Name::FrameOptions,
+    Name::ContentSecurityPolicy,
+    Name::Connection,
+    Name::HopByHop,
+    Name::Te,
+    Name::Trailer,
+    Name::ContentLength,
+    Name::TransferEncoding,
+    Name::Upgrade,
+    Name::WwwAuthenticate,
+    Name::SetCookie,
+    Name::Location,
+    Name::Refresh,
+    Name::ServiceWorkerAllowed,
+    Name::ReferrerPolicy,
+    Name::ClearSiteData,
+    Name::OwnHostPolicy,
+]);
+
 impl ToClient<'_> {
     /// Writes the head.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
@@ -378,9 +425,7 @@ impl ToClient<'_> {
         out.extend_from_slice(b"\r\n");
         let named = Named::of(self.head.fields);
         let mut said = Said::default();
-        for field in self.head.fields.iter() {
-            self.pass(field, named, &mut said, out);
-        }
+        self.head.fields.write(self.untouched(named), out, |field, out| self.pass(field, named, &mut said, out));
         self.add(&said, out);
         match self.framing {
             Framing::Length(length) => content_length(length, out),
@@ -397,6 +442,19 @@ impl ToClient<'_> {
             line(out, b"Connection", connection.as_bytes());
         }
         out.extend_from_slice(b"\r\n");
+    }
+
+    /// The fields that [`Self::pass`] passes on whatever their names and values, and that say nothing it would have to
+    /// remember.
+    fn untouched(&self, named: Named<'_>) -> KindSet {
+        if named.any || *self.leads != Leads::AsTold {
+            return KindSet::NONE;
+        }
+        let is_linked = !self.outside.link.is_empty();
+        PASSED_TO_CLIENT
+            .without_if(self.changed, Name::Validator)
+            .without_if(is_linked, Name::ContentType)
+            .without_if(self.cookie.is_some(), Name::CacheControl)
     }
 
     /// Passes on a field of the app's, or does not.

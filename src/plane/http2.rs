@@ -21,6 +21,7 @@ use super::timer::Timer;
 use super::tunnel::Tunnel;
 use super::worker::Worker;
 use crate::config::Http2Limits;
+use crate::net::Peer;
 use crate::wire::request::{Head, HeadError};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -30,7 +31,6 @@ use head::Content;
 use http::Request;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::rc::Rc;
@@ -55,7 +55,7 @@ struct Http2 {
     worker: Rc<Worker>,
     connection: Connection<Opening, Bytes>,
     pings: Option<PingPong>,
-    peer: IpAddr,
+    peer: Peer,
     registration: Registration,
     live: Rc<Live>,
     timer: Timer,
@@ -112,13 +112,13 @@ impl Drop for Alive {
 }
 
 /// Serves a connection until it ends.
-pub(super) async fn run(worker: Rc<Worker>, opening: Opening, peer: IpAddr, registration: Registration) {
+pub(super) async fn run(worker: Rc<Worker>, opening: Opening, peer: Peer, registration: Registration) {
     let heard = opening.heard();
     let limit = worker.plane.settings.header_timeout;
     let mut connection = tokio::select! {
         begun = settings_for_clients(&worker).handshake(opening) => match begun {
             Ok(connection) => connection,
-            Err(error) => return refusals::note(&worker, peer, &error),
+            Err(error) => return refusals::note(&worker, peer.ip, &error),
         },
         () = sleep(limit) => return,
         () = last_call(&registration) => return,
@@ -204,7 +204,7 @@ impl Http2 {
             self.connection.poll_accept(cx)
         };
         // Errors were told to the client by the library.
-        let noted = |error| refusals::note(&self.worker, self.peer, &error);
+        let noted = |error| refusals::note(&self.worker, self.peer.ip, &error);
         accepted.map(|accepted| accepted.and_then(|accepted| accepted.map_err(noted).ok()))
     }
 
@@ -286,7 +286,7 @@ impl Http2 {
         if !self.calmed && given_up >= self.limits().resets && given_up >= self.requests / 2 {
             self.calmed = true;
             self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
-            refusals::note_reason(&self.worker, self.peer, Reason::ENHANCE_YOUR_CALM);
+            refusals::note_reason(&self.worker, self.peer.ip, Reason::ENHANCE_YOUR_CALM);
             cx.waker().wake_by_ref();
         }
     }
@@ -321,7 +321,7 @@ async fn serve(
     worker: Rc<Worker>,
     request: Request<RecvStream>,
     respond: SendResponse<Bytes>,
-    peer: IpAddr,
+    peer: Peer,
     registration: Registration,
     alive: Alive,
 ) {

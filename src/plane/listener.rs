@@ -11,6 +11,7 @@ use super::tunnel::Tunnel;
 use super::worker::Worker;
 use crate::directory::News;
 use crate::model::reject::Class;
+use crate::net::Peer;
 use crate::net::io::{Io, tune};
 use crate::net::listen::begin_no_more;
 use crate::net::tls::HTTP2;
@@ -290,7 +291,7 @@ async fn guarded(worker: Rc<Worker>, tcp: TcpStream, peer: IpAddr, registration:
 /// What a connection becomes that does not go on with HTTP/1.1.
 enum Other {
     Tunnel(Box<Tunnel>),
-    Http2(Opening, IpAddr, Registration),
+    Http2(Opening, Peer, Registration),
 }
 
 impl Other {
@@ -314,7 +315,7 @@ async fn connection(
     let peer = client_of(worker, &mut tcp, peer).await?;
     let io = handshake(worker, tcp).await?;
     // A v4 client of a v6 socket is the v4 client.
-    let peer = peer.to_canonical();
+    let peer = Peer::new(peer.to_canonical());
     if io.has_agreed_on(HTTP2) {
         return Some(Other::Http2(Opening::new(Vec::new(), io), peer, registration));
     }

@@ -269,8 +269,8 @@ pub(super) fn authenticate<'a>(
 pub(super) fn moment<'a>(worker: &Worker, head: &'a Head<'a>, at: Instant, tried: &'a [u64]) -> Moment<'a> {
     let plane = &worker.plane;
     Moment {
-        // To the second and no later: it is also when an upstream was used last.
-        now: plane.clock.now(),
+        // Counted on from the last tick and no later: it is also when an upstream was used last.
+        now: plane.clock.at(worker.wall.second(at.into())),
         seed: worker.random(),
         tried,
         panic_threshold: plane.settings.panic_threshold,
@@ -475,7 +475,7 @@ pub(super) async fn refuse(
 
 /// Refuses what could not even be read as a request.
 pub(super) async fn refuse_unread(worker: &Rc<Worker>, client: &mut Client, class: Class, cause: String) -> Next {
-    let mut account = Account::open_unread(worker, client.peer);
+    let mut account = Account::open_unread(worker, &client.peer);
     account.kind = RouteKind::Unknown;
     refuse(worker, client, None, Reject::new(class, cause), &mut account).await
 }

@@ -56,6 +56,11 @@ impl Wall {
         time.as_secs() * 1_000_000 + u64::from(time.subsec_micros())
     }
 
+    /// Seconds since 1970-01-01 UTC at a moment, by the last reading.
+    pub(super) fn second(&self, at: Instant) -> UnixSeconds {
+        self.micros(at) / 1_000_000
+    }
+
     /// The time at a moment, for a line of the log.
     pub(super) fn stamp(&self, at: Instant) -> Stamp {
         let mut stamp = self.stamp.get();
@@ -76,5 +81,6 @@ mod tests {
         let now = wall.micros(at);
         assert_eq!(wall.micros(at + second), now + 1_000_000);
         assert_eq!(wall.micros(at - second), now - 1_000_000);
+        assert_eq!(wall.second(at + second), wall.seconds() + 1);
     }
 }

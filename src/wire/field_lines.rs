@@ -32,7 +32,9 @@ pub(super) fn parse(head: &[u8], from: usize, positions: &mut Vec<Position>, mos
 #[inline]
 fn field(head: &[u8], begin: usize) -> Result<(Position, usize), HeadError> {
     let (kind, colon) = name(head, begin)?;
-    let mut start = colon + 1;
+    // Most lines have one space here, and none at their end.
+    let usual = colon + 2;
+    let mut start = if head.get(colon + 1) == Some(&b' ') { usual } else { colon + 1 };
     while head.get(start).is_some_and(|byte| is_space(*byte)) {
         start += 1;
     }
@@ -41,12 +43,13 @@ fn field(head: &[u8], begin: usize) -> Result<(Position, usize), HeadError> {
         return Err(Malformed("a field value holds a control character"));
     }
     // The white space around a value is not part of it (RFC 9110 5.5).
-    let mut value = &head[start..line_end];
-    while let [rest @ .., b' ' | b'\t'] = value {
-        value = rest;
+    let mut end = line_end;
+    while end > start && is_space(head[end - 1]) {
+        end -= 1;
     }
+    let is_plain = start == usual && end == line_end && head[colon + 1] == b' ';
     let range = |start: usize, end: usize| (start as u32, end as u32);
-    Ok((Position { kind, name: range(begin, colon), value: range(start, start + value.len()) }, line_end + 2))
+    Ok((Position { kind, is_plain, name: range(begin, colon), value: range(start, end) }, line_end + 2))
 }
 
 /// What the name that begins at `begin` is, and where its colon stands.

@@ -11,9 +11,14 @@ use std::ops::Range;
 #[derive(Debug, Clone, Copy)]
 pub struct Position {
     pub(super) kind: Name,
+    /// Whether its line was sent as [`Field::write`] writes it.
+    pub(super) is_plain: bool,
     pub(super) name: (u32, u32),
     pub(super) value: (u32, u32),
 }
+
+/// The length of what ends a line.
+const LINE_END: u32 = 2;
 
 /// Which kinds of fields a head has: most of what is asked for is not there, and hardly anything twice.
 #[derive(Debug, Clone, Copy, Default)]
@@ -35,6 +40,40 @@ impl Kinds {
     #[inline]
     fn bit(kind: Name) -> u64 {
         1 << kind as u32
+    }
+}
+
+/// A set of kinds of fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KindSet(u64);
+
+impl KindSet {
+    /// None of them.
+    pub const NONE: Self = Self(0);
+
+    /// All kinds but these.
+    #[must_use]
+    pub const fn all_but(kinds: &[Name]) -> Self {
+        let (mut set, mut at) = (u64::MAX, 0);
+        while at < kinds.len() {
+            set &= !(1 << kinds[at] as u32);
+            at += 1;
+        }
+        Self(set)
+    }
+
+    /// The set without a kind, if so.
+    #[inline]
+    #[must_use]
+    pub fn without_if(self, leaves: bool, kind: Name) -> Self {
+        Self(self.0 & !(u64::from(leaves) << kind as u32))
+    }
+
+    /// Whether a kind is in it.
+    #[inline]
+    #[must_use]
+    pub fn contains(self, kind: Name) -> bool {
+        self.0 & Kinds::bit(kind) != 0
     }
 }
 
@@ -95,19 +134,33 @@ impl<'a> Fields<'a> {
 
     /// All fields, in order.
     pub fn iter(self) -> impl Iterator<Item = Field<'a>> {
-        let field = move |position: &Position| {
-            let Position { kind, name, value } = *position;
-            Field { kind, name: self.part(name), value: self.part(value), line: self.line(name, value) }
-        };
-        self.positions.iter().map(field)
+        self.positions.iter().map(move |position| self.field(*position))
     }
 
-    /// The line of a field, if nothing but a colon and a space is between its name and its value, and its end behind that.
     #[inline]
-    fn line(self, name: (u32, u32), value: (u32, u32)) -> Option<&'a [u8]> {
-        let line = self.head.get(name.0 as usize..value.1 as usize + 2)?;
-        let is_plain = self.part((name.1, value.0)) == b": " && line.ends_with(b"\r\n");
-        is_plain.then_some(line)
+    fn field(self, Position { kind, is_plain, name, value }: Position) -> Field<'a> {
+        let line = if is_plain { Some(self.part((name.0, value.1 + LINE_END))) } else { None };
+        Field { kind, name: self.part(name), value: self.part(value), line }
+    }
+
+    /// Writes the fields in order: those of the kinds in `untouched` as they are, as many as stand together in one piece,
+    /// and those that `judge` writes.
+    #[inline]
+    pub fn write(self, untouched: KindSet, out: &mut Vec<u8>, mut judge: impl FnMut(Field<'a>, &mut Vec<u8>)) {
+        let mut lines = (0, 0);
+        for position in self.positions {
+            if position.is_plain && untouched.contains(position.kind) {
+                if lines.1 != position.name.0 {
+                    out.extend_from_slice(self.part(lines));
+                    lines.0 = position.name.0;
+                }
+                lines.1 = position.value.1 + LINE_END;
+            } else {
+                out.extend_from_slice(self.part(std::mem::take(&mut lines)));
+                judge(self.field(*position), out);
+            }
+        }
+        out.extend_from_slice(self.part(lines));
     }
 
     #[inline]

@@ -1,10 +1,16 @@
 //! Where a head ends, in bytes that are still coming.
 
 use super::request::HeadError::{self, Malformed};
-use super::scan::BLOCK;
+use super::scan::{BLOCK, equal, first_marked};
+use memchr::memmem::Finder;
 use std::ops::Range;
+use std::sync::LazyLock;
 
-/// Finds the end of a head in a buffer that grows, reading each byte once and refusing bare line feeds on the way.
+/// The end of a head that came at once, as most do.
+static EMPTY_LINE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\r\n\r\n"));
+
+/// Finds the end of a head in a buffer that grows, reading each byte twice at most. Bare line feeds are refused while the
+/// end has not come; in a head that is there the parser refuses them.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct HeadEnd {
     /// Everything before this has been looked at.
@@ -27,6 +33,13 @@ impl HeadEnd {
     /// # Errors
     /// [`HeadError`] for a line feed without its carriage return, or once `limit` bytes hold no end.
     pub fn find(&mut self, buffer: &[u8], limit: usize) -> Result<Option<usize>, HeadError> {
+        if self.seen == 0
+            && !buffer.starts_with(b"\r")
+            && let Some(at) = EMPTY_LINE.find(buffer)
+        {
+            let length = at + EMPTY_LINE.needle().len();
+            return if length > limit { Err(HeadError::TooLong) } else { Ok(Some(length)) };
+        }
         while let Some(at) = self.next(buffer) {
             if at == 0 || buffer[at - 1] != b'\r' {
                 return Err(Malformed("a line does not end with CR LF"));
@@ -42,8 +55,8 @@ impl HeadEnd {
         if buffer.len() >= limit { Err(HeadError::TooLong) } else { Ok(None) }
     }
 
-    /// The next line feed that [`is_notable`]. The last byte is looked at by itself: most heads come whole and alone, and end
-    /// there.
+    /// The next line feed that [`is_notable`]. The last byte is looked at by itself: most requests come whole and alone, and
+    /// end there.
     fn next(&self, buffer: &[u8]) -> Option<usize> {
         let last = buffer.len().saturating_sub(1);
         let notable_in = |mut range: Range<usize>| range.find(|at| is_notable(buffer, *at));
@@ -53,9 +66,12 @@ impl HeadEnd {
             let start = at.min(last.saturating_sub(BLOCK));
             let window = start.checked_sub(2).and_then(|start| buffer[start..].first_chunk());
             let end = if at < first { first } else { last.min(at + BLOCK) };
-            if window.is_none_or(has_notable)
-                && let found @ Some(_) = notable_in(at..end)
-            {
+            let found = match window {
+                Some(window) if !has_notable(window) => None,
+                Some(window) => notable_from(window, at - start).map(|place| start + place),
+                None => notable_in(at..end),
+            };
+            if found.is_some() {
                 return found;
             }
             at = end;
@@ -77,5 +93,16 @@ fn has_notable(window: &[u8; BLOCK + 2]) -> bool {
     (2..BLOCK + 2).fold(false, |any, at| {
         let (is_bare, is_empty) = (window[at - 1] != b'\r', window[at - 2] == b'\n');
         any | ((window[at] == b'\n') & (is_bare | is_empty))
+    })
+}
+
+/// Where the first such line feed is at or behind `from`, both counted without the first two bytes.
+fn notable_from(window: &[u8; BLOCK + 2], from: usize) -> Option<usize> {
+    let word = |at: usize| window[at..].first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
+    (0..BLOCK).step_by(8).find_map(|at| {
+        let (is_bare, is_empty) = (!equal(word(at + 1), b'\r'), equal(word(at), b'\n'));
+        let behind = u64::MAX.checked_shl(8 * from.saturating_sub(at) as u32).unwrap_or(0);
+        let notable = equal(word(at + 2), b'\n') & (is_bare | is_empty) & behind;
+        (notable != 0).then(|| at + first_marked(notable))
     })
 }

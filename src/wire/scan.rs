@@ -104,6 +104,13 @@ const fn below(word: u64, limit: u8) -> u64 {
     word.wrapping_sub(eight(limit))
 }
 
+/// Marks all bytes that are this one, and no others.
+#[inline]
+pub(super) const fn equal(word: u64, byte: u8) -> u64 {
+    let differing = word ^ eight(byte);
+    !((differing & eight(0x7f)).wrapping_add(eight(0x7f)) | differing) & eight(0x80)
+}
+
 /// Marks the first control character.
 #[inline]
 fn controls(word: u64) -> u64 {

@@ -32,7 +32,7 @@ fn to_upstream(text: &str, change: impl FnOnce(&mut ToUpstream<'_>)) -> String {
         origin: Origin::Absent,
         upgrade: None,
         session: Some(&session),
-        peer: [192, 0, 2, 1].into(),
+        peer: &Peer::new([192, 0, 2, 1].into()),
         trusted: false,
         scheme: Scheme::Https,
         request_id: &[b'0'; 32],

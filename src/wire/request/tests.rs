@@ -167,6 +167,11 @@ fn the_end_is_found_wherever_it_is_and_no_bare_line_feed_is_passed() {
             let mut bare = text.clone();
             bare[at] = b'\n';
             assert_eq!(HeadEnd::default().find(&bare, 4096), Err(Malformed("a line does not end with CR LF")), "{at}");
+            // What comes at once is found by its empty line alone, and then does not parse.
+            let (whole, mut positions) = (&bare[2..], Vec::new());
+            assert_eq!(HeadEnd::default().find(whole, 4096), Ok(Some(end - 2)));
+            let parsed = Head::parse(&whole[..end - 2], &mut positions, LIMITS);
+            assert!(matches!(parsed, Err(Malformed(_))), "{at}");
         }
     }
 }

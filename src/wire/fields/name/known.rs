@@ -1,5 +1,5 @@
-//! The table of known field names. A name is found by its length, its first and its last byte, and then compared once with
-//! whatever case it came in, so that a known one needs no other proof that it is a token.
+//! The table of known field names. A name is found by its length, its first and its last two bytes, and then compared once
+//! with whatever case it came in, so that a known one needs no other proof that it is a token.
 
 use super::Name;
 use crate::wire::scan;
@@ -112,18 +112,18 @@ const NAMES: &[(&str, Name)] = &[
     ("dnt", Name::Other),
 ];
 
-/// How many chains of names there are. With the factors of [`chain`] no chain has more than three names.
-const CHAINS: usize = 128;
+/// How many places the table has. With the factors of [`place`] no two names have the same.
+const PLACES: usize = 512;
 /// Words of a name.
 const WORDS: usize = LONGEST / 8;
-/// The end of a chain.
+/// A place without a name.
 const NONE: u8 = u8::MAX;
 
 static TABLE: Table = Table::new();
 
 struct Table {
-    /// The first name of each chain.
-    chains: [u8; CHAINS],
+    /// Which name is at each place.
+    places: [u8; PLACES],
     names: [Known; NAMES.len()],
 }
 
@@ -132,8 +132,6 @@ struct Table {
 struct Known {
     kind: Name,
     length: u8,
-    /// The next name of the chain.
-    next: u8,
     /// The name, with all bits set in what lies behind it.
     lower: [u64; WORDS],
     /// The bits in which another name may differ: the case of letters, and everything behind the name.
@@ -142,14 +140,15 @@ struct Known {
 
 impl Table {
     const fn new() -> Self {
-        let empty = Known { kind: Name::Other, length: 0, next: NONE, lower: [0; WORDS], open: [0; WORDS] };
-        let mut table = Self { chains: [NONE; CHAINS], names: [empty; NAMES.len()] };
+        let empty = Known { kind: Name::Other, length: 0, lower: [0; WORDS], open: [0; WORDS] };
+        let mut table = Self { places: [NONE; PLACES], names: [empty; NAMES.len()] };
         let mut number = 0;
         while number < NAMES.len() {
             let (name, kind) = (NAMES[number].0.as_bytes(), NAMES[number].1);
-            let chain = chain(name.len(), name[0], name[name.len() - 1]);
-            table.names[number] = Known::new(name, kind, table.chains[chain]);
-            table.chains[chain] = number as u8;
+            let place = place(name.len(), name[0], name[name.len() - 2], name[name.len() - 1]);
+            assert!(table.places[place] == NONE, "other factors are needed");
+            table.names[number] = Known::new(name, kind);
+            table.places[place] = number as u8;
             number += 1;
         }
         table
@@ -157,7 +156,7 @@ impl Table {
 }
 
 impl Known {
-    const fn new(name: &[u8], kind: Name, next: u8) -> Self {
+    const fn new(name: &[u8], kind: Name) -> Self {
         let (mut lower, mut open) = ([u64::MAX; WORDS], [u64::MAX; WORDS]);
         let mut at = 0;
         while at < name.len() {
@@ -168,7 +167,7 @@ impl Known {
             open[word] ^= ((case ^ 0xff) as u64) << shift;
             at += 1;
         }
-        Self { kind, length: name.len() as u8, next, lower, open }
+        Self { kind, length: name.len() as u8, lower, open }
     }
 
     /// Whether the name with which `words` begin is this one.
@@ -179,25 +178,20 @@ impl Known {
     }
 }
 
-/// Where the names of a length are, in whatever case their first and last bytes are.
+/// Where a name of a length is, in whatever case its first and last bytes are.
 #[inline]
-const fn chain(length: usize, first: u8, last: u8) -> usize {
-    (length * 7 + (first | 0x20) as usize * 3 + (last | 0x20) as usize * 8) % CHAINS
+const fn place(length: usize, first: u8, last_but_one: u8, last: u8) -> usize {
+    let (first, last_but_one, last) = (first | 0x20, last_but_one | 0x20, last | 0x20);
+    (length * 395 + first as usize * 10 + last_but_one as usize * 13 + last as usize * 21) % PLACES
 }
 
 /// What is known about the name of so many bytes with which `window` begins.
 #[inline]
 pub(super) fn find(window: &[u8; LONGEST], length: usize) -> Option<Name> {
-    let last = *window.get(length.wrapping_sub(1))?;
-    let words = words(window);
-    let mut number = TABLE.chains[chain(length, window[0], last)];
-    while let Some(known) = TABLE.names.get(usize::from(number)) {
-        if known.is(&words, length) {
-            return Some(known.kind);
-        }
-        number = known.next;
-    }
-    None
+    let [.., last_but_one, last] = *window.get(..length)? else { return None };
+    let number = TABLE.places[place(length, window[0], last_but_one, last)];
+    let known = TABLE.names.get(usize::from(number))?;
+    known.is(&words(window), length).then_some(known.kind)
 }
 
 /// The known name with which `window` begins, when a colon follows it, and its length.
@@ -251,14 +245,5 @@ mod tests {
             assert!(!name.contains('_') && NAMES[..at].iter().all(|(other, _)| other != name), "{name}");
         }
         assert!(NAMES.len() < usize::from(NONE));
-    }
-
-    #[test]
-    fn chains_are_short() {
-        for first in TABLE.chains {
-            let next = |number: &u8| TABLE.names.get(usize::from(*number)).map(|known| known.next);
-            let length = std::iter::successors(Some(first), next).take_while(|number| *number != NONE).count();
-            assert!(length <= 3, "{length} names in one chain");
-        }
     }
 }
