@@ -17,3 +17,6 @@ pub mod snapshot;
 pub mod tables;
 pub mod upstream;
 pub mod url;
+
+/// A map that requests look things up in, with a hash that is quick and has a seed of its own.
+pub type Map<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;

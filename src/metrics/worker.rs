@@ -48,6 +48,12 @@ impl WorkerMetrics {
         add_alone(&self.counts.active, 1);
     }
 
+    /// Whether no more than one request is under way.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        self.counts.active.load(Ordering::Relaxed) <= 1
+    }
+
     /// Counts a request that has begun and is over.
     pub fn finish(&self, request: &Finished) {
         add_alone(&self.counts.active, 1_u64.wrapping_neg());

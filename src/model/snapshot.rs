@@ -4,6 +4,7 @@
 
 mod joining;
 
+use super::Map;
 use super::access::{Access, Bar, Holder, NoAccess};
 use super::api::{Call, Permission, Rule};
 use super::autostart::{AutoStart, StartRow};
@@ -21,7 +22,7 @@ use crate::clock::UnixSeconds;
 use crate::live::autostart::StartCell;
 use crate::live::held::HeldLive;
 use crate::live::node::NodeLive;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
@@ -47,9 +48,9 @@ pub struct Org {
     pub budget: Arc<Budget>,
     /// In order; none for everybody.
     members: Option<Box<[Box<str>]>>,
-    workspaces: HashMap<WorkspaceId, Arc<Workspace>>,
-    apps: HashMap<UpstreamId, Arc<Upstream>>,
-    warehouses: HashMap<UpstreamId, Arc<Upstream>>,
+    workspaces: Map<WorkspaceId, Arc<Workspace>>,
+    apps: Map<UpstreamId, Arc<Upstream>>,
+    warehouses: Map<UpstreamId, Arc<Upstream>>,
     engines: BTreeMap<UpstreamId, Arc<Engine>>,
     /// The workspace of requests that name none: the only one, else the first.
     home: Option<Arc<Workspace>>,
@@ -259,11 +260,11 @@ fn own_frontends(org: &Org) -> Option<&Frontends> {
 /// Builds one organisation on the live parts of its predecessor.
 struct Builder {
     org: OrgId,
-    nodes: HashMap<BaseUrl, Arc<NodeLive>>,
+    nodes: Map<BaseUrl, Arc<NodeLive>>,
     budget: Arc<Budget>,
-    tokens: HashMap<PrincipalId, Arc<ServicePrincipal>>,
+    tokens: Map<PrincipalId, Arc<ServicePrincipal>>,
     /// By kind and id.
-    upstreams: HashMap<(&'static str, UpstreamId), Arc<Upstream>>,
+    upstreams: Map<(&'static str, UpstreamId), Arc<Upstream>>,
     waiting: Arc<AtomicU32>,
     held: Arc<HeldLive>,
 }
@@ -273,7 +274,7 @@ impl Builder {
         let nodes = old.into_iter().flat_map(Org::nodes).map(|n| (n.url.clone(), Arc::clone(&n.live))).collect();
         let tokens = old.into_iter().flat_map(Org::principals).map(|p| (p.id.clone(), Arc::clone(p))).collect();
         let upstreams = old.into_iter().flat_map(Org::by_kind);
-        let upstreams: HashMap<_, _> =
+        let upstreams: Map<_, _> =
             upstreams.map(|(kind, upstream)| ((kind, upstream.id.clone()), Arc::clone(upstream))).collect();
         let waiting = upstreams.values().find_map(|upstream| Some(Arc::clone(&upstream.autostart.as_ref()?.waiting)));
         let held = old.map(|old| Arc::clone(&old.held)).unwrap_or_default();
@@ -284,7 +285,7 @@ impl Builder {
 
     fn build(mut self, row: OrgRow) -> Org {
         self.budget = Arc::new(Budget { quota: row.quota, usage: Arc::clone(&self.budget.usage) });
-        let mut workspaces = HashMap::new();
+        let mut workspaces = Map::default();
         let mut home = None;
         for w in row.workspaces {
             let principals = self.principals(&w.id, &w.url, &row.principals);
@@ -370,7 +371,7 @@ impl Builder {
         &mut self,
         rows: Vec<EngineRow>,
         principals: &[PrincipalRow],
-        workspaces: &HashMap<WorkspaceId, Arc<Workspace>>,
+        workspaces: &Map<WorkspaceId, Arc<Workspace>>,
     ) -> BTreeMap<UpstreamId, Arc<Engine>> {
         let mut engines = BTreeMap::new();
         for EngineRow { upstream, principal, manner } in rows {
@@ -389,8 +390,8 @@ impl Builder {
         &mut self,
         kind: &'static str,
         rows: Vec<UpstreamRow>,
-        workspaces: &HashMap<WorkspaceId, Arc<Workspace>>,
-    ) -> HashMap<UpstreamId, Arc<Upstream>> {
+        workspaces: &Map<WorkspaceId, Arc<Workspace>>,
+    ) -> Map<UpstreamId, Arc<Upstream>> {
         let upstreams = rows.into_iter().filter_map(|row| self.upstream(kind, row, workspaces));
         upstreams.map(|upstream| (upstream.id.clone(), upstream)).collect()
     }
@@ -400,7 +401,7 @@ impl Builder {
         &mut self,
         kind: &'static str,
         row: UpstreamRow,
-        workspaces: &HashMap<WorkspaceId, Arc<Workspace>>,
+        workspaces: &Map<WorkspaceId, Arc<Workspace>>,
     ) -> Option<Arc<Upstream>> {
         let workspace = workspaces.get(&row.workspace).cloned()?;
         let is_running = row.clusters.iter().any(ClusterRow::is_serving);
@@ -428,7 +429,7 @@ impl Builder {
         (kind, id): (&'static str, &UpstreamId),
         row: StartRow,
         own: &Workspace,
-        workspaces: &HashMap<WorkspaceId, Arc<Workspace>>,
+        workspaces: &Map<WorkspaceId, Arc<Workspace>>,
     ) -> Option<AutoStart> {
         let principal = match &row.principal {
             Some(id) => workspaces.values().find_map(|workspace| workspace.principals.by_id(id)),
@@ -476,7 +477,7 @@ fn only(url: BaseUrl) -> ClusterRow {
 fn own_principals(
     id: &PrincipalId,
     rows: &[PrincipalRow],
-    workspaces: &HashMap<WorkspaceId, Arc<Workspace>>,
+    workspaces: &Map<WorkspaceId, Arc<Workspace>>,
 ) -> Option<Principals> {
     let row = rows.iter().find(|row| row.id == *id)?;
     let known = &workspaces.get(&row.workspace)?.principals;

@@ -1,5 +1,6 @@
 //! What requests are sent to and as whom, as the snapshot holds it.
 
+use super::Map;
 use super::autostart::AutoStart;
 use super::balance::{Balance, hash, mix};
 use super::ids::{ClusterId, OrgId, PrincipalId, UpstreamId, WorkspaceId};
@@ -15,7 +16,6 @@ use crate::live::quota::OrgUsage;
 use crate::live::token::TokenCell;
 use crate::live::upstream::UpstreamLive;
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// One URL that requests are sent to, for one organisation.
@@ -103,7 +103,7 @@ pub struct Principals {
     /// The one for every user that has none of their own.
     pub shared: Option<Arc<ServicePrincipal>>,
     /// Those reserved for users, by e-mail address in lower case.
-    pub by_email: HashMap<String, Arc<ServicePrincipal>>,
+    pub by_email: Map<String, Arc<ServicePrincipal>>,
     /// Those that start and stop things, and act for nobody.
     pub control: Vec<Arc<ServicePrincipal>>,
 }

@@ -203,8 +203,7 @@ impl Account {
     /// When the session of the request ends.
     pub(super) fn session_end(&self) -> Instant {
         let Some(session) = &self.session else { return self.started + NEVER };
-        // To a tick, which is less than what a session ends at is rounded by.
-        self.started + Duration::from_secs(session.expires.saturating_sub(self.worker.now()))
+        self.started + Duration::from_secs(session.expires.saturating_sub(self.worker.wall_clock(self.started)))
     }
 
     /// Counts the request, which took so many nanoseconds; gives how many of them it waited for an answer.

@@ -61,10 +61,8 @@ pub(super) async fn forward(
     worker.retries.earn();
     let body = hold_body(worker, client, head, &trip, account).await?;
     // What has been held back goes out with the head, as often as that does.
-    let head = &match &body {
-        Some(_) => Head { framing: Framing::Empty, expects_continue: false, ..*head },
-        None => *head,
-    };
+    let held = body.as_ref().map(|_| Head { framing: Framing::Empty, expects_continue: false, ..*head });
+    let head = held.as_ref().unwrap_or(head);
     let upgrade = head.upgrade.filter(|protocol| worker.plane.settings.passes_upgrade(protocol));
     let (mut fresh, mut renewed, mut http1) = (false, false, upgrade.is_some());
     loop {
@@ -90,7 +88,7 @@ pub(super) async fn forward(
             (account, &client.peer),
             outbox.buffer(),
         );
-        others_first().await;
+        others_first(worker).await;
         let now = Instant::now();
         account.forwarded = Some(now);
         let times = (now, account.session_end());
@@ -380,7 +378,7 @@ async fn deliver(
     }
     .write(out);
     // What of the answer is here goes out with those of others; a large one waits for nobody after that.
-    others_first().await;
+    others_first(worker).await;
     let passage = Passage { from: answer.framing, to: framing, trailers: trailers.then_some(answer.fields) };
     match exchange.deliver(passage, rest, account).await {
         Ok(()) => Forwarded::Done { reusable: keep },

@@ -30,7 +30,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::LocalOptions;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+use tokio::time::{Instant, interval, sleep, sleep_until, timeout_at};
 use tokio_rustls::TlsStream;
 
 /// Connections over the limit that are told so at once; the others are closed without a word.
@@ -47,10 +47,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Tasks that go on before sockets are looked at again: two looks at each of those that mostly have something together,
 /// the second of which sends (see [`others_first`](super::worker::others_first)).
 const TURNS: u32 = 128;
-/// How often log batches are handed over and idle upstream connections looked at.
+/// How long lines of the log wait for more of them.
 const TICK: Duration = Duration::from_millis(100);
-/// Ticks between two looks at the idle upstream connections.
-const SWEEP_TICKS: u32 = 20;
+/// How often idle upstream connections are looked at, and the clock is read.
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// Runs one worker on its own thread until the instance has left. It gives how many connections were cut then.
 ///
@@ -185,14 +185,17 @@ async fn emptied(worker: &Worker) {
     }
 }
 
+/// Does what is due now and then, and sleeps long while nothing is.
 async fn upkeep(worker: Rc<Worker>) {
-    let mut ticks = interval(TICK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    for tick in 0u32.. {
-        ticks.tick().await;
-        worker.flush_log();
-        worker.wall.read();
-        if tick.is_multiple_of(SWEEP_TICKS) {
+    let mut swept = Instant::now();
+    loop {
+        if timeout_at(swept + SWEEP, worker.first_line()).await.is_ok() {
+            sleep(TICK).await;
+            worker.flush_log();
+        }
+        if swept.elapsed() >= SWEEP {
+            swept = Instant::now();
+            worker.wall.read();
             worker.pool.sweep();
         }
     }

@@ -135,7 +135,7 @@ async fn handle(
     if let Target::Linked { token, link } = target {
         return Box::pin(linked(worker, client, head, (token, *link), account)).await;
     }
-    let (session, via) = authenticate(worker, head, target)?;
+    let (session, via) = authenticate(worker, head, target, account.started())?;
     if let Some(engine) = engine::by_host(worker, head, target, &session) {
         account.kind = RouteKind::Engine;
         return Box::pin(engine::serve_as(worker, client, head, &engine?, (session, via), account)).await;
@@ -247,11 +247,12 @@ async fn start_session(
     Ok(reply(worker, client, &Head { framing, ..*head }, &answer, account).await)
 }
 
-/// Opens the session of the request.
+/// Opens the session of the request, which came at a moment that has just been.
 pub(super) fn authenticate<'a>(
     worker: &Worker,
     head: &Head<'_>,
     target: &'a Target<'_>,
+    at: tokio::time::Instant,
 ) -> Result<(Rc<Session>, Via<'a>), Reject> {
     let plane = &worker.plane;
     let names = CookieNames::new(plane.settings.guard.scheme == crate::model::url::Scheme::Https);
@@ -260,7 +261,7 @@ pub(super) fn authenticate<'a>(
     if ring.is_empty() {
         return Err(Reject::new(Class::NotReady, NO_KEY));
     }
-    let (mut opened, now) = (worker.opened.borrow_mut(), worker.now());
+    let (mut opened, now) = (worker.opened.borrow_mut(), worker.wall_clock(at));
     let found = carrier::find(head.fields, names, shared, |token| opened.open(&ring, token, now));
     found.map_err(|why| Reject::new(Class::Session, why.to_string()))
 }
@@ -269,8 +270,7 @@ pub(super) fn authenticate<'a>(
 pub(super) fn moment<'a>(worker: &Worker, head: &'a Head<'a>, at: Instant, tried: &'a [u64]) -> Moment<'a> {
     let plane = &worker.plane;
     Moment {
-        // Counted on from the last tick and no later: it is also when an upstream was used last.
-        now: plane.clock.at(worker.wall.second(at.into())),
+        now: worker.wall_clock(at.into()),
         seed: worker.random(),
         tried,
         panic_threshold: plane.settings.panic_threshold,

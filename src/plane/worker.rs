@@ -18,7 +18,7 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::task::Poll;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -50,6 +50,8 @@ pub(super) struct Worker {
     pub(super) wall: Wall,
     random: Cell<u64>,
     log: RefCell<Vec<u8>>,
+    /// Who waits for the first line of a batch.
+    first_line: Cell<Option<Waker>>,
 }
 
 impl Worker {
@@ -75,6 +77,7 @@ impl Worker {
             wall: Wall::default(),
             random: Cell::new(getrandom::u64()?),
             log: RefCell::default(),
+            first_line: Cell::default(),
         }))
     }
 
@@ -87,9 +90,9 @@ impl Worker {
         mixed ^ (mixed >> 31)
     }
 
-    /// Wall-clock time to a tick: what ends at a second is as good as ended a moment before or after.
-    pub(super) fn now(&self) -> UnixSeconds {
-        self.plane.clock.at(self.wall.seconds())
+    /// Wall-clock time at a moment, by a clock that was read a second ago at most.
+    pub(super) fn wall_clock(&self, at: Instant) -> UnixSeconds {
+        self.plane.clock.at(self.wall.second(at))
     }
 
     /// A share of this time, by chance.
@@ -108,7 +111,22 @@ impl Worker {
         if self.log.borrow().len() >= LOG_BATCH {
             self.flush_log();
         }
+        if let Some(waker) = self.first_line.take() {
+            waker.wake();
+        }
         self.log.borrow_mut()
+    }
+
+    /// Waits until there is a line to hand over.
+    pub(super) async fn first_line(&self) {
+        poll_fn(|cx| {
+            if !self.log.borrow().is_empty() {
+                return Poll::Ready(());
+            }
+            self.first_line.set(Some(cx.waker().clone()));
+            Poll::Pending
+        })
+        .await;
     }
 
     /// Hands the batch over to the log. The next one has room for as much.
@@ -137,9 +155,9 @@ impl Drop for Worker {
 
 /// Lets the other tasks go first that can go on now. What several of them then send goes out in one burst, which wakes an
 /// upstream, or a client with several connections, once, where each would have waked it for itself: to wake somebody costs
-/// more than to look at a task again.
-pub(super) async fn others_first() {
-    let mut is_back = false;
+/// more than to look at a task again. A request that is under way alone has nobody to wait for.
+pub(super) async fn others_first(worker: &Worker) {
+    let mut is_back = worker.metrics.is_alone();
     poll_fn(|cx| {
         if is_back {
             return Poll::Ready(());
