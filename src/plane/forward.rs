@@ -29,6 +29,7 @@ use crate::net::io::Io;
 use crate::wire::body::Framing;
 use crate::wire::request::Head;
 use crate::wire::response;
+use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -61,8 +62,8 @@ pub(super) async fn forward(
     worker.retries.earn();
     let body = hold_body(worker, client, head, &trip, account).await?;
     // What has been held back goes out with the head, as often as that does.
-    let held = body.as_ref().map(|_| Head { framing: Framing::Empty, expects_continue: false, ..*head });
-    let head = held.as_ref().unwrap_or(head);
+    let bodiless = body.as_ref().map(|_| Head { framing: Framing::Empty, expects_continue: false, ..*head });
+    let head = bodiless.as_ref().unwrap_or(head);
     let upgrade = head.upgrade.filter(|protocol| worker.plane.settings.passes_upgrade(protocol));
     let (mut fresh, mut renewed, mut http1) = (false, false, upgrade.is_some());
     loop {
@@ -77,17 +78,8 @@ pub(super) async fn forward(
         if matches!(io, UpstreamIo::Stream(_)) {
             worker.plane.metrics.upstream_http2_streams.increment(1);
         }
-        let mut outbox = Outbox::default();
-        outbox.borrow_from(&worker.buffers);
-        write_head(
-            worker,
-            head,
-            body.as_ref().map(Held::bytes),
-            &trip,
-            upgrade,
-            (account, &client.peer),
-            outbox.buffer(),
-        );
+        let content = body.as_ref().map(Held::bytes);
+        let outbox = write_head(worker, head, content, &trip, upgrade, (account, &client.peer));
         others_first(worker).await;
         let now = Instant::now();
         account.forwarded = Some(now);
@@ -97,22 +89,12 @@ pub(super) async fn forward(
         let length = match exchange.answer().await {
             Ok(length) => length,
             Err(failure) => {
-                if let Some(next) = once_more(worker, failure, &exchange, head, &trip, (fresh, http1, reused)) {
-                    (fresh, http1) = next;
-                    continue;
-                }
-                let (silent, whole) = (exchange.is_silent(), exchange.is_whole());
-                let broken = Broken { failure, silent, whole, reused, pace: exchange.pace };
-                if failure == Failure::ClientGone && exchange.is_sent() {
-                    databricks::take_over(worker, (exchange.io, exchange.input), &trip, account);
-                    return fail(worker, failure, silent, broken.pace, account);
-                }
-                drop(exchange);
-                if detour.broke(worker, client, head, &mut trip, account, broken) {
-                    (fresh, http1) = (false, upgrade.is_some());
-                    continue;
-                }
-                return fail(worker, failure, silent, broken.pace, account);
+                let how = How { fresh, http1, reused, upgrades: upgrade.is_some() };
+                (fresh, http1) = match failed(worker, failure, exchange, head, (&mut trip, &mut detour), how, account) {
+                    ControlFlow::Continue(next) => next,
+                    ControlFlow::Break(end) => return end,
+                };
+                continue;
             }
         };
         account.answered = Some(Instant::now());
@@ -126,21 +108,13 @@ pub(super) async fn forward(
         }
         health::answered(worker, &trip, account, &detour, answer.status);
         if let Some(refused) = refused(&answer, &trip) {
-            // An app that redirects a change may have made it: only reading is repeated.
-            let may_repeat = refused == Refused::Unauthorized || head.is_safe();
-            let has_body = head.framing != Framing::Empty;
-            let can_repeat = !has_body || trip.is_held && exchange.is_sent();
-            if !renewed && may_repeat && Box::pin(renew(worker, can_repeat, &mut trip)).await && may_retry(worker) {
-                if has_body {
-                    return Ok(Forwarded::Again);
+            match Box::pin(credential(worker, refused, head, &mut trip, exchange.is_sent(), renewed)).await? {
+                Credited::Anew if head.framing != Framing::Empty => return Ok(Forwarded::Again),
+                Credited::Anew => {
+                    (renewed, fresh) = (true, false);
+                    continue;
                 }
-                renewed = true;
-                fresh = false;
-                continue;
-            }
-            if refused == Refused::ToSignIn {
-                let cause = "the app leads to the workspace's sign-in, which is for people and not for principals";
-                return Err(Reject::new(Class::CredentialRefused, cause));
+                Credited::No => {}
             }
         }
         if trip.may_be_elsewhere && answer.status == 404 && exchange.is_sent() {
@@ -162,6 +136,46 @@ pub(super) async fn forward(
     }
 }
 
+/// How a request was sent that came to nothing.
+#[derive(Clone, Copy)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+struct How {
+    /// On a connection that was asked to be fresh.
+    fresh: bool,
+    /// On one that was asked to be of HTTP/1.1.
+    http1: bool,
+    /// On one that had been used before.
+    reused: bool,
+    /// As one that asks for another protocol.
+    upgrades: bool,
+}
+
+/// What follows when no answer came: how the request is sent again, as [`How`] has it, or its end.
+#[cold]
+fn failed(
+    worker: &Rc<Worker>,
+    failure: Failure,
+    exchange: Exchange<'_>,
+    head: &Head<'_>,
+    (trip, detour): (&mut Trip, &mut Detour<'_>),
+    how: How,
+    account: &mut Account,
+) -> ControlFlow<Result<Forwarded, Reject>, (bool, bool)> {
+    if let Some(next) = once_more(worker, failure, &exchange, head, trip, how) {
+        return ControlFlow::Continue(next);
+    }
+    let (silent, whole, pace) = (exchange.is_silent(), exchange.is_whole(), exchange.pace);
+    if failure == Failure::ClientGone && exchange.is_sent() {
+        databricks::take_over(worker, (exchange.io, exchange.input), trip, account);
+    } else {
+        let broken = Broken { failure, silent, whole, reused: how.reused, pace };
+        if detour.broke(worker, exchange.client, head, trip, account, broken) {
+            return ControlFlow::Continue((false, how.upgrades));
+        }
+    }
+    ControlFlow::Break(fail(worker, failure, silent, pace, account))
+}
+
 /// How a request is sent to the same node again, on a connection that is fresh and one of HTTP/1.1; none where that helps
 /// nobody, or is not safe.
 fn once_more(
@@ -170,7 +184,7 @@ fn once_more(
     exchange: &Exchange<'_>,
     head: &Head<'_>,
     trip: &Trip,
-    (fresh, http1, reused): (bool, bool, bool),
+    How { fresh, http1, reused, .. }: How,
 ) -> Option<(bool, bool)> {
     let may = match failure {
         // The upstream had closed the pooled connection while the request was on its way (RFC 9110 9.2.2).
@@ -218,6 +232,7 @@ pub(super) fn may_retry(worker: &Worker) -> bool {
     granted
 }
 
+/// The head as it goes to the upstream.
 fn write_head(
     worker: &Worker,
     head: &Head<'_>,
@@ -225,8 +240,7 @@ fn write_head(
     trip: &Trip,
     upgrade: Option<&str>,
     (account, peer): (&Account, &Peer),
-    out: &mut Vec<u8>,
-) {
+) -> Outbox {
     let settings = &worker.plane.settings;
     let firefly = matches!(trip.credential, Credential::Firefly(_));
     let to_upstream = ToUpstream {
@@ -250,7 +264,10 @@ fn write_head(
         scheme: settings.guard.scheme,
         request_id: &account.request_id,
     };
-    to_upstream.write(out);
+    let mut outbox = Outbox::default();
+    outbox.borrow_from(&worker.buffers);
+    to_upstream.write(outbox.buffer());
+    outbox
 }
 
 /// How an upstream says that it does not take the credential.
@@ -280,6 +297,40 @@ fn refused(answer: &response::Head<'_>, trip: &Trip) -> Option<Refused> {
         300..=399 if to_sign_in() => Some(Refused::ToSignIn),
         _ => None,
     }
+}
+
+/// What comes of a credential that was not taken.
+enum Credited {
+    /// The request may be sent again with another one.
+    Anew,
+    /// The answer stands.
+    No,
+}
+
+/// What follows when an upstream did not take the credential of a request, which may have been renewed for it already.
+///
+/// # Errors
+/// [`Reject`] where the answer is no use to the client.
+#[cold]
+async fn credential(
+    worker: &Rc<Worker>,
+    refused: Refused,
+    head: &Head<'_>,
+    trip: &mut Trip,
+    is_sent: bool,
+    is_renewed: bool,
+) -> Result<Credited, Reject> {
+    // An app that redirects a change may have made it: only reading is repeated.
+    let may_repeat = refused == Refused::Unauthorized || head.is_safe();
+    let can_repeat = head.framing == Framing::Empty || trip.is_held && is_sent;
+    if !is_renewed && may_repeat && renew(worker, can_repeat, trip).await && may_retry(worker) {
+        return Ok(Credited::Anew);
+    }
+    if refused == Refused::ToSignIn {
+        let cause = "the app leads to the workspace's sign-in, which is for people and not for principals";
+        return Err(Reject::new(Class::CredentialRefused, cause));
+    }
+    Ok(Credited::No)
 }
 
 /// Gets another token, if the request can be sent again. Otherwise the next request will have it.
