@@ -7,6 +7,7 @@ use super::cut::Cut;
 use super::databricks::{Moments, Statement};
 use super::line::{self, Fields, name, quoted};
 use super::worker::Worker;
+use crate::clock::UnixSeconds;
 use crate::live::cluster::ClusterLease;
 use crate::live::node::NodeLease;
 use crate::live::place::Place;
@@ -55,6 +56,8 @@ pub(super) struct Account {
     /// The fields of the log line that are known from the head.
     line: Vec<u8>,
     started: Instant,
+    /// The same on the wall.
+    came: UnixSeconds,
     pub(super) request_id: RequestId,
     pub(super) kind: RouteKind,
     pub(super) session: Option<Rc<Session>>,
@@ -113,7 +116,7 @@ impl Account {
 
     /// Opens the account of something that could not be read as a request.
     pub(super) fn open_unread(worker: &Rc<Worker>, peer: &Peer) -> Self {
-        let request_id = hex(worker.random(), worker.random());
+        let (request_id, started) = (hex(worker.random(), worker.random()), Instant::now());
         worker.metrics.begin();
         let mut line = worker.buffers.take();
         if let Some(format) = worker.plane.access_log {
@@ -124,7 +127,8 @@ impl Account {
         Self {
             worker: Rc::clone(worker),
             line,
-            started: Instant::now(),
+            started,
+            came: worker.wall_clock(started),
             request_id,
             kind: RouteKind::Unknown,
             session: None,
@@ -154,6 +158,11 @@ impl Account {
     /// When the request came.
     pub(super) fn started(&self) -> Instant {
         self.started
+    }
+
+    /// When that was, in wall-clock time.
+    pub(super) fn came(&self) -> UnixSeconds {
+        self.came
     }
 
     /// Notes that the gateway refused the request.
@@ -203,7 +212,7 @@ impl Account {
     /// When the session of the request ends.
     pub(super) fn session_end(&self) -> Instant {
         let Some(session) = &self.session else { return self.started + NEVER };
-        self.started + Duration::from_secs(session.expires.saturating_sub(self.worker.wall_clock(self.started)))
+        self.started + Duration::from_secs(session.expires.saturating_sub(self.came))
     }
 
     /// Counts the request, which took so many nanoseconds; gives how many of them it waited for an answer.

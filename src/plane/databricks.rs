@@ -56,7 +56,7 @@ pub(super) async fn serve(
     // Whatever was agreed on in its place, nobody would look at it.
     let head = &Head { upgrade: None, ..*head };
     let target = Target::Api(call);
-    let (session, via) = authenticate(worker, head, &target, account.started())?;
+    let (session, via) = authenticate(worker, head, &target, account.came())?;
     enter(worker, head, &session, via, account)?;
     // Before a body is read: who may not make the call need not send it.
     if let Err(reject) = admit(worker, &call, &session) {

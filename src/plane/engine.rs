@@ -28,7 +28,7 @@ pub(super) async fn serve(
     account: &mut Account,
 ) -> Result<Forwarded, Reject> {
     refuse_other_method(head)?;
-    let entry = authenticate(worker, head, target, account.started())?;
+    let entry = authenticate(worker, head, target, account.came())?;
     serve_as(worker, client, head, target, entry, account).await
 }
 

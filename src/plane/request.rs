@@ -22,6 +22,7 @@ use super::standing::Standing;
 use super::start::{self, Form};
 use super::trip::{Pace, Trip};
 use super::worker::Worker;
+use crate::clock::UnixSeconds;
 use crate::credential::MintError;
 use crate::live::node::NodeLive;
 use crate::metrics::RouteKind;
@@ -135,7 +136,7 @@ async fn handle(
     if let Target::Linked { token, link } = target {
         return Box::pin(linked(worker, client, head, (token, *link), account)).await;
     }
-    let (session, via) = authenticate(worker, head, target, account.started())?;
+    let (session, via) = authenticate(worker, head, target, account.came())?;
     if let Some(engine) = engine::by_host(worker, head, target, &session) {
         account.kind = RouteKind::Engine;
         return Box::pin(engine::serve_as(worker, client, head, &engine?, (session, via), account)).await;
@@ -247,12 +248,12 @@ async fn start_session(
     Ok(reply(worker, client, &Head { framing, ..*head }, &answer, account).await)
 }
 
-/// Opens the session of the request, which came at a moment that has just been.
+/// Opens the session of the request, which came now.
 pub(super) fn authenticate<'a>(
     worker: &Worker,
     head: &Head<'_>,
     target: &'a Target<'_>,
-    at: tokio::time::Instant,
+    now: UnixSeconds,
 ) -> Result<(Rc<Session>, Via<'a>), Reject> {
     let plane = &worker.plane;
     let names = CookieNames::new(plane.settings.guard.scheme == crate::model::url::Scheme::Https);
@@ -261,7 +262,7 @@ pub(super) fn authenticate<'a>(
     if ring.is_empty() {
         return Err(Reject::new(Class::NotReady, NO_KEY));
     }
-    let (mut opened, now) = (worker.opened.borrow_mut(), worker.wall_clock(at));
+    let mut opened = worker.opened.borrow_mut();
     let found = carrier::find(head.fields, names, shared, |token| opened.open(&ring, token, now));
     found.map_err(|why| Reject::new(Class::Session, why.to_string()))
 }
