@@ -138,7 +138,7 @@ def arguments():
     parser.add_argument("--tests", default="max,r2000,r5000,post,ws,large,tls,h2")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3)
-    parser.add_argument("--memory", type=int, metavar="N", help="memory with N idle connections and with N idle WebSockets instead")
+    parser.add_argument("--memory", type=int, metavar="N", help="memory with N idle connections, up to 500 requests and N idle WebSockets instead")
     parser.add_argument("--startup", action="store_true", help="time until the first answer, and size, instead")
     parser.add_argument("--json", metavar="FILE", help="every single result goes there")
     parser.add_argument("--program", type=os.path.abspath, help="this gateway in place of the one that is built")

@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import os
+import socket
 import subprocess
 import sys
 
@@ -14,6 +15,8 @@ ROOT = os.path.join(gateway.HERE, "..")
 # The credential that the upstream wants, and that proxies put in place of the client's.
 BEARER = "hush"
 HOST = "localhost"
+# Requests that wait for an answer while memory is measured.
+MOST_REQUESTS = 500
 
 
 def build(program):
@@ -109,8 +112,18 @@ class Load:
         command = self.command(port, path, headers, ["--idle", *arguments])
         process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
         process.stdout.readline() == "open\n" or exit(f"cannot open connections: {process.stderr.read()}")
-        yield
+        yield arguments[-1]
         process.communicate()
+
+    @contextlib.contextmanager
+    def waiting(self, port, path, headers, arguments):
+        """Holds as many requests open meanwhile as the last of the arguments says, and no more than any proxy sends on at once."""
+        head = "".join(f"{line}\r\n" for line in [f"GET {path} HTTP/1.1", f"Host: {HOST}", *headers, ""])
+        with contextlib.ExitStack() as held:
+            count = min(arguments[-1], MOST_REQUESTS)
+            for _ in range(count):
+                held.enter_context(socket.create_connection(("127.0.0.1", port))).sendall(head.encode())
+            yield count
 
 
 def status(port, path, headers):

@@ -83,6 +83,7 @@ impl App {
                     stream.write_all(&agreed).await?;
                     return Ok(websocket::echo(&mut stream, &buffer[end..filled]).await?);
                 }
+                Route::Never => while fill(&mut stream, &mut buffer, &mut filled).await? > 0 {},
                 Route::End(last) => return Ok(stream.write_all(last).await?),
             }
             buffer.copy_within(end..filled, 0);
@@ -115,6 +116,8 @@ enum Route {
     Echo,
     /// With what agrees to it.
     WebSocket(Vec<u8>),
+    /// No answer, however long the client waits.
+    Never,
     /// The answer with which the connection ends.
     End(&'static [u8]),
 }
@@ -150,6 +153,7 @@ impl Route {
             ("/small", _) => Self::Small,
             ("/large", _) => Self::Large,
             ("/echo", _) => Self::Echo,
+            ("/never", _) => Self::Never,
             ("/ws", Some(key)) => Self::WebSocket(
                 format!(
                     "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
