@@ -1,103 +1,177 @@
-//! A bounded pipe in memory between a stream of an HTTP/2 connection and the request's way, both on one thread: the one end
-//! is read and written like a socket, the other one follows the stream's flow control. Who writes faster than the other
-//! reads waits.
+//! A bounded pipe in memory between a stream and the request's way, both on one thread: the one end is read and written like
+//! a socket, the other one follows the stream's flow control. Who writes faster than the other reads waits.
+//!
+//! A pipe is used again for the next request of its lane, and holds a buffer only while bytes are in it.
 
-use bytes::{Bytes, BytesMut};
-use std::cell::RefCell;
+mod halves;
+
+use super::lane::Job;
+use super::shared::{Alive, Shared, note};
+use crate::wire::http2::request::Content;
+use halves::{Down, End, Up};
+use std::cell::{RefCell, RefMut};
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::thread;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Bytes that wait in one direction at most: four frames of the size that everybody sends.
-pub(super) const CAPACITY: usize = 64 * 1024;
-
-/// Room for an answer as most are, its head and the beginning of its body, so that it is made once.
-const USUAL: usize = 1024;
-
-/// One direction.
+/// A pipe, and whose it is at the moment.
 #[derive(Default)]
-struct Half {
-    bytes: BytesMut,
-    end: End,
-    reader: Option<Waker>,
-    writer: Option<Waker>,
-}
-
-#[derive(Default, Clone, Copy, PartialEq, Eq)]
-enum End {
-    /// More may come.
-    #[default]
-    Open,
-    /// What is there is all.
-    Closed,
-    /// An end is gone; what is there means nothing any more.
-    Broken,
-}
-
-impl Half {
-    fn room(&self) -> usize {
-        CAPACITY.saturating_sub(self.bytes.len())
-    }
-
-    fn end(&mut self, end: End) {
-        if self.end == End::Open {
-            self.end = end;
-        }
-        wake(&mut self.reader);
-        wake(&mut self.writer);
-    }
-}
-
-fn wake(waker: &mut Option<Waker>) {
-    if let Some(waker) = waker.take() {
-        waker.wake();
-    }
-}
-
-/// Keeps a task's waker; a task keeps its own, so this seldom clones.
-pub(super) fn note(slot: &mut Option<Waker>, cx: &Context<'_>) {
-    match slot {
-        Some(waker) => waker.clone_from(cx.waker()),
-        None => *slot = Some(cx.waker().clone()),
-    }
-}
+pub(in crate::plane) struct Pipe(RefCell<State>);
 
 #[derive(Default)]
-struct Pipe {
+pub(super) struct State {
     /// From the client.
-    up: Half,
+    up: Up,
     /// To the client.
-    down: Half,
+    pub(super) down: Down,
+    /// The request that is to be served; none once it was taken.
+    job: Option<Job>,
+    /// The connection of the stream, and the place there. None between two requests.
+    stream: Option<(Rc<Shared>, usize)>,
+    /// Whether the connection has been told that there is something to look at.
+    is_noted: bool,
+    /// Whether the request's way, and the stream, have their ends.
+    has_near: bool,
+    has_far: bool,
+    /// Whether the end of the answer waits for the client's window while nobody is on the way any more.
+    lingers: bool,
+    /// Whether no request may come any more.
+    is_over: bool,
+    alive: Option<Alive>,
+    /// The lane's task.
+    task: Option<Waker>,
 }
 
-/// Both ends of a new pipe.
-pub(super) fn pipe() -> (Near, Far) {
-    let pipe = Rc::<RefCell<Pipe>>::default();
-    (Near(Rc::clone(&pipe)), Far(pipe))
+impl State {
+    /// Has the connection look at the stream.
+    fn tell(&mut self) {
+        if let Some((shared, place)) = self.stream.as_ref().filter(|_| !self.is_noted) {
+            shared.note(*place);
+            self.is_noted = true;
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(task) = &self.task {
+            task.wake_by_ref();
+        }
+    }
+
+    /// Whether somebody is on the request's way.
+    pub(super) fn is_served(&self) -> bool {
+        self.has_near
+    }
+
+    fn worker_of(&self) -> Option<&Shared> {
+        self.stream.as_ref().map(|(shared, _)| &**shared)
+    }
+}
+
+/// What a lane finds when it looks for a request.
+pub(super) enum Found {
+    Request(Job, Near),
+    /// There will be none any more.
+    Over,
+    /// The end of an answer waits for its client.
+    Lingering,
+    Nothing,
+}
+
+impl Pipe {
+    /// What there is to do for the lane's task.
+    pub(super) fn look(self: &Rc<Self>, cx: &Context<'_>) -> Found {
+        let mut state = self.0.borrow_mut();
+        note(&mut state.task, cx);
+        match state.job.take() {
+            Some(job) if state.has_far => Found::Request(job, Near(Rc::clone(self))),
+            Some(unseen) => {
+                if let Some(shared) = state.worker_of() {
+                    shared.unseen.set(shared.unseen.get() - 1);
+                }
+                drop((state, unseen));
+                drop(Near(Rc::clone(self)));
+                Found::Nothing
+            }
+            None if state.is_over => Found::Over,
+            None if state.lingers => Found::Lingering,
+            None => Found::Nothing,
+        }
+    }
+
+    /// Breaks off, because the client does not take the end of an answer.
+    pub(super) fn break_off(&self) {
+        let mut state = self.0.borrow_mut();
+        state.lingers = false;
+        state.down.cut();
+        state.tell();
+    }
+
+    /// Ends the lane.
+    pub(super) fn retire(&self) {
+        let mut state = self.0.borrow_mut();
+        state.is_over = true;
+        state.wake();
+    }
+}
+
+/// Leaves a pipe that nobody uses any more to the next request.
+fn release(pipe: &Rc<Pipe>) {
+    let mut state = pipe.0.borrow_mut();
+    let Some((shared, _)) = state.stream.take() else { return };
+    let buffers = &shared.worker.buffers;
+    let (up, down, alive) = (std::mem::take(&mut state.up), std::mem::take(&mut state.down), state.alive.take());
+    (state.is_noted, state.lingers) = (false, false);
+    let is_over = state.is_over;
+    drop(state);
+    // Nobody will read that.
+    shared.count_taken(up.held());
+    buffers.give(up.into_buffer());
+    buffers.give(down.into_buffer());
+    drop(alive);
+    if !is_over {
+        shared.worker.lanes.give(Rc::clone(pipe));
+    }
 }
 
 /// The end for the request's way, which takes it for a connection with the client. It breaks off when it is dropped before
 /// it was shut.
-pub(crate) struct Near(Rc<RefCell<Pipe>>);
+pub(crate) struct Near(Rc<Pipe>);
+
+impl Near {
+    /// Says that nothing more comes for the client.
+    pub(super) fn shut(&self) {
+        let mut state = self.0.0.borrow_mut();
+        state.down.end(End::Closed);
+        state.tell();
+    }
+}
 
 impl AsyncRead for Near {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let up = &mut self.0.borrow_mut().up;
-        if up.end == End::Broken {
+        let state = &mut *self.0.0.borrow_mut();
+        if state.up.is_broken() {
             return Poll::Ready(Err(ErrorKind::ConnectionReset.into()));
         }
-        if up.bytes.is_empty() {
-            if up.end == End::Closed {
+        let Some(taken) = state.up.read(buffer)? else {
+            if state.up.is_closed() {
                 return Poll::Ready(Ok(()));
             }
-            note(&mut up.reader, cx);
+            note(&mut state.task, cx);
             return Poll::Pending;
+        };
+        let (mut is_due, Some((shared, _))) = (false, &state.stream) else { return Poll::Ready(Ok(())) };
+        if taken > 0 {
+            is_due = shared.count_taken(taken) | state.up.is_due(&shared.worker.plane.settings.http2_limits);
         }
-        let part = up.bytes.split_to(up.bytes.len().min(buffer.remaining()));
-        buffer.put_slice(&part);
-        wake(&mut up.writer);
+        if let Some(buffer) = state.up.spare() {
+            shared.worker.buffers.give(buffer);
+        }
+        if is_due {
+            state.tell();
+        }
         Poll::Ready(Ok(()))
     }
 }
@@ -112,24 +186,21 @@ impl AsyncWrite for Near {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let down = &mut self.0.borrow_mut().down;
-        if down.end != End::Open {
+        let state = &mut *self.0.0.borrow_mut();
+        if !state.down.is_open() {
             return Poll::Ready(Err(ErrorKind::BrokenPipe.into()));
         }
-        if down.room() == 0 {
-            note(&mut down.writer, cx);
+        if state.down.room() == 0 {
+            note(&mut state.task, cx);
+            state.down.waits = true;
             return Poll::Pending;
         }
-        let before = down.bytes.len();
-        if before == 0 {
-            down.bytes.reserve(slices.iter().map(|slice| slice.len()).sum::<usize>().clamp(USUAL, CAPACITY));
+        if let Some((shared, _)) = &state.stream {
+            state.down.lend(|| shared.worker.buffers.take());
         }
-        for slice in slices {
-            let part = slice.len().min(down.room());
-            down.bytes.extend_from_slice(&slice[..part]);
-        }
-        wake(&mut down.reader);
-        Poll::Ready(Ok(down.bytes.len() - before))
+        let written = state.down.write(slices);
+        state.tell();
+        Poll::Ready(Ok(written))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -141,155 +212,148 @@ impl AsyncWrite for Near {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.borrow_mut().down.end(End::Closed);
+        self.shut();
         Poll::Ready(Ok(()))
     }
 }
 
 impl Drop for Near {
     fn drop(&mut self) {
-        let mut pipe = self.0.borrow_mut();
-        pipe.down.end(End::Broken);
-        pipe.up.end(End::Broken);
+        let mut state = self.0.0.borrow_mut();
+        state.has_near = false;
+        // The lane's task ends with its panic.
+        state.is_over |= thread::panicking();
+        if state.has_far {
+            state.down.end(End::Broken);
+            state.tell();
+            return;
+        }
+        let shared = state.stream.as_ref().map(|(shared, _)| Rc::clone(shared));
+        drop(state);
+        release(&self.0);
+        if let Some(shared) = shared {
+            // It may have waited for nothing but this.
+            shared.wake();
+        }
     }
-}
-
-/// What [`Far::poll_take`] found.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Taken {
-    Bytes(Bytes),
-    /// The other end has been shut.
-    Closed,
-    /// The other end is gone without having been shut.
-    Broken,
 }
 
 /// The end for the stream. The other one breaks when it is dropped.
-pub(super) struct Far(Rc<RefCell<Pipe>>);
+pub(super) struct Far(Rc<Pipe>);
 
 impl Far {
-    /// Bytes from the client that nobody has taken yet.
-    pub(super) fn held(&self) -> usize {
-        self.0.borrow().up.bytes.len()
+    /// Gives a request to a lane.
+    pub(super) fn open(
+        pipe: Rc<Pipe>,
+        (shared, place): (&Rc<Shared>, usize),
+        job: Job,
+        content: Content,
+        alive: Alive,
+    ) -> Self {
+        let mut state = pipe.0.borrow_mut();
+        state.job = Some(job);
+        state.stream = Some((Rc::clone(shared), place));
+        state.up.begin(content);
+        (state.has_near, state.has_far, state.alive) = (true, true, Some(alive));
+        state.wake();
+        drop(state);
+        Self(pipe)
     }
 
-    /// Ready with true when so many bytes have room, with false when nobody reads any more.
-    pub(super) fn poll_room(&self, cx: &mut Context<'_>, wanted: usize) -> Poll<bool> {
-        let up = &mut self.0.borrow_mut().up;
-        if up.end != End::Open {
-            return Poll::Ready(false);
-        }
-        // Noted even where there is room: what the other end takes makes the stream's window grow again.
-        note(&mut up.writer, cx);
-        if up.room() < wanted { Poll::Pending } else { Poll::Ready(true) }
+    /// What is there for the client, and how it goes on. What has happened until now counts as looked at.
+    pub(super) fn look(&self) -> RefMut<'_, State> {
+        let mut state = self.0.0.borrow_mut();
+        state.is_noted = false;
+        state
     }
 
-    /// Puts bytes from the client in; they must have room.
-    pub(super) fn put(&self, parts: [&[u8]; 3]) {
-        let up = &mut self.0.borrow_mut().up;
-        for part in parts {
-            up.bytes.extend_from_slice(part);
-        }
-        wake(&mut up.reader);
-    }
-
-    /// Nothing more will come from the client.
-    pub(super) fn close(&self) {
-        self.0.borrow_mut().up.end(End::Closed);
-    }
-
-    /// Whether the other end is gone without having been shut, so that what is there means nothing.
-    pub(super) fn is_broken(&self) -> bool {
-        self.0.borrow().down.end == End::Broken
-    }
-
-    /// Takes what is there for the client.
-    pub(super) fn poll_take(&self, cx: &mut Context<'_>) -> Poll<Taken> {
-        let down = &mut self.0.borrow_mut().down;
-        if !down.bytes.is_empty() && down.end != End::Broken {
-            let bytes = down.bytes.split().freeze();
-            wake(&mut down.writer);
-            return Poll::Ready(Taken::Bytes(bytes));
-        }
-        match down.end {
-            End::Closed => Poll::Ready(Taken::Closed),
-            End::Broken => Poll::Ready(Taken::Broken),
-            End::Open => {
-                note(&mut down.reader, cx);
-                Poll::Pending
+    /// Bytes of the stream's window that the client is to get back, if it is time.
+    pub(super) fn give_back(&self) -> usize {
+        let state = &mut *self.0.0.borrow_mut();
+        match &state.stream {
+            Some((shared, _)) if state.up.is_due(&shared.worker.plane.settings.http2_limits) => {
+                std::mem::take(&mut state.up.taken)
             }
+            _ => 0,
+        }
+    }
+
+    /// Puts bytes from the client in; false when nobody reads them. How many they can be, the stream's window says.
+    pub(super) fn put(&self, bytes: &[u8]) -> bool {
+        let state = &mut *self.0.0.borrow_mut();
+        if !state.up.is_open() {
+            return false;
+        }
+        if let Some((shared, _)) = &state.stream {
+            state.up.put(bytes, || shared.worker.buffers.take());
+        }
+        state.wake();
+        true
+    }
+
+    /// Counts bytes of the windows that nobody has to take.
+    pub(super) fn skip(&self, bytes: usize) {
+        let state = &mut *self.0.0.borrow_mut();
+        state.up.taken += bytes;
+        if let Some((shared, _)) = &state.stream {
+            shared.count_taken(bytes);
+        }
+    }
+
+    /// Nothing more will come from the client but this, which is no body any more.
+    pub(super) fn finish(&self, tail: Vec<u8>) {
+        let mut state = self.0.0.borrow_mut();
+        state.up.finish(tail);
+        state.wake();
+    }
+
+    /// Nothing more will come from the client, as when a connection is half closed.
+    pub(super) fn close(&self) {
+        let mut state = self.0.0.borrow_mut();
+        state.up.end(End::Closed);
+        state.wake();
+    }
+
+    /// Whether somebody has begun to serve the request.
+    pub(super) fn is_seen(&self) -> bool {
+        self.0.0.borrow().job.is_none()
+    }
+
+    /// What was taken out of the pipe makes room for more, and its buffer is given back when it is empty.
+    pub(super) fn make_room(state: &mut State) {
+        if state.down.frees_writer() {
+            state.wake();
+        }
+        if let Some(buffer) = state.down.spare()
+            && let Some(shared) = state.worker_of()
+        {
+            shared.worker.buffers.give(buffer);
+        }
+    }
+
+    /// Has the lane give up the end of the answer when the client does not take it in time.
+    pub(super) fn linger(state: &mut State) {
+        if !state.has_near && !state.lingers {
+            state.lingers = true;
+            state.wake();
         }
     }
 }
 
 impl Drop for Far {
     fn drop(&mut self) {
-        let mut pipe = self.0.borrow_mut();
-        pipe.up.end = End::Broken;
-        pipe.up.end(End::Broken);
-        pipe.down.end(End::Broken);
+        let mut state = self.0.0.borrow_mut();
+        state.has_far = false;
+        if state.has_near {
+            state.up.end(End::Broken);
+            state.down.end(End::Broken);
+            state.wake();
+            return;
+        }
+        drop(state);
+        release(&self.0);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::net::io::ReadInto as _;
-    use std::task::Waker;
-
-    fn context() -> Context<'static> {
-        Context::from_waker(Waker::noop())
-    }
-
-    #[test]
-    fn a_writer_waits_for_room_in_both_directions() {
-        let (mut near, far) = pipe();
-        let mut cx = context();
-        let much = vec![7; CAPACITY + 1];
-        let written = Pin::new(&mut near).poll_write(&mut cx, &much);
-        assert!(matches!(written, Poll::Ready(Ok(CAPACITY))));
-        assert!(Pin::new(&mut near).poll_write(&mut cx, b"more").is_pending());
-        assert_eq!(far.poll_take(&mut cx), Poll::Ready(Taken::Bytes(Bytes::copy_from_slice(&much[1..]))));
-        assert!(matches!(Pin::new(&mut near).poll_write(&mut cx, b"more"), Poll::Ready(Ok(4))));
-
-        assert_eq!(far.poll_room(&mut cx, CAPACITY), Poll::Ready(true));
-        far.put([&much[1..], b"", b""]);
-        assert!(far.poll_room(&mut cx, 1).is_pending());
-        let mut part = [0; 10];
-        assert!(matches!(near.poll_read_into(&mut cx, &mut part), Poll::Ready(Ok(10))));
-        assert_eq!(far.poll_room(&mut cx, 10), Poll::Ready(true));
-        assert_eq!(far.held(), CAPACITY - 10);
-    }
-
-    #[test]
-    fn an_end_is_read_after_the_bytes_before_it() {
-        let (mut near, far) = pipe();
-        let (mut cx, mut part) = (context(), [0; 10]);
-        far.put([b"a", b"b", b"c"]);
-        far.close();
-        assert!(matches!(near.poll_read_into(&mut cx, &mut part), Poll::Ready(Ok(3))));
-        assert!(matches!(near.poll_read_into(&mut cx, &mut part), Poll::Ready(Ok(0))));
-        assert!(matches!(Pin::new(&mut near).poll_write(&mut cx, b"answer"), Poll::Ready(Ok(6))));
-        assert!(Pin::new(&mut near).poll_shutdown(&mut cx).is_ready());
-        drop(near);
-        assert_eq!(far.poll_take(&mut cx), Poll::Ready(Taken::Bytes("answer".into())));
-        assert_eq!(far.poll_take(&mut cx), Poll::Ready(Taken::Closed));
-        assert_eq!(far.poll_room(&mut cx, 1), Poll::Ready(false));
-    }
-
-    #[test]
-    fn what_is_dropped_without_an_end_is_broken() {
-        let (mut near, far) = pipe();
-        let (mut cx, mut part) = (context(), [0; 10]);
-        assert!(Pin::new(&mut near).poll_write(&mut cx, b"half").is_ready());
-        drop(near);
-        assert!(far.is_broken());
-        assert_eq!(far.poll_take(&mut cx), Poll::Ready(Taken::Broken));
-
-        let (mut near, far) = pipe();
-        far.put([b"half", b"", b""]);
-        drop(far);
-        assert!(matches!(near.poll_read_into(&mut cx, &mut part), Poll::Ready(Err(_))));
-        assert!(matches!(Pin::new(&mut near).poll_write(&mut cx, b"x"), Poll::Ready(Err(_))));
-    }
-}
+mod tests;
