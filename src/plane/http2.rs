@@ -283,8 +283,7 @@ impl Connection {
             encoder: &mut self.encoder,
             send: &mut self.send,
             frame: self.client.frame.min(FRAME) as usize,
-            limits: worker.plane.settings.answer_limits,
-            buffers: &worker.buffers,
+            most: worker.plane.settings.answer_limits.bytes,
         };
         match stream.advance(&mut pen) {
             Progress::Waits | Progress::StreamFull => {}

@@ -224,6 +224,10 @@ impl Drop for Near {
         // The lane's task ends with its panic.
         state.is_over |= thread::panicking();
         if state.has_far {
+            let held = state.up.abandon();
+            if let Some((shared, _)) = &state.stream {
+                shared.count_taken(held);
+            }
             state.down.end(End::Broken);
             state.tell();
             return;
@@ -284,9 +288,8 @@ impl Far {
         if !state.up.is_open() {
             return false;
         }
-        if let Some((shared, _)) = &state.stream {
-            state.up.put(bytes, || shared.worker.buffers.take());
-        }
+        let shared = state.stream.as_ref().map(|(shared, _)| shared);
+        state.up.put(bytes, || shared.map_or_else(Vec::new, |shared| shared.worker.buffers.take()));
         state.wake();
         true
     }
@@ -314,11 +317,6 @@ impl Far {
         state.wake();
     }
 
-    /// Whether somebody has begun to serve the request.
-    pub(super) fn is_seen(&self) -> bool {
-        self.0.0.borrow().job.is_none()
-    }
-
     /// What was taken out of the pipe makes room for more, and its buffer is given back when it is empty.
     pub(super) fn make_room(state: &mut State) {
         if state.down.frees_writer() {
@@ -344,6 +342,9 @@ impl Drop for Far {
     fn drop(&mut self) {
         let mut state = self.0.0.borrow_mut();
         state.has_far = false;
+        if let Some((shared, _)) = state.stream.as_ref().filter(|_| state.job.is_some()) {
+            shared.unseen.set(shared.unseen.get() + 1);
+        }
         if state.has_near {
             state.up.end(End::Broken);
             state.down.end(End::Broken);
@@ -353,6 +354,17 @@ impl Drop for Far {
         drop(state);
         release(&self.0);
     }
+}
+
+/// Both ends of a pipe between nobody.
+#[cfg(test)]
+pub(super) fn pair(content: Content) -> (Near, Far) {
+    let pipe = Rc::<Pipe>::default();
+    let mut state = pipe.0.borrow_mut();
+    (state.has_near, state.has_far) = (true, true);
+    state.up.begin(content);
+    drop(state);
+    (Near(Rc::clone(&pipe)), Far(pipe))
 }
 
 #[cfg(test)]

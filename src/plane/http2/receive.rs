@@ -168,12 +168,10 @@ impl Connection {
         if removed.is_early() {
             self.given_up += 1;
         }
-        if !removed.far.is_seen() {
-            // CVE-2023-44487.
-            self.shared.unseen.set(self.shared.unseen.get() + 1);
-        }
+        drop(removed);
         let (limits, given_up) = (self.limits(), self.given_up);
         let is_restless = given_up >= limits.resets && given_up >= self.requests / 2;
+        // CVE-2023-44487.
         if is_restless || self.shared.unseen.get() > limits.early_resets {
             return Err(Reason::ENHANCE_YOUR_CALM.into());
         }

@@ -16,7 +16,7 @@ pub(super) struct Shared {
     live: Cell<usize>,
     /// When the last one ended.
     since: Cell<Instant>,
-    /// Streams that the client reset before anybody looked at them, and that nobody has thrown away yet.
+    /// Streams that ended before anybody looked at their requests, and whose requests nobody has thrown away yet.
     pub(super) unseen: Cell<usize>,
     /// Places of streams in which something has happened that the connection's task has not looked at.
     noted: RefCell<Vec<usize>>,

@@ -1,16 +1,14 @@
 //! One stream: its request's body on its way in, and its answer, written in HTTP/1.1, said in HTTP/2.
 
 use super::pipe::{Far, State};
-use crate::plane::buffers::Buffers;
-use crate::wire::body::{Decoder, Framing, LAST_CHUNK, Piece};
-use crate::wire::http2::answer;
+use crate::wire::body::{Decoder, LAST_CHUNK, Piece};
+use crate::wire::http2::answer::{self, To};
 use crate::wire::http2::frame::{self, HEAD, Head, flag, kind};
 use crate::wire::http2::hpack::Encoder;
 use crate::wire::http2::reason::Reason;
 use crate::wire::http2::request::Content;
 use crate::wire::http2::window::Window;
-use crate::wire::request::{HeadEnd, Limits};
-use crate::wire::response;
+use crate::wire::request::HeadEnd;
 
 /// A stream that is open.
 pub(super) struct Stream {
@@ -65,9 +63,8 @@ pub(super) struct Pen<'a> {
     pub(super) send: &'a mut Window,
     /// Largest frame, in bytes.
     pub(super) frame: usize,
-    /// Bounds on the head of an answer.
-    pub(super) limits: Limits,
-    pub(super) buffers: &'a Buffers,
+    /// Longest head of an answer, in bytes.
+    pub(super) most: usize,
 }
 
 impl Stream {
@@ -111,10 +108,9 @@ impl Stream {
         let state = &mut *self.far.look();
         let progress = loop {
             break match &mut self.answer {
-                Answer::Head(end) => match end.find(state.down.bytes(), pen.limits.bytes) {
+                Answer::Head(end) => match end.find(state.down.bytes(), pen.most) {
                     Ok(Some(length)) => {
-                        let asked = (&mut self.content, self.to_head);
-                        match say(self.number, asked, &state.down.bytes()[..length], pen) {
+                        match say(self.number, &mut self.content, self.to_head, &state.down.bytes()[..length], pen) {
                             Some(next) => self.answer = next,
                             None => break Progress::Broken,
                         }
@@ -150,29 +146,31 @@ impl Stream {
 }
 
 /// Sends a head on; what comes after it, and none when it is not one.
-fn say(number: u32, (content, to_head): (&mut Content, bool), head: &[u8], pen: &mut Pen<'_>) -> Option<Answer> {
-    let mut positions = pen.buffers.take_positions();
-    let said = response::Head::parse(head, &mut positions, pen.limits, to_head).ok().map(|parsed| {
-        let (opened, is_interim) = (*content == Content::Tunnel && parsed.status == 101, parsed.is_interim());
-        let framing = if parsed.status == 101 { Framing::UntilClose } else { parsed.framing };
-        let decoder = Decoder::new(framing);
-        let done = decoder.is_done() && !is_interim;
-        let at = begin(pen.out);
-        answer::head(pen.encoder, pen.out, &parsed, opened);
-        let flags = flag::END_HEADERS | if done { flag::END_STREAM } else { 0 };
-        frame::close(pen.out, at, Head { length: 0, kind: kind::HEADERS, flags, stream: number }, pen.frame);
-        if *content == Content::Tunnel && !opened && !is_interim {
-            // There is no tunnel, so nothing of what the client sends has a meaning.
-            *content = Content::None;
-        }
-        match (is_interim, done) {
-            (true, _) => Answer::Head(HeadEnd::of_answer()),
-            (false, true) => Answer::Over,
-            (false, false) => Answer::Body { decoder, ready: 0 },
-        }
-    });
-    pen.buffers.give_positions(positions);
-    said
+fn say(number: u32, content: &mut Content, to_head: bool, head: &[u8], pen: &mut Pen<'_>) -> Option<Answer> {
+    let to = match content {
+        Content::Tunnel => To::Connect,
+        _ if to_head => To::Head,
+        _ => To::Any,
+    };
+    let (at, before) = (begin(pen.out), *pen.encoder);
+    let Some(said) = answer::head(pen.encoder, pen.out, head, to) else {
+        pen.out.truncate(at);
+        *pen.encoder = before;
+        return None;
+    };
+    let decoder = Decoder::new(said.framing);
+    let done = decoder.is_done() && !said.is_interim();
+    let flags = flag::END_HEADERS | if done { flag::END_STREAM } else { 0 };
+    frame::close(pen.out, at, Head { length: 0, kind: kind::HEADERS, flags, stream: number }, pen.frame);
+    if to == To::Connect && said.status >= 200 {
+        // There is no tunnel, so nothing of what the client sends has a meaning.
+        *content = Content::None;
+    }
+    Some(match (said.is_interim(), done) {
+        (true, _) => Answer::Head(HeadEnd::of_answer()),
+        (false, true) => Answer::Over,
+        (false, false) => Answer::Body { decoder, ready: 0 },
+    })
 }
 
 /// Leaves room for the head of a frame.
@@ -267,3 +265,6 @@ impl Part<'_> {
 
 /// A body that breaks its framing, or off.
 struct Broken;
+
+#[cfg(test)]
+mod tests;

@@ -129,6 +129,15 @@ impl Up {
         Some(std::mem::take(&mut self.bytes))
     }
 
+    /// Throws away what is there and what still comes, because nobody reads it; how many bytes of DATA that were.
+    pub(super) fn abandon(&mut self) -> usize {
+        let held = self.held();
+        self.taken += held;
+        self.read += held;
+        self.end = End::Broken;
+        held
+    }
+
     pub(super) fn into_buffer(self) -> Vec<u8> {
         self.bytes
     }

@@ -5,7 +5,7 @@ use super::{fixed, write_number};
 use crate::wire::http2::settings::USUAL_TABLE;
 
 /// What the peer knows of our table, which is always empty.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Encoder {
     /// The size that the peer takes the table to have.
     table: u32,

@@ -114,7 +114,14 @@ const fn sorted() -> ([u8; LONGEST + 1], [u8; COUNT + 1 - REGULAR]) {
 pub(super) fn index_of(name: &[u8]) -> Option<u8> {
     let (start, end) = (STARTS.get(name.len())?, STARTS.get(name.len() + 1)?);
     let indices = &BY_LENGTH[usize::from(*start)..usize::from(*end)];
-    indices.iter().copied().find(|index| FIELDS[usize::from(*index) - 1].0.eq_ignore_ascii_case(name))
+    indices.iter().copied().find(|index| is_same(FIELDS[usize::from(*index) - 1].0, name))
+}
+
+/// Whether a name of the table is this one, which is a token, in whatever case. No token but a letter becomes a letter with
+/// that bit, and none but a hyphen a hyphen; so nothing has to be asked of each byte.
+fn is_same(known: &[u8], name: &[u8]) -> bool {
+    known[0] == name[0] | 0x20
+        && known.iter().zip(name).fold(0, |other, (known, byte)| other | (known ^ (byte | 0x20))) == 0
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
-//! The Huffman code of strings (RFC 7541 5.2 and appendix B), read four bits at a time.
+//! The Huffman code of strings (RFC 7541 5.2 and appendix B), which is canonical: the lengths of its codes say all.
 
 use super::Broken;
 
-/// How many bits the code of each byte has, and last that of the end of a string (EOS). The code is canonical, so its bits
-/// follow from that: shorter ones come first, and those of one length in the order of their bytes.
+/// How many bits the code of each byte has, and last that of the end of a string (EOS). The codes follow from that: shorter
+/// ones come first, and those of one length in the order of their bytes.
 #[rustfmt::skip]
 const BITS: [u8; 257] = [
     13, 23, 28, 28, 28, 28, 28, 28, 28, 24, 30, 28, 28, 30, 28, 28, 28, 28, 28, 28, 28, 28, 30, 28, 28, 28, 28, 28, 28, 28, 28, 28,
@@ -18,115 +18,139 @@ const BITS: [u8; 257] = [
 ];
 
 /// The longest code.
-const LONGEST: u8 = 30;
-/// In [`TREE`], what is as large as this is no branch but a symbol, by so much too large.
-const SYMBOL: u16 = 256;
+const LONGEST: usize = 30;
 /// The symbol that ends strings. It may not occur (RFC 7541 5.2).
 const EOS: u16 = 256;
-/// A string is padded to a byte with the beginning of EOS: ones, and fewer than eight.
-const MAX_PADDING: u8 = 7;
+/// Codes of so many bits at most are found with one look: those of nearly all that strings consist of.
+const SHORT: usize = 10;
 
-/// The branches of the code's tree: for each, where a zero and a one lead. The first one is the root.
-const TREE: [[u16; 2]; 256] = {
-    let (mut tree, mut branches) = ([[0; 2]; 256], 1);
-    let (mut code, mut length) = (0u32, 1);
+/// The first code of each length, aligned to the left of 32 bits, and how many symbols have shorter ones.
+const FIRST: [(u32, u16); LONGEST + 2] = {
+    let mut first = [(0u32, 0u16); LONGEST + 2];
+    let mut length = 1;
     while length <= LONGEST {
-        code <<= 1;
+        let (mut code, mut symbols) = first[length];
         let mut symbol = 0;
         while symbol < BITS.len() {
-            if BITS[symbol] == length {
-                let (mut branch, mut bit) = (0, length - 1);
-                while bit > 0 {
-                    let side = (code >> bit & 1) as usize;
-                    if tree[branch][side] == 0 {
-                        tree[branch][side] = branches;
-                        branches += 1;
-                    }
-                    branch = tree[branch][side] as usize;
-                    bit -= 1;
-                }
-                tree[branch][(code & 1) as usize] = SYMBOL + symbol as u16;
-                code += 1;
+            if BITS[symbol] as usize == length {
+                // Behind EOS, the last one, there is none.
+                code = code.wrapping_add(1 << (32 - length));
+                symbols += 1;
+            }
+            symbol += 1;
+        }
+        first[length + 1] = (code, symbols);
+        length += 1;
+    }
+    first
+};
+
+/// The symbols in the order of their codes.
+const SYMBOLS: [u16; 257] = {
+    let (mut symbols, mut at, mut length) = ([0; 257], 0, 1);
+    while length <= LONGEST {
+        let mut symbol = 0;
+        while symbol < BITS.len() {
+            if BITS[symbol] as usize == length {
+                symbols[at] = symbol as u16;
+                at += 1;
             }
             symbol += 1;
         }
         length += 1;
     }
-    tree
+    symbols
 };
 
-/// What four bits mean at a branch. No code is shorter than five, so at most one symbol ends in them.
-#[derive(Clone, Copy)]
-struct Step {
-    /// The branch that they lead to.
-    next: u8,
-    /// The byte that ends in them, if one does.
-    byte: u8,
-    emits: bool,
-    is_broken: bool,
-}
-
-static STEPS: [[Step; 16]; 256] = {
-    let mut steps = [[Step { next: 0, byte: 0, emits: false, is_broken: false }; 16]; 256];
-    let mut branch = 0;
-    while branch < steps.len() {
-        let mut bits = 0;
-        while bits < 16 {
-            steps[branch][bits] = step(branch, bits);
-            bits += 1;
+/// For each beginning of bits the byte that they mean and the length of its code; 0 for one that is longer than they are.
+static BY_BITS: [(u8, u8); 1 << SHORT] = {
+    let mut table = [(0, 0); 1 << SHORT];
+    let mut bits = 0;
+    while bits < table.len() {
+        let (symbol, length) = find((bits << (32 - SHORT)) as u32);
+        if length <= SHORT {
+            table[bits] = (symbol as u8, length as u8);
         }
-        branch += 1;
+        bits += 1;
     }
-    steps
+    table
 };
 
-const fn step(branch: usize, bits: usize) -> Step {
-    let mut step = Step { next: branch as u8, byte: 0, emits: false, is_broken: false };
-    let mut bit = 4;
-    while bit > 0 {
-        bit -= 1;
-        let to = TREE[step.next as usize][bits >> bit & 1];
-        if to < SYMBOL {
-            step.next = to as u8;
-        } else {
-            step.is_broken |= to - SYMBOL == EOS;
-            step.next = 0;
-            step.byte = (to - SYMBOL) as u8;
-            step.emits = true;
-        }
+/// The symbol that these bits begin with, and the length of its code.
+const fn find(bits: u32) -> (u16, usize) {
+    let mut length = 1;
+    while length < LONGEST && (bits >= FIRST[length + 1].0) {
+        length += 1;
     }
-    step
+    let (code, symbols) = FIRST[length];
+    let place = (bits - code) >> (32 - length);
+    (SYMBOLS[symbols as usize + place as usize], length)
 }
-
-/// At which branches a string may end: at the root, and where nothing but padding led.
-const ENDS: [bool; 256] = {
-    let (mut ends, mut branch, mut ones) = ([false; 256], 0, 0);
-    while ones <= MAX_PADDING {
-        ends[branch] = true;
-        branch = TREE[branch][1] as usize;
-        ones += 1;
-    }
-    ends
-};
 
 /// Appends what a string means to `out`: at most eight fifths of its length.
 ///
 /// # Errors
 /// [`Broken`] for padding that is none, and for EOS.
 pub(super) fn decode(string: &[u8], out: &mut Vec<u8>) -> Result<(), Broken> {
-    out.reserve(string.len() * 8 / 5 + 1);
-    let (mut branch, mut is_broken) = (0, false);
-    for byte in string {
-        for bits in [byte >> 4, byte & 0xf] {
-            let step = STEPS[usize::from(branch)][usize::from(bits)];
-            if step.emits {
-                out.push(step.byte);
-            }
-            is_broken |= step.is_broken;
-            branch = step.next;
+    let mut end = out.len();
+    out.resize(end + string.len() * 8 / 5 + 1, 0);
+    let mut bits = Bits { rest: string, next: 0, count: 0 };
+    loop {
+        bits.fill();
+        let (byte, length) = match BY_BITS[(bits.next >> (64 - SHORT)) as usize] {
+            (_, 0) => bits.long()?,
+            short => short,
+        };
+        if u32::from(length) > bits.count {
+            break;
+        }
+        out[end] = byte;
+        end += 1;
+        bits.next <<= length;
+        bits.count -= u32::from(length);
+    }
+    out.truncate(end);
+    if bits.are_padding() { Ok(()) } else { Err(Broken) }
+}
+
+/// The bits of a string.
+struct Bits<'a> {
+    rest: &'a [u8],
+    /// The next ones, from the left, and how many there are; zeros behind them.
+    next: u64,
+    count: u32,
+}
+
+impl Bits<'_> {
+    /// Makes them more than the longest code has, as long as the string has as many.
+    #[inline]
+    fn fill(&mut self) {
+        if self.count > 32 {
+            return;
+        }
+        if let Some((word, rest)) = self.rest.split_first_chunk() {
+            self.next |= u64::from(u32::from_be_bytes(*word)) << (32 - self.count);
+            (self.rest, self.count) = (rest, self.count + 32);
+            return;
+        }
+        while let Some((byte, rest)) = self.rest.split_first() {
+            self.next |= u64::from(*byte) << (56 - self.count);
+            (self.rest, self.count) = (rest, self.count + 8);
         }
     }
-    if is_broken || !ENDS[usize::from(branch)] { Err(Broken) } else { Ok(()) }
+
+    /// The byte of a code that is not short, and its length.
+    fn long(&self) -> Result<(u8, u8), Broken> {
+        match find((self.next >> 32) as u32) {
+            (EOS, _) => Err(Broken),
+            (symbol, length) => Ok((symbol as u8, length as u8)),
+        }
+    }
+
+    /// Whether they are the beginning of EOS and no more than a byte may need: ones, and fewer than eight.
+    fn are_padding(&self) -> bool {
+        self.count < 8 && self.next.leading_ones() == self.count
+    }
 }
 
 #[cfg(test)]
@@ -138,19 +162,13 @@ mod tests {
         decode(string, &mut out).map(|()| out)
     }
 
-    /// The code of a symbol and its bits, as the tree has it.
+    /// The code of a symbol and its bits.
     fn code(symbol: u16) -> (u64, u8) {
-        let mut open = vec![(0, 0, 0)];
-        while let Some((branch, code, bits)) = open.pop() {
-            for side in 0..2 {
-                match TREE[branch][side] {
-                    to if to == SYMBOL + symbol => return (code << 1 | side as u64, bits + 1),
-                    to if to < SYMBOL => open.push((usize::from(to), code << 1 | side as u64, bits + 1)),
-                    _ => {}
-                }
-            }
-        }
-        panic!("{symbol} has no code");
+        let place = SYMBOLS.iter().position(|other| *other == symbol).unwrap();
+        let length = usize::from(BITS[usize::from(symbol)]);
+        let (first, shorter) = FIRST[length];
+        let code = u64::from(first >> (32 - length)) + (place - usize::from(shorter)) as u64;
+        (code, length as u8)
     }
 
     #[test]
