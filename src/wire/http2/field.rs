@@ -113,6 +113,11 @@ impl<'a> Field<'a> {
         Self { kind: Kind::of(name), text: Text::of(value), name, value, line: None }
     }
 
+    /// A field of which all is known.
+    pub(super) fn of_parts(kind: Kind, name: &'a [u8], value: &'a [u8]) -> Self {
+        Self { kind, text: Text::Plain, name, value, line: None }
+    }
+
     /// The field in a line of HTTP/1.1, whose name has so many bytes.
     pub(super) fn of_line(line: &'a [u8], name: usize, kind: Kind, text: Text) -> Self {
         let value = &line[name + COLON.len()..line.len() - LINE_END.len()];

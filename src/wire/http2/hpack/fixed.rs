@@ -73,13 +73,29 @@ pub(super) const COUNT: usize = FIELDS.len();
 /// The field of an index from 1 to [`COUNT`].
 pub(super) fn field(index: usize) -> Option<Field<'static>> {
     let (name, value) = FIELDS.get(index.checked_sub(1)?)?;
-    Some(Field::new(name, value))
+    Some(Field::of_parts(kind(index), name, value))
 }
 
 /// A name of an index from 1 to [`COUNT`].
 pub(super) fn name(index: usize) -> Option<(&'static [u8], Kind)> {
     let (name, _) = FIELDS.get(index.checked_sub(1)?)?;
-    Some((name, Kind::of(name)))
+    Some((name, kind(index)))
+}
+
+/// What the name of an index means.
+fn kind(index: usize) -> Kind {
+    match index {
+        1 => Kind::Authority,
+        2 | 3 => Kind::Method,
+        4 | 5 => Kind::Path,
+        6 | 7 => Kind::Scheme,
+        8..REGULAR => Kind::Malformed,
+        28 => Kind::ContentLength,
+        32 => Kind::Cookie,
+        38 => Kind::Host,
+        57 => Kind::OfConnections,
+        _ => Kind::Regular,
+    }
 }
 
 /// Where the names of regular fields begin.
@@ -138,6 +154,7 @@ mod tests {
             assert_eq!(index_of(name), None, "{name:?}");
         }
         assert!(FIELDS.iter().all(|(name, _)| name.len() < LONGEST));
+        assert!((1..=COUNT).all(|index| field(index) == Some(Field::new(FIELDS[index - 1].0, FIELDS[index - 1].1))));
         assert!(field(0).is_none() && field(COUNT + 1).is_none());
     }
 }

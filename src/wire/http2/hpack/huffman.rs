@@ -96,11 +96,14 @@ pub(super) fn decode(string: &[u8], out: &mut Vec<u8>) -> Result<(), Broken> {
     out.resize(end + string.len() * 8 / 5 + 1, 0);
     let mut bits = Bits { rest: string, next: 0, count: 0 };
     loop {
-        bits.fill();
-        let (byte, length) = match BY_BITS[(bits.next >> (64 - SHORT)) as usize] {
-            (_, 0) => bits.long()?,
-            short => short,
-        };
+        if bits.count < SHORT as u32 {
+            bits.fill();
+        }
+        let (mut byte, mut length) = BY_BITS[(bits.next >> (64 - SHORT)) as usize];
+        if length == 0 {
+            bits.fill();
+            (byte, length) = bits.long()?;
+        }
         if u32::from(length) > bits.count {
             break;
         }
