@@ -248,7 +248,7 @@ impl Connection {
         if is_due(taken, self.limits().connection_window) {
             shared.taken.set(0);
             // Never more than was taken from it.
-            let _ = self.receive.grow(taken as i64);
+            let _ = self.receive.grow(taken as u32);
             frame::more_window(self.output.buffer(), 0, taken as u32);
         }
         while !self.output.is_full()

@@ -33,9 +33,7 @@ pub(super) struct State {
     stream: Option<(Rc<Shared>, usize)>,
     /// Whether the connection has been told that there is something to look at.
     is_noted: bool,
-    /// Whether the request's way, and the stream, have their ends.
-    has_near: bool,
-    has_far: bool,
+    held: Held,
     /// Whether the end of the answer waits for the client's window while nobody is on the way any more.
     lingers: bool,
     /// Whether no request may come any more.
@@ -43,6 +41,13 @@ pub(super) struct State {
     alive: Option<Alive>,
     /// The lane's task.
     task: Option<Waker>,
+}
+
+/// Which ends of a pipe somebody holds: the request's way, the stream.
+#[derive(Default)]
+struct Held {
+    near: bool,
+    far: bool,
 }
 
 impl State {
@@ -62,7 +67,7 @@ impl State {
 
     /// Whether somebody is on the request's way.
     pub(super) fn is_served(&self) -> bool {
-        self.has_near
+        self.held.near
     }
 
     fn worker_of(&self) -> Option<&Shared> {
@@ -86,7 +91,7 @@ impl Pipe {
         let mut state = self.0.borrow_mut();
         note(&mut state.task, cx);
         match state.job.take() {
-            Some(job) if state.has_far => Found::Request(job, Near(Rc::clone(self))),
+            Some(job) if state.held.far => Found::Request(job, Near(Rc::clone(self))),
             Some(unseen) => {
                 if let Some(shared) = state.worker_of() {
                     shared.unseen.set(shared.unseen.get() - 1);
@@ -220,10 +225,10 @@ impl AsyncWrite for Near {
 impl Drop for Near {
     fn drop(&mut self) {
         let mut state = self.0.0.borrow_mut();
-        state.has_near = false;
+        state.held.near = false;
         // The lane's task ends with its panic.
         state.is_over |= thread::panicking();
-        if state.has_far {
+        if state.held.far {
             let held = state.up.abandon();
             if let Some((shared, _)) = &state.stream {
                 shared.count_taken(held);
@@ -258,7 +263,7 @@ impl Far {
         state.job = Some(job);
         state.stream = Some((Rc::clone(shared), place));
         state.up.begin(content);
-        (state.has_near, state.has_far, state.alive) = (true, true, Some(alive));
+        (state.held.near, state.held.far, state.alive) = (true, true, Some(alive));
         state.wake();
         drop(state);
         Self(pipe)
@@ -331,7 +336,7 @@ impl Far {
 
     /// Has the lane give up the end of the answer when the client does not take it in time.
     pub(super) fn linger(state: &mut State) {
-        if !state.has_near && !state.lingers {
+        if !state.held.near && !state.lingers {
             state.lingers = true;
             state.wake();
         }
@@ -341,11 +346,11 @@ impl Far {
 impl Drop for Far {
     fn drop(&mut self) {
         let mut state = self.0.0.borrow_mut();
-        state.has_far = false;
+        state.held.far = false;
         if let Some((shared, _)) = state.stream.as_ref().filter(|_| state.job.is_some()) {
             shared.unseen.set(shared.unseen.get() + 1);
         }
-        if state.has_near {
+        if state.held.near {
             state.up.end(End::Broken);
             state.down.end(End::Broken);
             state.wake();
@@ -361,7 +366,7 @@ impl Drop for Far {
 pub(super) fn pair(content: Content) -> (Near, Far) {
     let pipe = Rc::<Pipe>::default();
     let mut state = pipe.0.borrow_mut();
-    (state.has_near, state.has_far) = (true, true);
+    (state.held.near, state.held.far) = (true, true);
     state.up.begin(content);
     drop(state);
     (Near(Rc::clone(&pipe)), Far(pipe))

@@ -131,7 +131,7 @@ impl Connection {
         let bytes = stream.far.give_back();
         if bytes > 0 {
             // Never more than was taken from it.
-            let _ = stream.receive.grow(bytes as i64);
+            let _ = stream.receive.grow(bytes as u32);
             frame::more_window(self.output.buffer(), stream.number, bytes as u32);
         }
     }
@@ -184,7 +184,7 @@ impl Connection {
             if bytes == 0 {
                 return Err(Reason::PROTOCOL_ERROR.into());
             }
-            self.send.grow(i64::from(bytes)).map_err(|_| Reason::FLOW_CONTROL_ERROR)?;
+            self.send.grow(bytes).map_err(|_| Reason::FLOW_CONTROL_ERROR)?;
             self.turns.append(&mut self.stalled);
             return Ok(());
         }
@@ -195,7 +195,7 @@ impl Connection {
             return Err(Fault::Stream(stream, Reason::PROTOCOL_ERROR));
         }
         if let Some(found) = self.open.at(place) {
-            found.send.grow(i64::from(bytes)).map_err(|_| Fault::Stream(stream, Reason::FLOW_CONTROL_ERROR))?;
+            found.send.grow(bytes).map_err(|_| Fault::Stream(stream, Reason::FLOW_CONTROL_ERROR))?;
         }
         self.queue(place);
         Ok(())
@@ -205,13 +205,12 @@ impl Connection {
         if head.has(flag::ACK) {
             return if payload.is_empty() { self.noise() } else { Err(Reason::FRAME_SIZE_ERROR) };
         }
-        let before = self.client;
+        let before = self.client.window;
         self.client.apply(payload)?;
         self.encoder.allow(self.client.table);
-        let more = i64::from(self.client.window) - i64::from(before.window);
-        if more != 0 {
+        if self.client.window != before {
             for (_, stream) in self.open.iter_mut() {
-                stream.send.grow(more).map_err(|_| Reason::FLOW_CONTROL_ERROR)?;
+                stream.send.change(before, self.client.window).map_err(|_| Reason::FLOW_CONTROL_ERROR)?;
             }
             self.queue_all();
         }

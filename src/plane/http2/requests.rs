@@ -64,14 +64,12 @@ impl Connection {
                 self.request(number, ends, fields)
             };
         }
-        match self.open.place(number) {
-            Some(place) => self.trailers(place, ends, fields),
-            None => {
-                self.skip(fields)?;
-                // Never a stream once more (RFC 9113 5.1.1).
-                self.late(number).map_err(|_| Fault::Connection(Reason::STREAM_CLOSED))
-            }
+        if let Some(place) = self.open.place(number) {
+            return self.trailers(place, ends, fields);
         }
+        self.skip(fields)?;
+        // Never a stream once more (RFC 9113 5.1.1).
+        self.late(number).map_err(|_| Fault::Connection(Reason::STREAM_CLOSED))
     }
 
     /// Reads fields that nobody wants, because those of later ones refer to them.

@@ -72,9 +72,11 @@ impl Head {
     /// The head as bytes.
     #[must_use]
     pub fn bytes(self) -> [u8; HEAD] {
-        let [_, a, b, c] = (self.length as u32).to_be_bytes();
-        let [d, e, f, g] = self.stream.to_be_bytes();
-        [a, b, c, self.kind, self.flags, d, e, f, g]
+        let mut bytes = [0; HEAD];
+        bytes[..3].copy_from_slice(&(self.length as u32).to_be_bytes()[1..]);
+        (bytes[3], bytes[4]) = (self.kind, self.flags);
+        bytes[5..].copy_from_slice(&self.stream.to_be_bytes());
+        bytes
     }
 
     /// Whether a flag is set.
@@ -106,7 +108,7 @@ fn id(bytes: [u8; 4]) -> u32 {
     u32::from_be_bytes(bytes) & window::MAX
 }
 
-/// The payload of RST_STREAM or WINDOW_UPDATE as a number.
+/// The payload of `RST_STREAM` or `WINDOW_UPDATE` as a number.
 ///
 /// # Errors
 /// The reason to end the connection for: it has another size.
@@ -120,12 +122,12 @@ pub fn write(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]
     out.extend_from_slice(payload);
 }
 
-/// Writes RST_STREAM.
+/// Writes `RST_STREAM`.
 pub fn reset(out: &mut Vec<u8>, stream: u32, reason: Reason) {
     write(out, kind::RST_STREAM, 0, stream, &reason.0.to_be_bytes());
 }
 
-/// Writes WINDOW_UPDATE; the stream 0 is the connection.
+/// Writes `WINDOW_UPDATE`; the stream 0 is the connection.
 pub fn more_window(out: &mut Vec<u8>, stream: u32, bytes: u32) {
     write(out, kind::WINDOW_UPDATE, 0, stream, &bytes.to_be_bytes());
 }

@@ -136,7 +136,10 @@ impl Writer {
             Kind::Te if field.value != b"trailers" => return Err(Refusal::Malformed),
             _ if field.text == Text::Padded => return Err(PADDED.into()),
             Kind::Host => return self.host(field.value),
-            Kind::Cookie => return Ok(self.cookie(field.value)),
+            Kind::Cookie => {
+                self.cookie(field.value);
+                return Ok(());
+            }
             Kind::ContentLength => self.length = Some(length(field.value).ok_or(Refusal::Malformed)?),
             // Each connection to an app has a key of its own.
             Kind::WebSocketKey if self.is_websocket => return Ok(()),
@@ -250,10 +253,9 @@ fn framing(content: Content) -> &'static [u8] {
 /// Whether a WebSocket is asked for (RFC 8441 4). CONNECT for anything else is refused like in HTTP/1.1.
 fn is_websocket(method: &[u8], protocol: Option<&[u8]>, terms: Terms) -> Result<bool, Refusal> {
     match (method, protocol) {
-        (b"CONNECT", None) => Err(HeadError::Method.into()),
         (b"CONNECT", Some(_)) if !terms.connects => Err(Refusal::Malformed),
         (b"CONNECT", Some(protocol)) if protocol.eq_ignore_ascii_case(b"websocket") => Ok(true),
-        (b"CONNECT", Some(_)) => Err(HeadError::Method.into()),
+        (b"CONNECT", _) => Err(HeadError::Method.into()),
         (_, Some(_)) => Err(Refusal::Malformed),
         (_, None) => Ok(false),
     }

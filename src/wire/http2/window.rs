@@ -21,7 +21,7 @@ impl Window {
     /// How many bytes may be sent now.
     #[must_use]
     pub fn room(self) -> usize {
-        self.0.max(0) as usize
+        usize::try_from(self.0).unwrap_or(0)
     }
 
     /// Uses so many bytes up.
@@ -32,16 +32,25 @@ impl Window {
         if bytes > self.room() {
             return Err(Overrun);
         }
-        self.0 -= bytes as i64;
+        // No window is larger than that.
+        self.0 -= i64::from(bytes as u32);
         Ok(())
     }
 
-    /// Makes it so many bytes larger; smaller, if they are less than none.
+    /// Makes it so many bytes larger.
     ///
     /// # Errors
     /// [`Overrun`] beyond [`MAX`].
-    pub fn grow(&mut self, bytes: i64) -> Result<(), Overrun> {
-        self.0 += bytes;
+    pub fn grow(&mut self, bytes: u32) -> Result<(), Overrun> {
+        self.change(0, bytes)
+    }
+
+    /// Makes it larger or smaller by what lies between two sizes of new windows.
+    ///
+    /// # Errors
+    /// [`Overrun`] beyond [`MAX`].
+    pub fn change(&mut self, from: u32, to: u32) -> Result<(), Overrun> {
+        self.0 += i64::from(to) - i64::from(from);
         if self.0 > i64::from(MAX) { Err(Overrun) } else { Ok(()) }
     }
 }
@@ -54,9 +63,9 @@ mod tests {
     fn a_window_holds_no_more_and_gives_no_more_than_it_has() {
         let mut window = Window::new(10);
         assert_eq!((window.take(11), window.take(10), window.room()), (Err(Overrun), Ok(()), 0));
-        assert_eq!((window.grow(-5), window.room()), (Ok(()), 0));
+        assert_eq!((window.change(7, 2), window.room()), (Ok(()), 0));
         assert_eq!((window.grow(7), window.room()), (Ok(()), 2));
-        assert_eq!(window.grow(i64::from(MAX) - 2), Ok(()));
+        assert_eq!(window.grow(MAX - 2), Ok(()));
         assert_eq!(window.grow(1), Err(Overrun));
     }
 }

@@ -15,6 +15,8 @@ pub struct Encoder {
 
 /// The index of `:status`, of whatever value.
 const STATUS: u8 = 8;
+/// Beginning of a field that is in a table with its value (RFC 7541 6.1).
+const INDEXED: u8 = 0x80;
 
 impl Default for Encoder {
     fn default() -> Self {
@@ -35,19 +37,21 @@ impl Encoder {
     /// Begins a block of fields with the status of an answer, 100 to 999.
     pub fn status(&mut self, out: &mut Vec<u8>, status: u16) {
         self.begin(out);
-        match status {
-            200 => out.push(0x80 | STATUS),
-            204 => out.push(0x80 | 9),
-            206 => out.push(0x80 | 10),
-            304 => out.push(0x80 | 11),
-            400 => out.push(0x80 | 12),
-            404 => out.push(0x80 | 13),
-            500 => out.push(0x80 | 14),
+        let known = match status {
+            200 => STATUS,
+            204 => 9,
+            206 => 10,
+            304 => 11,
+            400 => 12,
+            404 => 13,
+            500 => 14,
             _ => {
                 let digit = |place: u16| b'0' + (status / place % 10) as u8;
                 out.extend_from_slice(&[STATUS, 3, digit(100), digit(10), digit(1)]);
+                return;
             }
-        }
+        };
+        out.push(INDEXED | known);
     }
 
     /// Begins a block of fields.

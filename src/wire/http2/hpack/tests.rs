@@ -231,12 +231,12 @@ fn nothing_that_comes_breaks_the_decoder() {
             }
             block.truncate(random() % (block.len() + 20));
             let mut seen = 0;
-            let decoded = decoder.decode(&block, &mut Vec::new(), |field| seen += field.name.len() + field.value.len());
+            let read = decoder.decode(&block, &mut Vec::new(), |field| seen += field.name.len() + field.value.len());
             // What an index means is at most a table, and what is written out at most eight fifths of itself.
             assert!(seen <= block.len() * 4096);
             let (size, bytes) = decoder.sizes_of_table();
             assert!(size <= 4096 && bytes <= 3 * 4096);
-            if decoded.is_err() {
+            if read.is_err() {
                 break;
             }
         }

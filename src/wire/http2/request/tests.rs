@@ -137,7 +137,9 @@ fn heads_are_bounded() {
 fn trailers_end_a_body() {
     let end = |fields: &[(&str, &str)]| {
         let mut trailers = Trailers::new(200);
-        fields.iter().for_each(|(name, value)| trailers.take(Field::new(name.as_bytes(), value.as_bytes())));
+        for (name, value) in fields {
+            trailers.take(Field::new(name.as_bytes(), value.as_bytes()));
+        }
         trailers.finish().map(|end| String::from_utf8(end).unwrap())
     };
     assert_eq!(end(&[]).unwrap(), "0\r\n\r\n");
