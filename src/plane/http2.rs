@@ -225,7 +225,7 @@ impl Connection {
             self.say();
             let is_flushed = self.output.poll_flush(cx, &mut self.io).map_err(|_| Gone::Closed)?.is_ready();
             self.end_in_order();
-            let has_more = has_read || !may_read || !self.turns.is_empty() || self.farewell.is_some();
+            let has_more = has_read || !may_read || self.has_turns() || self.farewell.is_some();
             if !is_flushed || !has_more {
                 if has_read {
                     cx.waker().wake_by_ref();
@@ -252,10 +252,20 @@ impl Connection {
             frame::more_window(self.output.buffer(), 0, taken as u32);
         }
         while !self.output.is_full()
-            && let Some(place) = self.turns.pop_front()
+            && let Some(place) = self.next_turn()
         {
             self.turn(place);
         }
+    }
+
+    /// Whose turn it is. Those that waited for the connection's window come one by one, however little of it there is.
+    fn next_turn(&mut self) -> Option<usize> {
+        let stalled = &mut self.stalled;
+        self.turns.pop_front().or_else(|| if self.send.room() > 0 { stalled.pop_front() } else { None })
+    }
+
+    fn has_turns(&self) -> bool {
+        !self.turns.is_empty() || (self.send.room() > 0 && !self.stalled.is_empty())
     }
 
     /// Has a stream looked at when its turn comes.

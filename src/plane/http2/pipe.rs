@@ -3,19 +3,19 @@
 //!
 //! A pipe is used again for the next request of its lane, and holds a buffer only while bytes are in it.
 
+mod far;
 mod halves;
+mod near;
+
+pub(super) use far::Far;
+pub(crate) use near::Near;
 
 use super::lane::Job;
 use super::shared::{Alive, Shared, note};
-use crate::wire::http2::request::Content;
-use halves::{Down, End, Up};
-use std::cell::{RefCell, RefMut};
-use std::io::{self, ErrorKind, IoSlice};
-use std::pin::Pin;
+use halves::{Down, Up};
+use std::cell::RefCell;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
-use std::thread;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use std::task::{Context, Waker};
 
 /// A pipe, and whose it is at the moment.
 #[derive(Default)]
@@ -141,232 +141,12 @@ fn release(pipe: &Rc<Pipe>) {
     }
 }
 
-/// The end for the request's way, which takes it for a connection with the client. It breaks off when it is dropped before
-/// it was shut.
-pub(crate) struct Near(Rc<Pipe>);
-
-impl Near {
-    /// Says that nothing more comes for the client.
-    pub(super) fn shut(&self) {
-        let mut state = self.0.0.borrow_mut();
-        state.down.end(End::Closed);
-        state.tell();
-    }
-}
-
-impl AsyncRead for Near {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let state = &mut *self.0.0.borrow_mut();
-        if state.up.is_broken() {
-            return Poll::Ready(Err(ErrorKind::ConnectionReset.into()));
-        }
-        let Some(taken) = state.up.read(buffer)? else {
-            if state.up.is_closed() {
-                return Poll::Ready(Ok(()));
-            }
-            note(&mut state.task, cx);
-            return Poll::Pending;
-        };
-        let (mut is_due, Some((shared, _))) = (false, &state.stream) else { return Poll::Ready(Ok(())) };
-        if taken > 0 {
-            is_due = shared.count_taken(taken) | state.up.is_due(&shared.worker.plane.settings.http2_limits);
-        }
-        if let Some(buffer) = state.up.spare() {
-            shared.worker.buffers.give(buffer);
-        }
-        if is_due {
-            state.tell();
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Near {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let state = &mut *self.0.0.borrow_mut();
-        if !state.down.is_open() {
-            return Poll::Ready(Err(ErrorKind::BrokenPipe.into()));
-        }
-        if state.down.room() == 0 {
-            note(&mut state.task, cx);
-            state.down.waits = true;
-            return Poll::Pending;
-        }
-        if let Some((shared, _)) = &state.stream {
-            state.down.lend(|| shared.worker.buffers.take());
-        }
-        let written = state.down.write(slices);
-        state.tell();
-        Poll::Ready(Ok(written))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.shut();
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl Drop for Near {
-    fn drop(&mut self) {
-        let mut state = self.0.0.borrow_mut();
-        state.held.near = false;
-        // The lane's task ends with its panic.
-        state.is_over |= thread::panicking();
-        if state.held.far {
-            let held = state.up.abandon();
-            if let Some((shared, _)) = &state.stream {
-                shared.count_taken(held);
-            }
-            state.down.end(End::Broken);
-            state.tell();
-            return;
-        }
-        let shared = state.stream.as_ref().map(|(shared, _)| Rc::clone(shared));
-        drop(state);
-        release(&self.0);
-        if let Some(shared) = shared {
-            // It may have waited for nothing but this.
-            shared.wake();
-        }
-    }
-}
-
-/// The end for the stream. The other one breaks when it is dropped.
-pub(super) struct Far(Rc<Pipe>);
-
-impl Far {
-    /// Gives a request to a lane.
-    pub(super) fn open(
-        pipe: Rc<Pipe>,
-        (shared, place): (&Rc<Shared>, usize),
-        job: Job,
-        content: Content,
-        alive: Alive,
-    ) -> Self {
-        let mut state = pipe.0.borrow_mut();
-        state.job = Some(job);
-        state.stream = Some((Rc::clone(shared), place));
-        state.up.begin(content);
-        (state.held.near, state.held.far, state.alive) = (true, true, Some(alive));
-        state.wake();
-        drop(state);
-        Self(pipe)
-    }
-
-    /// What is there for the client, and how it goes on. What has happened until now counts as looked at.
-    pub(super) fn look(&self) -> RefMut<'_, State> {
-        let mut state = self.0.0.borrow_mut();
-        state.is_noted = false;
-        state
-    }
-
-    /// Bytes of the stream's window that the client is to get back, if it is time.
-    pub(super) fn give_back(&self) -> usize {
-        let state = &mut *self.0.0.borrow_mut();
-        match &state.stream {
-            Some((shared, _)) if state.up.is_due(&shared.worker.plane.settings.http2_limits) => {
-                std::mem::take(&mut state.up.taken)
-            }
-            _ => 0,
-        }
-    }
-
-    /// Puts bytes from the client in; false when nobody reads them. How many they can be, the stream's window says.
-    pub(super) fn put(&self, bytes: &[u8]) -> bool {
-        let state = &mut *self.0.0.borrow_mut();
-        if !state.up.is_open() {
-            return false;
-        }
-        let shared = state.stream.as_ref().map(|(shared, _)| shared);
-        state.up.put(bytes, || shared.map_or_else(Vec::new, |shared| shared.worker.buffers.take()));
-        state.wake();
-        true
-    }
-
-    /// Counts bytes of the windows that nobody has to take.
-    pub(super) fn skip(&self, bytes: usize) {
-        let state = &mut *self.0.0.borrow_mut();
-        state.up.taken += bytes;
-        if let Some((shared, _)) = &state.stream {
-            shared.count_taken(bytes);
-        }
-    }
-
-    /// Nothing more will come from the client but this, which is no body any more.
-    pub(super) fn finish(&self, tail: Vec<u8>) {
-        let mut state = self.0.0.borrow_mut();
-        state.up.finish(tail);
-        state.wake();
-    }
-
-    /// Nothing more will come from the client, as when a connection is half closed.
-    pub(super) fn close(&self) {
-        let mut state = self.0.0.borrow_mut();
-        state.up.end(End::Closed);
-        state.wake();
-    }
-
-    /// What was taken out of the pipe makes room for more, and its buffer is given back when it is empty.
-    pub(super) fn make_room(state: &mut State) {
-        if state.down.frees_writer() {
-            state.wake();
-        }
-        if let Some(buffer) = state.down.spare()
-            && let Some(shared) = state.worker_of()
-        {
-            shared.worker.buffers.give(buffer);
-        }
-    }
-
-    /// Has the lane give up the end of the answer when the client does not take it in time.
-    pub(super) fn linger(state: &mut State) {
-        if !state.held.near && !state.lingers {
-            state.lingers = true;
-            state.wake();
-        }
-    }
-}
-
-impl Drop for Far {
-    fn drop(&mut self) {
-        let mut state = self.0.0.borrow_mut();
-        state.held.far = false;
-        if let Some((shared, _)) = state.stream.as_ref().filter(|_| state.job.is_some()) {
-            shared.unseen.set(shared.unseen.get() + 1);
-        }
-        if state.held.near {
-            state.up.end(End::Broken);
-            state.down.end(End::Broken);
-            state.wake();
-            return;
-        }
-        drop(state);
-        release(&self.0);
-    }
-}
-
 /// Both ends of a pipe between nobody.
 #[cfg(test)]
-pub(super) fn pair(content: Content) -> (Near, Far) {
+pub(super) fn pair(content: crate::wire::http2::request::Content) -> (Near, Far) {
     let pipe = Rc::<Pipe>::default();
     let mut state = pipe.0.borrow_mut();
-    (state.held.near, state.held.far) = (true, true);
+    state.held = Held { near: true, far: true };
     state.up.begin(content);
     drop(state);
     (Near(Rc::clone(&pipe)), Far(pipe))

@@ -4,7 +4,6 @@ use super::stream::Answer;
 use super::{Connection, LEAVING};
 use crate::wire::http2::frame::{self, Head, flag, kind};
 use crate::wire::http2::reason::Reason;
-use crate::wire::http2::window;
 
 /// Frames without any meaning that may come one after the other. Real ones are a few at a time: orders of streams, kinds
 /// that are unknown here.
@@ -185,7 +184,6 @@ impl Connection {
                 return Err(Reason::PROTOCOL_ERROR.into());
             }
             self.send.grow(bytes).map_err(|_| Reason::FLOW_CONTROL_ERROR)?;
-            self.turns.append(&mut self.stalled);
             return Ok(());
         }
         let Some(place) = self.open.place(stream) else {
@@ -232,6 +230,3 @@ impl Connection {
         Ok(())
     }
 }
-
-// The windows of the configuration are windows.
-const _: () = assert!(window::MAX >= 64 << 20);

@@ -19,8 +19,6 @@ impl Reason {
     pub const FRAME_SIZE_ERROR: Self = Self(6);
     /// The stream was not looked at, and may be asked again.
     pub const REFUSED_STREAM: Self = Self(7);
-    /// The stream is not wanted any more.
-    pub const CANCEL: Self = Self(8);
     /// Compressed fields cannot be read, and with them nothing that follows.
     pub const COMPRESSION_ERROR: Self = Self(9);
     /// The peer uses too much of what costs it nothing.

@@ -1,6 +1,10 @@
 use super::halves::CAPACITY;
 use super::*;
 use crate::net::io::ReadInto as _;
+use crate::wire::http2::request::Content;
+use std::pin::Pin;
+use std::task::Poll;
+use tokio::io::AsyncWrite as _;
 
 fn context() -> Context<'static> {
     Context::from_waker(Waker::noop())
