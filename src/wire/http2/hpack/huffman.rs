@@ -94,29 +94,37 @@ const fn find(bits: u32) -> (u16, usize) {
 pub(super) fn decode(string: &[u8], out: &mut Vec<u8>) -> Result<(), Broken> {
     let mut end = out.len();
     out.resize(end + string.len() * 8 / 5 + 1, 0);
-    let mut bits = Bits { rest: string, next: 0, count: 0 };
+    let mut bits = Bits { rest: string, next: 0, count: 0 }.filled();
     loop {
-        if bits.count < SHORT as u32 {
-            bits.fill();
-        }
         let (mut byte, mut length) = BY_BITS[(bits.next >> (64 - SHORT)) as usize];
         if length == 0 {
-            bits.fill();
-            (byte, length) = bits.long()?;
+            bits = bits.filled();
+            (byte, length) = long(bits.next)?;
         }
         if u32::from(length) > bits.count {
             break;
         }
         out[end] = byte;
         end += 1;
-        bits.next <<= length;
-        bits.count -= u32::from(length);
+        bits = Bits { next: bits.next << length, count: bits.count - u32::from(length), ..bits };
+        if bits.count < SHORT as u32 {
+            bits = bits.filled();
+        }
     }
     out.truncate(end);
     if bits.are_padding() { Ok(()) } else { Err(Broken) }
 }
 
-/// The bits of a string.
+/// The byte of a code that is not short, and its length.
+fn long(bits: u64) -> Result<(u8, u8), Broken> {
+    match find((bits >> 32) as u32) {
+        (EOS, _) => Err(Broken),
+        (symbol, length) => Ok((symbol as u8, length as u8)),
+    }
+}
+
+/// The bits of a string. It is passed on as a value, so that it stays in registers.
+#[derive(Clone, Copy)]
 struct Bits<'a> {
     rest: &'a [u8],
     /// The next ones, from the left, and how many there are; zeros behind them.
@@ -125,33 +133,26 @@ struct Bits<'a> {
 }
 
 impl Bits<'_> {
-    /// Makes them more than the longest code has, as long as the string has as many.
+    /// The same, but more than the longest code has, as long as the string has as many.
     #[inline]
-    fn fill(&mut self) {
+    fn filled(mut self) -> Self {
         if self.count > 32 {
-            return;
+            return self;
         }
         if let Some((word, rest)) = self.rest.split_first_chunk() {
             self.next |= u64::from(u32::from_be_bytes(*word)) << (32 - self.count);
             (self.rest, self.count) = (rest, self.count + 32);
-            return;
+            return self;
         }
         while let Some((byte, rest)) = self.rest.split_first() {
             self.next |= u64::from(*byte) << (56 - self.count);
             (self.rest, self.count) = (rest, self.count + 8);
         }
-    }
-
-    /// The byte of a code that is not short, and its length.
-    fn long(&self) -> Result<(u8, u8), Broken> {
-        match find((self.next >> 32) as u32) {
-            (EOS, _) => Err(Broken),
-            (symbol, length) => Ok((symbol as u8, length as u8)),
-        }
+        self
     }
 
     /// Whether they are the beginning of EOS and no more than a byte may need: ones, and fewer than eight.
-    fn are_padding(&self) -> bool {
+    fn are_padding(self) -> bool {
         self.count < 8 && self.next.leading_ones() == self.count
     }
 }
