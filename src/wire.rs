@@ -1,4 +1,5 @@
-//! HTTP/1.1 on the wire (RFC 9112): heads and body framing, parsed strictly and without IO.
+//! HTTP on the wire: heads and body framing of HTTP/1.1 (RFC 9112), and what HTTP/2 makes of them (`http2`), parsed strictly and
+//! without IO.
 //!
 //! One parser decides what a message is. What goes to the other side is written anew from what was parsed here, never
 //! copied, so that two readers cannot disagree about where a message ends.
@@ -7,6 +8,7 @@ pub mod body;
 mod field_lines;
 pub mod fields;
 mod head_end;
+pub mod http2;
 pub mod request;
 pub mod response;
 mod scan;

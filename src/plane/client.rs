@@ -4,13 +4,14 @@ mod socket;
 
 pub(super) use socket::ClientIo;
 
+use super::http2::pipe::Near;
 use super::outbox::Outbox;
 use super::streams::Registration;
 use super::timer::Timer;
 use super::worker::{HEAD_READ, Worker};
 use crate::model::reject::{Class, Reject};
 use crate::net::Peer;
-use crate::net::io::ReadInto as _;
+use crate::net::io::{Io, ReadInto as _};
 use crate::wire::body::{Decoder, Piece};
 use crate::wire::request::{Head, HeadEnd, HeadError};
 use std::future::poll_fn;
@@ -56,12 +57,19 @@ const MAX_DISCARD: usize = 256 * 1024;
 const DISCARD_TIME: Duration = Duration::from_secs(2);
 
 impl Client {
-    pub(super) fn new(io: ClientIo, peer: Peer, registration: Registration, worker: &Worker) -> Self {
+    /// The client of a connection of HTTP/1.1.
+    pub(super) fn new(io: Io, peer: Peer, registration: Registration, worker: &Worker) -> Self {
         let settings = &worker.plane.settings;
         let (timer, limit) = (Timer::new(settings.header_timeout), settings.max_connection_age);
-        let has_age = !limit.is_zero() && matches!(io, ClientIo::Socket(_));
-        let aged = has_age.then(|| worker.age_from(Instant::now(), limit));
+        let aged = (!limit.is_zero()).then(|| worker.age_from(Instant::now(), limit));
+        let io = ClientIo::Socket(io);
         Self { io, peer, unread: Vec::new(), outbox: Outbox::default(), timer, registration, aged }
+    }
+
+    /// The client of one stream. The timer may have served others before.
+    pub(super) fn of_stream(near: Near, peer: Peer, registration: Registration, timer: Timer) -> Self {
+        let io = ClientIo::Stream(near);
+        Self { io, peer, unread: Vec::new(), outbox: Outbox::default(), timer, registration, aged: None }
     }
 
     /// Whether another request may follow the answer that begins now.

@@ -1,389 +1,371 @@
 //! HTTP/2 for clients (RFC 9113). A connection's streams are taken apart here, and each one's request then goes the same way
 //! as one of HTTP/1.1: through one parser, one guard and one account, over a pipe in memory instead of a socket.
+//!
+//! One task reads and writes a connection. What comes is taken frame by frame (`input`, `receive`, `requests`); each request
+//! is served by a task that has served others before (`lane`), and what it writes into its pipe is said in HTTP/2
+//! (`stream`). All that is ready at once goes out in one write (`output`).
 
-mod body;
-pub(super) mod head;
-mod opening;
+mod input;
+mod lane;
+mod open;
+mod output;
 pub(super) mod pipe;
+mod receive;
 mod refusals;
+mod requests;
+mod shared;
 mod stream;
+mod times;
 
-pub(super) use opening::{Heard, Opening, PREFACE};
+pub(super) use input::LIKE_A_HEAD;
+pub(super) use lane::Lanes;
 pub(super) use refusals::Complaints;
 
-use super::Plane;
-use super::account::NEVER;
-use super::client::{Client, ClientIo, LAST_CALL};
-use super::listener::{refuse_full, refuse_head};
-use super::request::{Next, serve as serve_request};
+use super::client::LAST_CALL;
 use super::streams::Registration;
 use super::timer::Timer;
-use super::tunnel::Tunnel;
 use super::worker::Worker;
 use crate::config::Http2Limits;
 use crate::net::Peer;
-use crate::wire::request::{Head, HeadError};
-use bytes::Bytes;
-use futures_util::FutureExt as _;
-use h2::server::{Connection, SendResponse};
-use h2::{Ping, PingPong, Reason, RecvStream};
-use head::Content;
-use http::Request;
-use std::cell::{Cell, RefCell};
+use crate::net::io::{Io, ReadInto as _};
+use crate::wire::http2::frame::{self, kind};
+use crate::wire::http2::hpack::{Decoder, Encoder};
+use crate::wire::http2::reason::Reason;
+use crate::wire::http2::request::Terms;
+use crate::wire::http2::settings::{self, USUAL_WINDOW};
+use crate::wire::http2::window::{self, Window};
+use input::Input;
+use open::Open;
+use output::Output;
+use shared::{Shared, is_due};
+use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::panic::AssertUnwindSafe;
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
-use stream::{Ended, Stream};
-use tokio::time::{Instant, sleep, timeout};
+use stream::{Pen, Progress};
+use tokio::io::AsyncWrite as _;
+use tokio::time::Instant;
 
-/// Largest frame that clients may send: what every client may without asking (RFC 9113 6.5.2).
-const FRAME: usize = 16 * 1024;
-/// What of an answer waits in the library for the client's window, for each stream.
-const SEND_BUFFER: usize = 64 * 1024;
-/// Pause between two tries to send a ping that the library has no room for yet.
-const PING_AGAIN: Duration = Duration::from_secs(1);
-/// How long a client may take to close a connection on which nothing runs any more.
-const FAREWELL: Duration = Duration::from_secs(10);
+/// Largest frame that is sent, whatever the client takes: streams take turns frame by frame.
+const FRAME: u32 = 32 * 1024;
+/// The ping whose answer says that the client knows that the connection is to end.
+const LEAVING: &[u8] = b"embedgat";
+/// The ping that asks whether the client is still there.
+const ALIVE: &[u8] = b"alive? \n";
+/// A list of fields that is so many times as large as allowed is not read any more.
+const FIELDS_BEYOND: usize = 4;
+/// How often in one turn a connection reads before the others have theirs.
+const READS: usize = 8;
+/// How long what a client still sends is thrown away so that it can read why the connection ends, and how much of it.
+const LINGER: Duration = Duration::from_secs(2);
+const MAX_DISCARD: usize = 1 << 20;
 
 /// A connection under way.
-struct Http2 {
-    worker: Rc<Worker>,
-    connection: Connection<Opening, Bytes>,
-    pings: Option<PingPong>,
+struct Connection {
+    shared: Rc<Shared>,
+    io: Io,
     peer: Peer,
     registration: Registration,
-    live: Rc<Live>,
+    input: Input,
+    output: Output,
+    open: Open,
+    /// Streams that have something to send, in the order of their turns; and those that wait for the connection's window.
+    turns: VecDeque<usize>,
+    stalled: VecDeque<usize>,
+    decoder: Decoder,
+    encoder: Encoder,
+    /// What the client takes.
+    client: settings::Client,
+    terms: Terms,
+    /// What the client still takes, and what it may still send, on all streams together.
+    send: Window,
+    receive: Window,
+    /// The highest stream that the client has opened.
+    last: u32,
+    /// Streams that were ended here first.
+    cut: VecDeque<u32>,
     timer: Timer,
+    begun: Instant,
     /// When it is too old for more requests.
     aged: Instant,
     /// Whether the instance leaves, so that it ages faster.
     asked_away: bool,
     requests: u32,
-    /// When the client was told that no more streams are taken.
+    /// Streams that the client gave up before their answers, streams that it made mistakes in, and frames without meaning
+    /// since the last that had one.
+    given_up: u32,
+    faults: usize,
+    noise: u32,
+    /// When the client was told that no more streams are taken, and which is the last that is.
     leaving: Option<Instant>,
-    /// Whether it is told to go away for what it does.
-    calmed: bool,
-    heard: Rc<Heard>,
-    /// When a ping went out that nothing was heard after.
+    told_last: Option<u32>,
+    /// Once everything is said: until when the client's end of the connection is waited for, and what may still come.
+    farewell: Option<(Instant, usize)>,
+    /// When the client was last heard of, and when a ping went out that nothing was heard after.
+    heard: Instant,
     pinged: Option<Instant>,
 }
 
-/// The requests of a connection that are on their way, also those whose streams are gone.
-struct Live {
-    count: Cell<usize>,
-    /// When the last one ended.
-    since: Cell<Instant>,
-    /// Streams that the client gave up before their answers.
-    given_up: Cell<u32>,
-    /// The connection's task.
-    waker: RefCell<Option<Waker>>,
+/// Why a connection is over.
+enum Gone {
+    /// The client has closed it, or it broke.
+    Closed,
+    /// The client does what is not allowed.
+    Refused(Reason),
 }
 
-/// One of them. It counts like a connection of its own: it needs as many file descriptors.
-struct Alive {
-    live: Rc<Live>,
-    plane: Arc<Plane>,
-    /// Whether the instance had no room for it.
-    full: bool,
+/// Serves a connection, of which a part was read already, until it ends.
+pub(super) async fn run(worker: Rc<Worker>, connection: (Vec<u8>, Io), peer: Peer, registration: Registration) {
+    let mut connection = Connection::new(&worker, connection, peer, registration);
+    poll_fn(|cx| connection.poll(cx)).await;
 }
 
-impl Alive {
-    fn new(live: &Rc<Live>, plane: &Arc<Plane>) -> Self {
-        live.count.set(live.count.get() + 1);
-        let before = plane.connections.fetch_add(1, Ordering::Relaxed);
-        Self { live: Rc::clone(live), full: before >= plane.settings.max_connections, plane: Arc::clone(plane) }
+impl Connection {
+    fn new(worker: &Rc<Worker>, (before, io): (Vec<u8>, Io), peer: Peer, registration: Registration) -> Self {
+        let (now, settings) = (Instant::now(), &worker.plane.settings);
+        let limits = settings.http2_limits;
+        let terms = Terms { bytes: settings.head_limits.bytes, connects: settings.passes_upgrade("websocket") };
+        let mut connection = Self {
+            shared: Shared::new(worker, now),
+            io,
+            peer,
+            registration,
+            input: Input::new(before),
+            output: Output::default(),
+            open: Open::default(),
+            turns: VecDeque::new(),
+            stalled: VecDeque::new(),
+            decoder: Decoder::default(),
+            encoder: Encoder::default(),
+            client: settings::Client::default(),
+            terms,
+            send: Window::new(USUAL_WINDOW),
+            receive: Window::new(limits.connection_window),
+            last: 0,
+            cut: VecDeque::new(),
+            timer: Timer::new(settings.header_timeout),
+            begun: now,
+            aged: worker.age_from(now, limits.max_age),
+            asked_away: false,
+            requests: 0,
+            given_up: 0,
+            faults: 0,
+            noise: 0,
+            leaving: None,
+            told_last: None,
+            farewell: None,
+            heard: now,
+            pinged: None,
+        };
+        connection.introduce(limits);
+        connection
     }
-}
 
-impl Drop for Alive {
-    fn drop(&mut self) {
-        self.plane.connections.fetch_sub(1, Ordering::Relaxed);
-        self.live.count.set(self.live.count.get() - 1);
-        self.live.since.set(Instant::now());
-        if let Some(waker) = self.live.waker.take() {
-            waker.wake();
+    /// Says what the client may do (RFC 9113 3.4).
+    fn introduce(&mut self, limits: Http2Limits) {
+        let (streams, window, fields) = (limits.streams, limits.stream_window, self.terms.bytes as u32);
+        let ours = settings::Server { streams, window, fields, connects: self.terms.connects };
+        let out = self.output.buffer();
+        frame::write(out, kind::SETTINGS, 0, 0, &ours.payload());
+        if limits.connection_window > USUAL_WINDOW {
+            frame::more_window(out, 0, limits.connection_window - USUAL_WINDOW);
+        }
+        if let Err(reason) = self.take_first() {
+            self.refuse(reason);
         }
     }
-}
 
-/// Serves a connection until it ends.
-pub(super) async fn run(worker: Rc<Worker>, opening: Opening, peer: Peer, registration: Registration) {
-    let heard = opening.heard();
-    let limit = worker.plane.settings.header_timeout;
-    let mut connection = tokio::select! {
-        begun = settings_for_clients(&worker).handshake(opening) => match begun {
-            Ok(connection) => connection,
-            Err(error) => return refusals::note(&worker, peer.ip, &error),
-        },
-        () = sleep(limit) => return,
-        () = last_call(&registration) => return,
-    };
-    let now = Instant::now();
-    let mut http2 = Http2 {
-        pings: connection.ping_pong(),
-        timer: Timer::new(limit),
-        connection,
-        peer,
-        registration,
-        live: Rc::new(Live {
-            count: Cell::new(0),
-            since: Cell::new(now),
-            given_up: Cell::new(0),
-            waker: RefCell::default(),
-        }),
-        aged: worker.age_from(now, worker.plane.settings.http2_limits.max_age),
-        asked_away: false,
-        requests: 0,
-        leaving: None,
-        calmed: false,
-        heard,
-        pinged: None,
-        worker: Rc::clone(&worker),
-    };
-    poll_fn(|cx| http2.poll(cx)).await;
-}
-
-/// Ready when who has not begun to speak has to, because the worker drains.
-async fn last_call(registration: &Registration) {
-    poll_fn(|cx| registration.poll_drain(cx)).await;
-    sleep(LAST_CALL).await;
-}
-
-fn settings_for_clients(worker: &Worker) -> h2::server::Builder {
-    let settings = &worker.plane.settings;
-    let limits = settings.http2_limits;
-    let mut builder = h2::server::Builder::new();
-    builder
-        .max_concurrent_streams(limits.streams)
-        .max_header_list_size(settings.head_limits.bytes as u32)
-        .initial_window_size(limits.stream_window)
-        .initial_connection_window_size(limits.connection_window)
-        .max_frame_size(FRAME as u32)
-        .max_send_buffer_size(SEND_BUFFER)
-        // CVE-2023-44487 and CVE-2025-8671.
-        .max_pending_accept_reset_streams(limits.early_resets)
-        .max_local_error_reset_streams(Some(limits.faults));
-    if settings.passes_upgrade("websocket") {
-        builder.enable_connect_protocol();
+    fn limits(&self) -> Http2Limits {
+        self.shared.worker.plane.settings.http2_limits
     }
-    builder
-}
 
-impl Http2 {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        pipe::note(&mut self.live.waker.borrow_mut(), cx);
+        let worker = Rc::clone(&self.shared.worker);
+        self.shared.follow(cx);
+        self.look_at_drain(cx);
+        self.output.borrow_from(&worker.output);
+        let moved = self.poll_move(cx);
+        let ended = match moved {
+            Ok(()) => self.poll_deadlines(cx),
+            Err(Gone::Closed) => Poll::Ready(()),
+            Err(Gone::Refused(reason)) => {
+                self.refuse(reason);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+        };
+        self.output.give_back(&worker.output);
+        ended
+    }
+
+    /// Leaves when the worker drains, and sooner than usual once clients are asked away.
+    fn look_at_drain(&mut self, cx: &mut Context<'_>) {
+        let worker = &self.shared.worker;
         if self.leaving.is_none() && self.registration.poll_drain(cx).is_ready() {
             self.leave();
-        }
-        if self.worker.streams.is_leaving() && !self.asked_away {
+        } else if worker.streams.is_leaving() && !self.asked_away {
             self.asked_away = true;
             // Clients that ask for nothing meanwhile are not sent away all at once.
-            let delay = self.worker.part_of(self.worker.plane.settings.drain_delay);
+            let delay = worker.part_of(worker.plane.settings.drain_delay);
             self.aged = self.aged.min(Instant::now() + delay);
         }
-        while let Poll::Ready(accepted) = self.poll_accept(cx) {
-            match accepted {
-                Some((request, respond)) => self.open(request, respond),
-                None => return Poll::Ready(()),
+    }
+
+    /// Moves what can be moved in both directions.
+    fn poll_move(&mut self, cx: &mut Context<'_>) -> Result<(), Gone> {
+        for _ in 0..READS {
+            if self.farewell.is_some() {
+                return self.poll_farewell(cx);
+            }
+            // Answers that the client does not take are to become no more.
+            let may_read = !self.output.owes_too_much();
+            let has_read = may_read && self.poll_input(cx)?.is_ready();
+            self.say();
+            let is_flushed = self.output.poll_flush(cx, &mut self.io).map_err(|_| Gone::Closed)?.is_ready();
+            self.end_in_order();
+            let has_more = has_read || !may_read || self.has_turns() || self.farewell.is_some();
+            if !is_flushed || !has_more {
+                if has_read {
+                    cx.waker().wake_by_ref();
+                }
+                return Ok(());
             }
         }
-        self.poll_deadlines(cx)
+        cx.waker().wake_by_ref();
+        Ok(())
     }
 
-    /// The next stream; none when the connection is over. While as many requests run as may be open at once, some of them
-    /// given up by the client, no more are taken up; the library holds what comes meanwhile to its own bounds.
-    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Option<(Request<RecvStream>, SendResponse<Bytes>)>> {
-        let accepted = if self.live.count.get() >= self.limits().streams as usize {
-            self.connection.poll_closed(cx).map(|closed| closed.err().map(Err))
-        } else {
-            self.connection.poll_accept(cx)
-        };
-        // Errors were told to the client by the library.
-        let noted = |error| refusals::note(&self.worker, self.peer.ip, &error);
-        accepted.map(|accepted| accepted.and_then(|accepted| accepted.map_err(noted).ok()))
-    }
-
-    fn open(&mut self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
-        self.requests += 1;
-        if self.requests == self.limits().max_requests || self.worker.streams.is_leaving() {
-            self.leave();
+    /// Writes the frames of all that is ready.
+    fn say(&mut self) {
+        let shared = Rc::clone(&self.shared);
+        shared.look(|place| {
+            self.give_back(place);
+            self.queue(place);
+        });
+        let taken = shared.taken.get();
+        if is_due(taken, self.limits().connection_window) {
+            shared.taken.set(0);
+            // Never more than was taken from it.
+            let _ = self.receive.grow(taken as u32);
+            frame::more_window(self.output.buffer(), 0, taken as u32);
         }
-        self.worker.plane.metrics.http2_streams.increment(1);
-        let registration = self.worker.streams.register();
-        let alive = Alive::new(&self.live, &self.worker.plane);
-        let serving = serve(Rc::clone(&self.worker), request, respond, self.peer, registration, alive);
-        tokio::task::spawn_local(serving);
+        while !self.output.is_full()
+            && let Some(place) = self.next_turn()
+        {
+            self.turn(place);
+        }
+    }
+
+    /// Whose turn it is. Those that waited for the connection's window come one by one, however little of it there is.
+    fn next_turn(&mut self) -> Option<usize> {
+        let stalled = &mut self.stalled;
+        self.turns.pop_front().or_else(|| if self.send.room() > 0 { stalled.pop_front() } else { None })
+    }
+
+    fn has_turns(&self) -> bool {
+        !self.turns.is_empty() || (self.send.room() > 0 && !self.stalled.is_empty())
+    }
+
+    /// Has a stream looked at when its turn comes.
+    fn queue(&mut self, place: usize) {
+        if let Some(stream) = self.open.at(place).filter(|stream| !stream.is_queued) {
+            stream.is_queued = true;
+            self.turns.push_back(place);
+        }
+    }
+
+    fn queue_all(&mut self) {
+        for (place, stream) in self.open.iter_mut().filter(|(_, stream)| !stream.is_queued) {
+            stream.is_queued = true;
+            self.turns.push_back(place);
+        }
+    }
+
+    /// A stream's turn: it says what it has, at most one frame of a body.
+    fn turn(&mut self, place: usize) {
+        let Some(stream) = self.open.at(place) else { return };
+        let worker = &self.shared.worker;
+        stream.is_queued = false;
+        let mut pen = Pen {
+            out: self.output.buffer(),
+            encoder: &mut self.encoder,
+            send: &mut self.send,
+            frame: self.client.frame.min(FRAME) as usize,
+            most: worker.plane.settings.answer_limits.bytes,
+        };
+        match stream.advance(&mut pen) {
+            Progress::Waits | Progress::StreamFull => {}
+            Progress::More => self.queue(place),
+            Progress::ConnectionFull => {
+                stream.is_queued = true;
+                self.stalled.push_back(place);
+            }
+            // The client need not send the rest (RFC 9113 8.1).
+            Progress::Complete if stream.has_ended => drop(self.open.remove(place)),
+            Progress::Complete => self.reset(place, Reason::NO_ERROR),
+            // Never an end that looks like the proper one (RFC 9113 8.1).
+            Progress::Broken => self.reset(place, Reason::INTERNAL_ERROR),
+        }
+    }
+
+    fn reset(&mut self, place: usize, reason: Reason) {
+        if let Some(number) = self.open.at(place).map(|stream| stream.number) {
+            frame::reset(self.output.buffer(), number, reason);
+            self.cut(number);
+        }
     }
 
     /// Lets no more streams begin, in two steps, so that those on their way are served (RFC 9113 6.8).
     fn leave(&mut self) {
         if self.leaving.is_none() {
             self.leaving = Some(Instant::now());
-            self.connection.graceful_shutdown();
+            let out = self.output.buffer();
+            frame::go_away(out, window::MAX, Reason::NO_ERROR);
+            frame::write(out, kind::PING, 0, 0, LEAVING);
         }
     }
 
-    fn poll_deadlines(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.calm(cx);
-        loop {
-            let (now, idle) = (Instant::now(), self.live.count.get() == 0);
-            let end = self.end(now, idle);
-            if now >= end {
-                if self.leaving.is_some() {
-                    return Poll::Ready(());
-                }
-                self.leave();
-                // The library has to be polled for its word to go out.
-                cx.waker().wake_by_ref();
-                continue;
+    /// The second step: what the client has sent until now is served, and no more.
+    fn tell_last(&mut self) {
+        if self.told_last.is_none() {
+            self.told_last = Some(self.last);
+            frame::go_away(self.output.buffer(), self.last, Reason::NO_ERROR);
+        }
+    }
+
+    /// Begins to say farewell when all that the client may expect has been said.
+    fn end_in_order(&mut self) {
+        if self.told_last.is_some() && self.farewell.is_none() && self.shared.live() == 0 && self.output.is_empty() {
+            self.farewell = Some((Instant::now() + LINGER, MAX_DISCARD));
+        }
+    }
+
+    /// Ends the connection for what the client does.
+    fn refuse(&mut self, reason: Reason) {
+        refusals::note(&self.shared.worker, self.peer.ip, reason);
+        self.open.clear();
+        self.turns.clear();
+        self.stalled.clear();
+        frame::go_away(self.output.buffer(), self.last, reason);
+        self.farewell = Some((Instant::now() + LINGER, MAX_DISCARD));
+    }
+
+    /// Ends the connection so that the client can read why: our half first, then what it is still sending is thrown away for
+    /// a moment. A plain close with unread bytes would reset the connection, and the last frames with it.
+    fn poll_farewell(&mut self, cx: &mut Context<'_>) -> Result<(), Gone> {
+        if self.output.poll_flush(cx, &mut self.io).map_err(|_| Gone::Closed)?.is_ready() {
+            let _ = Pin::new(&mut self.io).poll_shutdown(cx).map_err(|_| Gone::Closed)?;
+        }
+        let mut scratch = self.shared.worker.scratch.borrow_mut();
+        while let Some((_, left)) = &mut self.farewell {
+            match self.io.poll_read_into(cx, &mut scratch) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(Ok(n)) if n > 0 && n < *left => *left -= n,
+                Poll::Ready(_) => return Err(Gone::Closed),
             }
-            let next = if idle { end } else { end.min(self.poll_ping(cx, now)) };
-            if now >= next {
-                return Poll::Ready(());
-            }
-            if self.timer.poll(cx, next).is_pending() {
-                return Poll::Pending;
-            }
         }
-    }
-
-    /// When the client is asked to leave, or, once it was, when the connection is cut.
-    fn end(&self, now: Instant, idle: bool) -> Instant {
-        let since = self.live.since.get();
-        match self.leaving {
-            Some(told) if idle => told.max(since) + self.patience(),
-            // What runs has limits of its own.
-            Some(_) => now + NEVER,
-            None if idle => self.aged.min(since + self.patience()),
-            None => self.aged,
-        }
-    }
-
-    /// How long nothing may run: a client is expected to ask at once, and then has the time of any other connection. Ends
-    /// of answers that are still in the library wait as long as any answer does.
-    fn patience(&self) -> Duration {
-        let settings = &self.worker.plane.settings;
-        match self.leaving {
-            _ if self.connection.has_streams() => settings.idle_timeout,
-            Some(_) => FAREWELL,
-            None if self.requests == 0 => settings.header_timeout,
-            None => settings.keep_alive_timeout,
-        }
-    }
-
-    fn limits(&self) -> Http2Limits {
-        self.worker.plane.settings.http2_limits
-    }
-
-    /// Sends a client away that does little but open streams and give them up.
-    fn calm(&mut self, cx: &mut Context<'_>) {
-        let given_up = self.live.given_up.get();
-        if !self.calmed && given_up >= self.limits().resets && given_up >= self.requests / 2 {
-            self.calmed = true;
-            self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
-            refusals::note_reason(&self.worker, self.peer.ip, Reason::ENHANCE_YOUR_CALM);
-            cx.waker().wake_by_ref();
-        }
-    }
-
-    /// Pings a client with open streams that is silent, so that load balancers do not cut the connection and one that is
-    /// gone is found out. Says when there is something to do again, or when its silence is the end: as late as for any
-    /// stream that stands still, because who reads slowly sees the ping late.
-    fn poll_ping(&mut self, cx: &mut Context<'_>, now: Instant) -> Instant {
-        let (interval, limit) = (self.worker.plane.settings.ping_interval, self.worker.plane.settings.idle_timeout);
-        let heard = self.heard.last();
-        let Some(pings) = self.pings.as_mut().filter(|_| !interval.is_zero()) else { return now + NEVER };
-        // Whatever is heard is an answer; this makes room for the next ping.
-        let _ = pings.poll_pong(cx);
-        if let Some(pinged) = self.pinged.filter(|pinged| heard < *pinged) {
-            return pinged + limit;
-        }
-        self.pinged = None;
-        if now < heard + interval {
-            return heard + interval;
-        }
-        if pings.send_ping(Ping::opaque()).is_err() {
-            return now + PING_AGAIN;
-        }
-        self.pinged = Some(now);
-        cx.waker().wake_by_ref();
-        now + limit
-    }
-}
-
-/// Serves the request of one stream.
-async fn serve(
-    worker: Rc<Worker>,
-    request: Request<RecvStream>,
-    respond: SendResponse<Bytes>,
-    peer: Peer,
-    registration: Registration,
-    alive: Alive,
-) {
-    let (parts, body) = request.into_parts();
-    let key = u128::from(worker.random()) << 64 | u128::from(worker.random());
-    let asked = head::request(&parts, body.is_end_stream(), key.to_be_bytes());
-    let (near, far) = pipe::pipe();
-    let (content, to_head) = asked.as_ref().map_or((Content::None, false), |asked| (asked.content, asked.to_head));
-    let stream = Stream::new(far, body, content, respond, to_head, worker.plane.settings.answer_limits);
-    let client = Client::new(ClientIo::Stream(near), peer, registration, &worker);
-    let way = AssertUnwindSafe(go_the_way(&worker, client, asked.map(|asked| asked.head), alive.full)).catch_unwind();
-    // Boxed, or there would be room for it twice: where it is made and where it is polled.
-    let ended = join(Box::pin(way), stream, &worker).await;
-    if ended == Some(Ended::GivenUp { early: true }) {
-        alive.live.given_up.set(alive.live.given_up.get() + 1);
-    }
-}
-
-/// Runs a request's way and its stream to their ends; says how the stream ended, if in time.
-async fn join<T>(way: impl Future<Output = std::thread::Result<T>>, stream: Stream, worker: &Worker) -> Option<Ended> {
-    let mut way = pin!(way);
-    let (mut stream, mut ended) = (Some(stream), None);
-    let went = poll_fn(|cx| {
-        let went = way.as_mut().poll(cx);
-        if let Some(Poll::Ready(how)) = stream.as_mut().map(|stream| stream.poll(cx)) {
-            ended = Some(how);
-            // The request hears of it by its end of the pipe, and ends as it does when a connection breaks.
-            stream = None;
-        }
-        went
-    });
-    if went.await.is_err() {
-        worker.plane.metrics.panics.increment(1);
-    }
-    match stream {
-        None => ended,
-        // The end of the answer waits for the client's window. Who does not take it is told that the stream is over.
-        Some(mut stream) => timeout(worker.plane.settings.idle_timeout, poll_fn(|cx| stream.poll(cx))).await.ok(),
-    }
-}
-
-/// Takes a request the way that all go.
-async fn go_the_way(worker: &Rc<Worker>, mut client: Client, head: Result<Vec<u8>, HeadError>, full: bool) {
-    let limits = worker.plane.settings.head_limits;
-    let mut positions = worker.buffers.take_positions();
-    let head = match &head {
-        Ok(head) if head.len() > limits.bytes => Err(HeadError::TooLong),
-        Ok(head) => Head::parse(head, &mut positions, limits),
-        Err(error) => Err(*error),
-    };
-    let next = match head {
-        _ if full => refuse_full(worker, &mut client).await,
-        Ok(head) => serve_request(worker, &mut client, &head).await,
-        Err(error) => refuse_head(worker, &mut client, error).await,
-    };
-    worker.buffers.give_positions(positions);
-    worker.buffers.give(client.outbox.give_up());
-    match next {
-        Next::Another | Next::Close => client.close(worker).await,
-        Next::Abort => {}
-        Next::Tunnel(upgraded) => {
-            Box::new(Tunnel::new(client, *upgraded, &worker.plane.settings)).run(Rc::clone(worker)).await;
-        }
+        Ok(())
     }
 }

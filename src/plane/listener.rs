@@ -2,7 +2,7 @@
 
 use super::Plane;
 use super::client::{Client, ClientIo, LAST_CALL, NoHead};
-use super::http2::{self, Opening};
+use super::http2;
 use super::introduction::client_of;
 use super::leaving::{Following, Queue, Stage};
 use super::request::{Next, refuse_unread, serve};
@@ -294,7 +294,8 @@ async fn guarded(worker: Rc<Worker>, tcp: TcpStream, peer: IpAddr, registration:
 /// What a connection becomes that does not go on with HTTP/1.1.
 enum Other {
     Tunnel(Box<Tunnel>),
-    Http2(Opening, Peer, Registration),
+    /// With what was read already.
+    Http2(Vec<u8>, Io, Peer, Registration),
 }
 
 impl Other {
@@ -302,7 +303,9 @@ impl Other {
         match self {
             Self::Tunnel(tunnel) => tunnel.run(worker).await,
             // Boxed, or each tunnel would keep room for it.
-            Self::Http2(opening, peer, registration) => Box::pin(http2::run(worker, opening, peer, registration)).await,
+            Self::Http2(before, io, peer, registration) => {
+                Box::pin(http2::run(worker, (before, io), peer, registration)).await;
+            }
         }
     }
 }
@@ -320,9 +323,9 @@ async fn connection(
     // A v4 client of a v6 socket is the v4 client.
     let peer = Peer::new(peer.to_canonical());
     if io.has_agreed_on(HTTP2) {
-        return Some(Other::Http2(Opening::new(Vec::new(), io), peer, registration));
+        return Some(Other::Http2(Vec::new(), io, peer, registration));
     }
-    let mut client = Client::new(ClientIo::Socket(io), peer, registration, worker);
+    let mut client = Client::new(io, peer, registration, worker);
     if full {
         refuse_full(worker, &mut client).await;
         client.close(worker).await;
@@ -378,14 +381,14 @@ async fn requests(worker: &Rc<Worker>, mut client: Client) -> Option<Other> {
 
 /// Whether a client begins HTTP/2 without having agreed on it, which it may where there is no TLS (RFC 9113 3.3).
 fn is_http2(worker: &Worker, client: &Client, head: &[u8]) -> bool {
-    head == http2::PREFACE && worker.plane.settings.http2 && matches!(client.io, ClientIo::Socket(Io::Plain(_)))
+    head == http2::LIKE_A_HEAD && worker.plane.settings.http2 && matches!(client.io, ClientIo::Socket(Io::Plain(_)))
 }
 
 /// The connection of a client whose preface was read as a head.
 fn http2_after(client: Client, mut before: Vec<u8>) -> Option<Other> {
     let ClientIo::Socket(io) = client.io else { return None };
     before.extend_from_slice(&client.unread);
-    Some(Other::Http2(Opening::new(before, io), client.peer, client.registration))
+    Some(Other::Http2(before, io, client.peer, client.registration))
 }
 
 /// Refuses a client for whom there is no room.

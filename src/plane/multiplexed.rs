@@ -3,9 +3,9 @@
 //! same for both.
 
 mod head;
+mod listening;
 mod stream;
 
-use super::http2::Opening;
 use super::timer::Timer;
 use super::worker::Worker;
 use crate::live::place::Place as NodePlace;
@@ -14,6 +14,7 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use h2::client::{Builder, Connection, SendRequest};
 use h2::{Ping, PingPong};
+use listening::{Heard, Listening};
 use std::cell::{Cell, RefCell};
 use std::future::{Future as _, poll_fn};
 use std::io::{self, IoSlice};
@@ -93,7 +94,7 @@ impl Multiplexed {
     /// # Errors
     /// When the connection breaks before the gateway has said the first word.
     pub(super) async fn open(worker: &Worker, io: Io, to_node: NodePlace, limit: Duration) -> io::Result<Self> {
-        let opening = Opening::new(Vec::new(), io);
+        let opening = Listening::new(io);
         let heard = opening.heard();
         let mut builder = Builder::new();
         builder
@@ -141,11 +142,11 @@ impl Multiplexed {
 
 /// The task of a connection. It ends when the pool and all streams have let go of it.
 struct Driver {
-    connection: Connection<Opening, Bytes>,
+    connection: Connection<Listening, Bytes>,
     pings: Option<PingPong>,
     /// When a ping went out that nothing was heard after.
     pinged: Option<Instant>,
-    heard: Rc<super::http2::Heard>,
+    heard: Rc<Heard>,
     timer: Timer,
     shared: Rc<Shared>,
     /// Given back when the connection ends.

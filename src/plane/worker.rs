@@ -5,7 +5,7 @@ use super::Plane;
 use super::budget::Budget;
 use super::buffers::Buffers;
 use super::databricks::Places;
-use super::http2::Complaints;
+use super::http2::{Complaints, Lanes};
 use super::line;
 use super::pool::Pool;
 use super::streams::Streams;
@@ -23,7 +23,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Bytes read from a socket at once, shared by all connections of a worker: a connection that waits holds no buffer.
-const SCRATCH: usize = 256 * 1024;
+pub(super) const SCRATCH: usize = 256 * 1024;
 /// Bytes read at once while a head is expected; most heads fit.
 pub(super) const HEAD_READ: usize = 16 * 1024;
 /// A batch of log lines is handed over when it is this long, or at the next tick.
@@ -42,6 +42,10 @@ pub(super) struct Worker {
     pub(super) abandoned: Arc<AtomicU32>,
     pub(super) buffers: Buffers,
     pub(super) scratch: RefCell<Box<[u8]>>,
+    /// Where frames of HTTP/2 are put together, shared in the same way; gone while somebody keeps what a client does not take.
+    pub(super) output: Cell<Vec<u8>>,
+    /// Who serves the next streams of HTTP/2.
+    pub(super) lanes: Lanes,
     /// The sessions of clients that are active.
     pub(super) opened: RefCell<Opened>,
     /// What of its requests is counted here alone.
@@ -74,6 +78,8 @@ impl Worker {
             buffers: Buffers::default(),
             opened: RefCell::default(),
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
+            output: Cell::default(),
+            lanes: Lanes::default(),
             wall: Wall::default(),
             random: Cell::new(getrandom::u64()?),
             log: RefCell::default(),

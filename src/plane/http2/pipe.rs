@@ -1,295 +1,156 @@
-//! A bounded pipe in memory between a stream of an HTTP/2 connection and the request's way, both on one thread: the one end
-//! is read and written like a socket, the other one follows the stream's flow control. Who writes faster than the other
-//! reads waits.
+//! A bounded pipe in memory between a stream and the request's way, both on one thread: the one end is read and written like
+//! a socket, the other one follows the stream's flow control. Who writes faster than the other reads waits.
+//!
+//! A pipe is used again for the next request of its lane, and holds a buffer only while bytes are in it.
 
-use bytes::{Bytes, BytesMut};
+mod far;
+mod halves;
+mod near;
+
+pub(super) use far::Far;
+pub(crate) use near::Near;
+
+use super::lane::Job;
+use super::shared::{Alive, Shared, note};
+use halves::{Down, Up};
 use std::cell::RefCell;
-use std::io::{self, ErrorKind, IoSlice};
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use std::task::{Context, Waker};
 
-/// Bytes that wait in one direction at most: four frames of the size that everybody sends.
-pub(super) const CAPACITY: usize = 64 * 1024;
-
-/// Room for an answer as most are, its head and the beginning of its body, so that it is made once.
-const USUAL: usize = 1024;
-
-/// One direction.
+/// A pipe, and whose it is at the moment.
 #[derive(Default)]
-struct Half {
-    bytes: BytesMut,
-    end: End,
-    reader: Option<Waker>,
-    writer: Option<Waker>,
-}
-
-#[derive(Default, Clone, Copy, PartialEq, Eq)]
-enum End {
-    /// More may come.
-    #[default]
-    Open,
-    /// What is there is all.
-    Closed,
-    /// An end is gone; what is there means nothing any more.
-    Broken,
-}
-
-impl Half {
-    fn room(&self) -> usize {
-        CAPACITY.saturating_sub(self.bytes.len())
-    }
-
-    fn end(&mut self, end: End) {
-        if self.end == End::Open {
-            self.end = end;
-        }
-        wake(&mut self.reader);
-        wake(&mut self.writer);
-    }
-}
-
-fn wake(waker: &mut Option<Waker>) {
-    if let Some(waker) = waker.take() {
-        waker.wake();
-    }
-}
-
-/// Keeps a task's waker; a task keeps its own, so this seldom clones.
-pub(super) fn note(slot: &mut Option<Waker>, cx: &Context<'_>) {
-    match slot {
-        Some(waker) => waker.clone_from(cx.waker()),
-        None => *slot = Some(cx.waker().clone()),
-    }
-}
+pub(in crate::plane) struct Pipe(RefCell<State>);
 
 #[derive(Default)]
-struct Pipe {
+pub(super) struct State {
     /// From the client.
-    up: Half,
+    up: Up,
     /// To the client.
-    down: Half,
+    pub(super) down: Down,
+    /// The request that is to be served; none once it was taken.
+    job: Option<Job>,
+    /// The connection of the stream, and the place there. None between two requests.
+    stream: Option<(Rc<Shared>, usize)>,
+    /// Whether the connection has been told that there is something to look at.
+    is_noted: bool,
+    held: Held,
+    /// Whether the end of the answer waits for the client's window while nobody is on the way any more.
+    lingers: bool,
+    /// Whether no request may come any more.
+    is_over: bool,
+    alive: Option<Alive>,
+    /// The lane's task.
+    task: Option<Waker>,
 }
 
-/// Both ends of a new pipe.
-pub(super) fn pipe() -> (Near, Far) {
-    let pipe = Rc::<RefCell<Pipe>>::default();
+/// Which ends of a pipe somebody holds: the request's way, the stream.
+#[derive(Default)]
+struct Held {
+    near: bool,
+    far: bool,
+}
+
+impl State {
+    /// Has the connection look at the stream.
+    fn tell(&mut self) {
+        if let Some((shared, place)) = self.stream.as_ref().filter(|_| !self.is_noted) {
+            shared.note(*place);
+            self.is_noted = true;
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(task) = &self.task {
+            task.wake_by_ref();
+        }
+    }
+
+    /// Whether somebody is on the request's way.
+    pub(super) fn is_served(&self) -> bool {
+        self.held.near
+    }
+
+    fn worker_of(&self) -> Option<&Shared> {
+        self.stream.as_ref().map(|(shared, _)| &**shared)
+    }
+}
+
+/// What a lane finds when it looks for a request.
+pub(super) enum Found {
+    Request(Job, Near),
+    /// There will be none any more.
+    Over,
+    /// The end of an answer waits for its client.
+    Lingering,
+    Nothing,
+}
+
+impl Pipe {
+    /// What there is to do for the lane's task.
+    pub(super) fn look(self: &Rc<Self>, cx: &Context<'_>) -> Found {
+        let mut state = self.0.borrow_mut();
+        note(&mut state.task, cx);
+        match state.job.take() {
+            Some(job) if state.held.far => Found::Request(job, Near(Rc::clone(self))),
+            Some(unseen) => {
+                if let Some(shared) = state.worker_of() {
+                    shared.unseen.set(shared.unseen.get() - 1);
+                }
+                drop((state, unseen));
+                drop(Near(Rc::clone(self)));
+                Found::Nothing
+            }
+            None if state.is_over => Found::Over,
+            None if state.lingers => Found::Lingering,
+            None => Found::Nothing,
+        }
+    }
+
+    /// Breaks off, because the client does not take the end of an answer.
+    pub(super) fn break_off(&self) {
+        let mut state = self.0.borrow_mut();
+        state.lingers = false;
+        state.down.cut();
+        state.tell();
+    }
+
+    /// Ends the lane.
+    pub(super) fn retire(&self) {
+        let mut state = self.0.borrow_mut();
+        state.is_over = true;
+        state.wake();
+    }
+}
+
+/// Leaves a pipe that nobody uses any more to the next request.
+fn release(pipe: &Rc<Pipe>) {
+    let mut state = pipe.0.borrow_mut();
+    let Some((shared, _)) = state.stream.take() else { return };
+    let buffers = &shared.worker.buffers;
+    let (up, down, alive) = (std::mem::take(&mut state.up), std::mem::take(&mut state.down), state.alive.take());
+    (state.is_noted, state.lingers) = (false, false);
+    let is_over = state.is_over;
+    drop(state);
+    // Nobody will read that.
+    shared.count_taken(up.held());
+    buffers.give(up.into_buffer());
+    buffers.give(down.into_buffer());
+    drop(alive);
+    if !is_over {
+        shared.worker.lanes.give(Rc::clone(pipe));
+    }
+}
+
+/// Both ends of a pipe between nobody.
+#[cfg(test)]
+pub(super) fn pair(content: crate::wire::http2::request::Content) -> (Near, Far) {
+    let pipe = Rc::<Pipe>::default();
+    let mut state = pipe.0.borrow_mut();
+    state.held = Held { near: true, far: true };
+    state.up.begin(content);
+    drop(state);
     (Near(Rc::clone(&pipe)), Far(pipe))
 }
 
-/// The end for the request's way, which takes it for a connection with the client. It breaks off when it is dropped before
-/// it was shut.
-pub(crate) struct Near(Rc<RefCell<Pipe>>);
-
-impl AsyncRead for Near {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let up = &mut self.0.borrow_mut().up;
-        if up.end == End::Broken {
-            return Poll::Ready(Err(ErrorKind::ConnectionReset.into()));
-        }
-        if up.bytes.is_empty() {
-            if up.end == End::Closed {
-                return Poll::Ready(Ok(()));
-            }
-            note(&mut up.reader, cx);
-            return Poll::Pending;
-        }
-        let part = up.bytes.split_to(up.bytes.len().min(buffer.remaining()));
-        buffer.put_slice(&part);
-        wake(&mut up.writer);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Near {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let down = &mut self.0.borrow_mut().down;
-        if down.end != End::Open {
-            return Poll::Ready(Err(ErrorKind::BrokenPipe.into()));
-        }
-        if down.room() == 0 {
-            note(&mut down.writer, cx);
-            return Poll::Pending;
-        }
-        let before = down.bytes.len();
-        if before == 0 {
-            down.bytes.reserve(slices.iter().map(|slice| slice.len()).sum::<usize>().clamp(USUAL, CAPACITY));
-        }
-        for slice in slices {
-            let part = slice.len().min(down.room());
-            down.bytes.extend_from_slice(&slice[..part]);
-        }
-        wake(&mut down.reader);
-        Poll::Ready(Ok(down.bytes.len() - before))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.borrow_mut().down.end(End::Closed);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl Drop for Near {
-    fn drop(&mut self) {
-        let mut pipe = self.0.borrow_mut();
-        pipe.down.end(End::Broken);
-        pipe.up.end(End::Broken);
-    }
-}
-
-/// What [`Far::poll_take`] found.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Taken {
-    Bytes(Bytes),
-    /// The other end has been shut.
-    Closed,
-    /// The other end is gone without having been shut.
-    Broken,
-}
-
-/// The end for the stream. The other one breaks when it is dropped.
-pub(super) struct Far(Rc<RefCell<Pipe>>);
-
-impl Far {
-    /// Bytes from the client that nobody has taken yet.
-    pub(super) fn held(&self) -> usize {
-        self.0.borrow().up.bytes.len()
-    }
-
-    /// Ready with true when so many bytes have room, with false when nobody reads any more.
-    pub(super) fn poll_room(&self, cx: &mut Context<'_>, wanted: usize) -> Poll<bool> {
-        let up = &mut self.0.borrow_mut().up;
-        if up.end != End::Open {
-            return Poll::Ready(false);
-        }
-        // Noted even where there is room: what the other end takes makes the stream's window grow again.
-        note(&mut up.writer, cx);
-        if up.room() < wanted { Poll::Pending } else { Poll::Ready(true) }
-    }
-
-    /// Puts bytes from the client in; they must have room.
-    pub(super) fn put(&self, parts: [&[u8]; 3]) {
-        let up = &mut self.0.borrow_mut().up;
-        for part in parts {
-            up.bytes.extend_from_slice(part);
-        }
-        wake(&mut up.reader);
-    }
-
-    /// Nothing more will come from the client.
-    pub(super) fn close(&self) {
-        self.0.borrow_mut().up.end(End::Closed);
-    }
-
-    /// Whether the other end is gone without having been shut, so that what is there means nothing.
-    pub(super) fn is_broken(&self) -> bool {
-        self.0.borrow().down.end == End::Broken
-    }
-
-    /// Takes what is there for the client.
-    pub(super) fn poll_take(&self, cx: &mut Context<'_>) -> Poll<Taken> {
-        let down = &mut self.0.borrow_mut().down;
-        if !down.bytes.is_empty() && down.end != End::Broken {
-            let bytes = down.bytes.split().freeze();
-            wake(&mut down.writer);
-            return Poll::Ready(Taken::Bytes(bytes));
-        }
-        match down.end {
-            End::Closed => Poll::Ready(Taken::Closed),
-            End::Broken => Poll::Ready(Taken::Broken),
-            End::Open => {
-                note(&mut down.reader, cx);
-                Poll::Pending
-            }
-        }
-    }
-}
-
-impl Drop for Far {
-    fn drop(&mut self) {
-        let mut pipe = self.0.borrow_mut();
-        pipe.up.end = End::Broken;
-        pipe.up.end(End::Broken);
-        pipe.down.end(End::Broken);
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::net::io::ReadInto as _;
-    use std::task::Waker;
-
-    fn context() -> Context<'static> {
-        Context::from_waker(Waker::noop())
-    }
-
-    #[test]
-    fn a_writer_waits_for_room_in_both_directions() {
-        let (mut near, far) = pipe();
-        let mut cx = context();
-        let much = vec![7; CAPACITY + 1];
-        let written = Pin::new(&mut near).poll_write(&mut cx, &much);
-        assert!(matches!(written, Poll::Ready(Ok(CAPACITY))));
-        assert!(Pin::new(&mut near).poll_write(&mut cx, b"more").is_pending());
-        assert_eq!(far.poll_take(&mut cx), Poll::Ready(Taken::Bytes(Bytes::copy_from_slice(&much[1..]))));
-        assert!(matches!(Pin::new(&mut near).poll_write(&mut cx, b"more"), Poll::Ready(Ok(4))));
-
-        assert_eq!(far.poll_room(&mut cx, CAPACITY), Poll::Ready(true));
-        far.put([&much[1..], b"", b""]);
-        assert!(far.poll_room(&mut cx, 1).is_pending());
-        let mut part = [0; 10];
-        assert!(matches!(near.poll_read_into(&mut cx, &mut part), Poll::Ready(Ok(10))));
-        assert_eq!(far.poll_room(&mut cx, 10), Poll::Ready(true));
-        assert_eq!(far.held(), CAPACITY - 10);
-    }
-
-    #[test]
-    fn an_end_is_read_after_the_bytes_before_it() {
-        let (mut near, far) = pipe();
-        let (mut cx, mut part) = (context(), [0; 10]);
-        far.put([b"a", b"b", b"c"]);
-        far.close();
-        assert!(matches!(near.poll_read_into(&mut cx, &mut part), Poll::Ready(Ok(3))));
-        assert!(matches!(near.poll_read_into(&mut cx, &mut part), Poll::Ready(Ok(0))));
-        assert!(matches!(Pin::new(&mut near).poll_write(&mut cx, b"answer"), Poll::Ready(Ok(6))));
-        assert!(Pin::new(&mut near).poll_shutdown(&mut cx).is_ready());
-        drop(near);
-        assert_eq!(far.poll_take(&mut cx), Poll::Ready(Taken::Bytes("answer".into())));
-        assert_eq!(far.poll_take(&mut cx), Poll::Ready(Taken::Closed));
-        assert_eq!(far.poll_room(&mut cx, 1), Poll::Ready(false));
-    }
-
-    #[test]
-    fn what_is_dropped_without_an_end_is_broken() {
-        let (mut near, far) = pipe();
-        let (mut cx, mut part) = (context(), [0; 10]);
-        assert!(Pin::new(&mut near).poll_write(&mut cx, b"half").is_ready());
-        drop(near);
-        assert!(far.is_broken());
-        assert_eq!(far.poll_take(&mut cx), Poll::Ready(Taken::Broken));
-
-        let (mut near, far) = pipe();
-        far.put([b"half", b"", b""]);
-        drop(far);
-        assert!(matches!(near.poll_read_into(&mut cx, &mut part), Poll::Ready(Err(_))));
-        assert!(matches!(Pin::new(&mut near).poll_write(&mut cx, b"x"), Poll::Ready(Err(_))));
-    }
-}
+mod tests;

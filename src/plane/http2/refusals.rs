@@ -3,7 +3,7 @@
 
 use crate::metrics::Http2Refusal;
 use crate::plane::worker::Worker;
-use h2::Reason;
+use crate::wire::http2::reason::Reason;
 use std::cell::Cell;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -13,17 +13,8 @@ use tokio::time::Instant;
 const LINES: u32 = 10;
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// Notes that the library has ended a connection. What the client or the network has ended is nobody's fault.
-pub(super) fn note(worker: &Worker, peer: IpAddr, error: &h2::Error) {
-    if error.is_library()
-        && let Some(reason) = error.reason()
-    {
-        note_reason(worker, peer, reason);
-    }
-}
-
-/// Notes that a connection was ended for this reason.
-pub(super) fn note_reason(worker: &Worker, peer: IpAddr, reason: Reason) {
+/// Notes that a connection was ended for this reason. What the client or the network has ended is nobody's fault.
+pub(super) fn note(worker: &Worker, peer: IpAddr, reason: Reason) {
     let refusal = refusal(reason);
     worker.plane.metrics.count_http2_refusal(refusal);
     if let Some(left_out) = worker.complaints.admit(Instant::now()) {

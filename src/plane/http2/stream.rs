@@ -1,216 +1,270 @@
-//! One stream: its DATA moves into the pipe to the request's way and the answer out of it, each only as fast as the other
-//! side takes it.
+//! One stream: its request's body on its way in, and its answer, written in HTTP/1.1, said in HTTP/2.
 
-use super::body::Body;
-use super::head::{self, Content};
-use super::pipe::{Far, Taken};
-use crate::wire::body::{CHUNK_HEAD, Decoder, Framing, LAST_CHUNK, write_chunk_head};
-use crate::wire::request::{HeadEnd, Limits};
-use crate::wire::response;
-use bytes::Bytes;
-use h2::server::SendResponse;
-use h2::{Reason, RecvStream};
-use http::HeaderMap;
-use std::task::{Context, Poll, ready};
+use super::pipe::{Far, State};
+use crate::wire::body::{Decoder, LAST_CHUNK, Piece};
+use crate::wire::http2::answer::{self, To};
+use crate::wire::http2::frame::{self, HEAD, Head, flag, kind};
+use crate::wire::http2::hpack::Encoder;
+use crate::wire::http2::reason::Reason;
+use crate::wire::http2::request::Content;
+use crate::wire::http2::window::Window;
+use crate::wire::request::HeadEnd;
 
-/// How a stream ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ended {
-    /// With a complete answer.
-    Answered,
-    /// The answer broke off, and the client was told so.
-    Broken,
-    /// The client gave it up, or is gone; true when it had no answer yet.
-    GivenUp { early: bool },
-}
-
-/// A stream on its way through.
+/// A stream that is open.
 pub(super) struct Stream {
-    far: Far,
-    body: RecvStream,
-    /// Whether more DATA may come from the client.
-    uploading: bool,
-    content: Content,
-    /// Bytes that were taken from the library and whose window the client has not got back.
-    owed: usize,
-    respond: SendResponse<Bytes>,
-    answer: Answer,
-    to_head: bool,
-    limits: Limits,
+    pub(super) number: u32,
+    pub(super) far: Far,
+    pub(super) content: Content,
+    pub(super) to_head: bool,
+    /// What the client still takes, and what it still may send.
+    pub(super) send: Window,
+    pub(super) receive: Window,
+    /// Whether the client has ended its side.
+    pub(super) has_ended: bool,
+    /// Whether it is in the queue of those that have something to send.
+    pub(super) is_queued: bool,
+    pub(super) answer: Answer,
 }
 
-enum Answer {
-    /// The head of the answer so far.
-    Head(Bytes, HeadEnd),
-    Body(Body),
-    /// A tunnel whose end the client knows, while its own bytes still come.
+/// An answer on its way.
+pub(super) enum Answer {
+    /// Its head has not come yet.
+    Head(HeadEnd),
+    Body {
+        decoder: Decoder,
+        /// Bytes of the body with which what lies in the pipe begins.
+        ready: usize,
+    },
+    /// It is complete. In a tunnel the client's own bytes may still come.
     Over,
 }
 
+/// How far an answer has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// Nothing more is there to send.
+    Waits,
+    /// There is more, and the others have their turn first.
+    More,
+    /// The client's window for the stream, or for the connection, is used up.
+    StreamFull,
+    ConnectionFull,
+    /// The answer is complete.
+    Complete,
+    /// It breaks off, or cannot be passed on as what it is.
+    Broken,
+}
+
+/// What an answer is written with.
+pub(super) struct Pen<'a> {
+    pub(super) out: &'a mut Vec<u8>,
+    pub(super) encoder: &'a mut Encoder,
+    /// What the client still takes on all streams together.
+    pub(super) send: &'a mut Window,
+    /// Largest frame, in bytes.
+    pub(super) frame: usize,
+    /// Longest head of an answer, in bytes.
+    pub(super) most: usize,
+}
+
 impl Stream {
-    /// A stream whose head was read: its DATA is `content`, and `to_head` says that the answer has no body.
-    pub(super) fn new(
-        far: Far,
-        body: RecvStream,
-        content: Content,
-        respond: SendResponse<Bytes>,
-        to_head: bool,
-        limits: Limits,
-    ) -> Self {
-        let answer = Answer::Head(Bytes::new(), HeadEnd::of_answer());
-        let uploading = content != Content::None;
-        Self { far, body, uploading, content, owed: 0, respond, answer, to_head, limits }
+    /// Whether the client has not got the head of an answer.
+    pub(super) fn is_early(&self) -> bool {
+        matches!(self.answer, Answer::Head(_))
     }
 
-    /// Moves what can be moved; ready when the stream is over.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
-        if let Poll::Ready(ended) = self.poll_given_up(cx) {
-            return Poll::Ready(ended);
-        }
-        if self.poll_upload(cx).is_err() {
-            return Poll::Ready(Ended::GivenUp { early: matches!(self.answer, Answer::Head(..)) });
-        }
-        let Ok(answered) = self.poll_answer(cx) else {
-            // Never an end that looks like the proper one (RFC 9113 8.1).
-            self.respond.send_reset(Reason::INTERNAL_ERROR);
-            return Poll::Ready(Ended::Broken);
-        };
-        ready!(answered);
-        if self.content == Content::Tunnel && self.uploading {
-            self.answer = Answer::Over;
-            return Poll::Pending;
-        }
-        Poll::Ready(Ended::Answered)
-    }
-
-    /// Ready when the client has reset the stream or the connection is gone.
-    fn poll_given_up(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
-        let (polled, early) = match &mut self.answer {
-            Answer::Head(..) => (self.respond.poll_reset(cx), true),
-            Answer::Body(body) => (body.out.poll_reset(cx), false),
-            Answer::Over => return Poll::Pending,
-        };
-        polled.map(|_| Ended::GivenUp { early })
-    }
-
-    /// Moves DATA into the pipe; an error when the stream broke.
-    fn poll_upload(&mut self, cx: &mut Context<'_>) -> Result<(), Unsayable> {
-        while self.uploading || self.owed > 0 {
-            self.give_back(self.far.held());
-            match self.far.poll_room(cx, super::FRAME + CHUNK_HEAD + LAST_CHUNK.len()) {
-                Poll::Pending => return Ok(()),
-                // Nobody is interested any more: what still comes is the library's to throw away.
-                Poll::Ready(false) => {
-                    self.give_back(0);
-                    self.uploading = false;
-                }
-                Poll::Ready(true) if !self.uploading => return Ok(()),
-                Poll::Ready(true) => match self.body.poll_data(cx) {
-                    Poll::Pending => return Ok(()),
-                    Poll::Ready(Some(Err(_))) => return Err(Unsayable),
-                    Poll::Ready(Some(Ok(data))) => {
-                        self.owed += data.len();
-                        self.put(&data);
-                    }
-                    Poll::Ready(None) => match self.body.poll_trailers(cx) {
-                        Poll::Pending => return Ok(()),
-                        Poll::Ready(Err(_)) => return Err(Unsayable),
-                        Poll::Ready(Ok(trailers)) => self.end_upload(&trailers.unwrap_or_default())?,
-                    },
-                },
+    /// Takes DATA of the client's, or the end of it.
+    ///
+    /// # Errors
+    /// The reason to reset the stream for.
+    pub(super) fn receive(&mut self, data: &[u8], ends: bool) -> Result<(), Reason> {
+        if let Content::Length(left) = &mut self.content {
+            *left = left.checked_sub(data.len() as u64).ok_or(Reason::PROTOCOL_ERROR)?;
+            if ends && *left > 0 {
+                return Err(Reason::PROTOCOL_ERROR);
             }
+        }
+        if self.content == Content::None || !self.far.put(data) {
+            self.far.skip(data.len());
+        }
+        if ends {
+            self.end(LAST_CHUNK.to_vec());
         }
         Ok(())
     }
 
-    /// Gives the client's window back for what has been taken out of the pipe, not for what lies in it, so that the
-    /// connection's window bounds what is held for all of its streams together.
-    fn give_back(&mut self, held: usize) {
-        let taken = self.owed.saturating_sub(held);
-        self.owed -= taken;
-        // An error says that the stream is over, which is found out elsewhere.
-        let _ = self.body.flow_control().release_capacity(taken);
-    }
-
-    fn put(&self, data: &[u8]) {
-        if self.content == Content::Chunks && !data.is_empty() {
-            let mut head = [0; CHUNK_HEAD];
-            let length = write_chunk_head(data.len(), &mut head);
-            self.far.put([&head[..length], data, b"\r\n"]);
-        } else {
-            self.far.put([data, b"", b""]);
-        }
-    }
-
-    /// Ends what came from the client. Trailers follow chunks alone; the request's way judges which of them go on.
-    fn end_upload(&mut self, trailers: &HeaderMap) -> Result<(), Unsayable> {
-        self.uploading = false;
+    /// Ends what comes from the client; `tail` is how a body in chunks ends.
+    pub(super) fn end(&mut self, tail: Vec<u8>) {
+        self.has_ended = true;
         match self.content {
-            Content::Chunks => self.far.put([&head::last_chunk(trailers).ok_or(Unsayable)?, b"", b""]),
+            Content::Chunks => self.far.finish(tail),
             Content::Tunnel => self.far.close(),
-            Content::None | Content::Length => {}
-        }
-        Ok(())
-    }
-
-    /// Moves the answer to the client; ready when it is complete.
-    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Unsayable> {
-        loop {
-            let done = match &mut self.answer {
-                Answer::Head(..) => self.poll_head(cx)?,
-                Answer::Body(body) => body.poll(cx, &self.far)?.map(|()| true),
-                Answer::Over => Poll::Ready(true),
-            };
-            match done {
-                Poll::Pending => return Ok(Poll::Pending),
-                Poll::Ready(true) => return Ok(Poll::Ready(())),
-                Poll::Ready(false) => {}
-            }
+            Content::None | Content::Length(_) => {}
         }
     }
 
-    /// Reads heads of the answer; ready with whether the answer is complete with its head.
-    fn poll_head(&mut self, cx: &mut Context<'_>) -> Result<Poll<bool>, Unsayable> {
-        let Answer::Head(head, end) = &mut self.answer else { return Ok(Poll::Ready(false)) };
-        let Some(length) = end.find(head, self.limits.bytes).map_err(|_| Unsayable)? else {
-            return match self.far.poll_take(cx) {
-                Poll::Pending => Ok(Poll::Pending),
-                // Nearly all come in one piece.
-                Poll::Ready(Taken::Bytes(bytes)) => {
-                    *head = if head.is_empty() { bytes } else { [&head[..], &bytes].concat().into() };
-                    Ok(Poll::Ready(false))
+    /// Writes what there is of the answer: at most one frame of its body.
+    pub(super) fn advance(&mut self, pen: &mut Pen<'_>) -> Progress {
+        let state = &mut *self.far.look();
+        let progress = loop {
+            break match &mut self.answer {
+                Answer::Head(end) => match end.find(state.down.bytes(), pen.most) {
+                    Ok(Some(length)) => {
+                        match say(self.number, &mut self.content, self.to_head, &state.down.bytes()[..length], pen) {
+                            Some(next) => self.answer = next,
+                            None => break Progress::Broken,
+                        }
+                        state.down.take(length);
+                        continue;
+                    }
+                    Ok(None) if state.down.is_open() => Progress::Waits,
+                    Ok(None) | Err(_) => Progress::Broken,
+                },
+                Answer::Body { decoder, ready } => {
+                    Part { number: self.number, decoder, ready, send: &mut self.send }.write(state, pen)
                 }
-                Poll::Ready(Taken::Closed | Taken::Broken) => Err(Unsayable),
+                Answer::Over => Progress::Complete,
             };
         };
-        let mut head = std::mem::take(head);
-        let rest = head.split_off(length);
-        self.say(&head, rest)
-    }
-
-    /// Sends a head on; whether the answer is complete with it.
-    fn say(&mut self, head: &[u8], raw: Bytes) -> Result<Poll<bool>, Unsayable> {
-        let mut positions = Vec::new();
-        let parsed = response::Head::parse(head, &mut positions, self.limits, self.to_head).map_err(|_| Unsayable)?;
-        let answer = head::answer(&parsed, self.content == Content::Tunnel).ok_or(Unsayable)?;
-        if parsed.is_interim() {
-            self.respond.send_informational(answer).map_err(|_| Unsayable)?;
-            self.answer = Answer::Head(raw, HeadEnd::of_answer());
-            return Ok(Poll::Ready(false));
+        Far::make_room(state);
+        match progress {
+            // The client may go on in a tunnel as long as somebody listens.
+            Progress::Complete if self.content == Content::Tunnel && !self.has_ended && state.is_served() => {
+                self.answer = Answer::Over;
+                Progress::Waits
+            }
+            Progress::Waits | Progress::StreamFull | Progress::ConnectionFull if state.down.is_broken() => {
+                Progress::Broken
+            }
+            Progress::StreamFull | Progress::ConnectionFull => {
+                Far::linger(state);
+                progress
+            }
+            _ => progress,
         }
-        let framing = if parsed.status == 101 { Framing::UntilClose } else { parsed.framing };
-        if self.content == Content::Tunnel && parsed.status != 101 {
-            // There is no tunnel, so nothing of what the client sends has a meaning.
-            self.uploading = false;
-        }
-        let decoder = Decoder::new(framing);
-        let done = decoder.is_done();
-        let out = self.respond.send_response(answer, done).map_err(|_| Unsayable)?;
-        self.answer = Answer::Body(Body::new(out, decoder, raw));
-        Ok(Poll::Ready(done))
     }
 }
 
-/// An answer that cannot be passed on as what it is, or a stream that is gone.
-#[derive(Debug)]
-pub(super) struct Unsayable;
+/// Sends a head on; what comes after it, and none when it is not one.
+fn say(number: u32, content: &mut Content, to_head: bool, head: &[u8], pen: &mut Pen<'_>) -> Option<Answer> {
+    let to = match content {
+        Content::Tunnel => To::Connect,
+        _ if to_head => To::Head,
+        _ => To::Any,
+    };
+    let (at, before) = (begin(pen.out), *pen.encoder);
+    let Some(said) = answer::head(pen.encoder, pen.out, head, to) else {
+        pen.out.truncate(at);
+        *pen.encoder = before;
+        return None;
+    };
+    let decoder = Decoder::new(said.framing);
+    let done = decoder.is_done() && !said.is_interim();
+    let flags = flag::END_HEADERS | if done { flag::END_STREAM } else { 0 };
+    frame::close(pen.out, at, Head { length: 0, kind: kind::HEADERS, flags, stream: number }, pen.frame);
+    if to == To::Connect && said.status >= 200 {
+        // There is no tunnel, so nothing of what the client sends has a meaning.
+        *content = Content::None;
+    }
+    Some(match (said.is_interim(), done) {
+        (true, _) => Answer::Head(HeadEnd::of_answer()),
+        (false, true) => Answer::Over,
+        (false, false) => Answer::Body { decoder, ready: 0 },
+    })
+}
+
+/// Leaves room for the head of a frame.
+fn begin(out: &mut Vec<u8>) -> usize {
+    let at = out.len();
+    out.extend_from_slice(&[0; HEAD]);
+    at
+}
+
+/// The body of an answer, of which the next part goes out.
+struct Part<'a> {
+    number: u32,
+    decoder: &'a mut Decoder,
+    ready: &'a mut usize,
+    send: &'a mut Window,
+}
+
+impl Part<'_> {
+    /// Writes a frame of DATA, and the trailers where the body ends with some. Small chunks become one frame: clients take
+    /// many small ones for an attack.
+    fn write(&mut self, state: &mut State, pen: &mut Pen<'_>) -> Progress {
+        let room = pen.frame.min(self.send.room()).min(pen.send.room());
+        let (at, mut length) = (begin(pen.out), 0);
+        let ended = loop {
+            match self.decode(state) {
+                Ok(true) => break true,
+                Ok(false) if *self.ready == 0 || length == room => break false,
+                Ok(false) => {}
+                Err(Broken) => {
+                    pen.out.truncate(at);
+                    return Progress::Broken;
+                }
+            }
+            let part = (*self.ready).min(room - length);
+            pen.out.extend_from_slice(&state.down.bytes()[..part]);
+            state.down.take(part);
+            *self.ready -= part;
+            length += part;
+        };
+        // What was taken had room.
+        let (_, _) = (self.send.take(length), pen.send.take(length));
+        self.close(at, length, ended, pen);
+        match ended {
+            true => Progress::Complete,
+            false if *self.ready == 0 => Progress::Waits,
+            false if pen.send.room() == 0 => Progress::ConnectionFull,
+            false if self.send.room() == 0 => Progress::StreamFull,
+            false => Progress::More,
+        }
+    }
+
+    /// Takes the framing off what comes next, unless there is something to send; whether the body is over.
+    fn decode(&mut self, state: &mut State) -> Result<bool, Broken> {
+        while *self.ready == 0 {
+            match self.decoder.next(state.down.bytes()).map_err(|_| Broken)? {
+                Piece::Data(place) => {
+                    state.down.take(place.start);
+                    *self.ready = place.len();
+                }
+                Piece::End(_) => return Ok(true),
+                Piece::More => {
+                    state.down.take(state.down.bytes().len());
+                    return match (state.down.is_closed(), self.decoder.may_end_here()) {
+                        (false, _) => Ok(false),
+                        (true, true) => Ok(true),
+                        (true, false) => Err(Broken),
+                    };
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Ends the frame at `at`, and the stream with it if the body is over.
+    fn close(&self, at: usize, length: usize, ended: bool, pen: &mut Pen<'_>) {
+        let trailers = self.decoder.trailers();
+        let has_trailers = ended && trailers.iter().next().is_some();
+        if length == 0 && (!ended || has_trailers) {
+            pen.out.truncate(at);
+        } else {
+            let flags = if ended && !has_trailers { flag::END_STREAM } else { 0 };
+            frame::close(pen.out, at, Head { length: 0, kind: kind::DATA, flags, stream: self.number }, pen.frame);
+        }
+        if has_trailers {
+            let at = begin(pen.out);
+            answer::trailers(pen.encoder, pen.out, trailers);
+            let flags = flag::END_HEADERS | flag::END_STREAM;
+            frame::close(pen.out, at, Head { length: 0, kind: kind::HEADERS, flags, stream: self.number }, pen.frame);
+        }
+    }
+}
+
+/// A body that breaks its framing, or off.
+struct Broken;
+
+#[cfg(test)]
+mod tests;

@@ -2,8 +2,8 @@
 //! was written by [`crate::plane::headers`] a moment ago, so it is taken apart and not judged again; what comes is written
 //! as a head that [`crate::wire`] then judges like any other.
 
-use crate::plane::http2::head::{OF_CONNECTIONS, line};
 use crate::wire::body::Framing;
+use crate::wire::http2::field::{Field, Kind, Text};
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 
@@ -34,7 +34,7 @@ pub(super) fn request(head: &[u8], scheme: &str) -> Option<Asked> {
             authority = Some(value);
         } else if name == http::header::TRANSFER_ENCODING {
             framing = Framing::Chunked;
-        } else if !OF_CONNECTIONS.contains(&name) {
+        } else if Kind::of(name.as_str().as_bytes()) != Kind::OfConnections {
             if name == CONTENT_LENGTH {
                 framing = Framing::Length(std::str::from_utf8(value).ok()?.parse().ok()?);
             }
@@ -92,13 +92,23 @@ pub(super) fn answer(answer: &Response<()>, ended: bool, to_head: bool, out: &mu
 
 fn fields(fields: &HeaderMap, out: &mut Vec<u8>) -> Option<()> {
     for (name, value) in fields {
-        // Malformed (RFC 9113 8.2.2), and would be read as something about this connection.
-        if OF_CONNECTIONS.contains(name) {
+        let field = Field::new(name.as_str().as_bytes(), value.as_bytes());
+        // Malformed (RFC 9113 8.2.2), and would be read as something about this connection; so would a value that does not
+        // end where the line does, whatever the library has let through.
+        if field.kind == Kind::OfConnections || field.text != Text::Plain {
             return None;
         }
-        line(out, name.as_str().as_bytes(), value.as_bytes()).ok()?;
+        field.write(out);
     }
     Some(())
+}
+
+/// What ends a chunked body (RFC 9112 7.1), with these trailers; none when one of them is no field of HTTP/1.1.
+pub(super) fn last_chunk(trailers: &HeaderMap) -> Option<Vec<u8>> {
+    let mut end = b"0\r\n".to_vec();
+    fields(trailers, &mut end)?;
+    end.extend_from_slice(b"\r\n");
+    Some(end)
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 
 use super::Place;
 use super::head::{self, Body};
-use crate::plane::http2::head::last_chunk;
 use crate::wire::body::{CHUNK_HEAD, Decoder, Framing, Piece, write_chunk_head};
 use bytes::{Buf as _, Bytes};
 use h2::client::{ResponseFuture, SendRequest};
@@ -180,7 +179,7 @@ impl Stream {
                 }
                 let trailers = ready!(body.poll_trailers(cx))?.unwrap_or_default();
                 if *framed == Body::Chunks {
-                    self.framing = last_chunk(&trailers).ok_or(Trouble::Malformed)?;
+                    self.framing = head::last_chunk(&trailers).ok_or(Trouble::Malformed)?;
                 }
                 self.receiving = Receiving::Done;
                 Poll::Ready(Ok(true))

@@ -4,6 +4,7 @@ mod bounds;
 mod frames;
 mod leaving;
 mod limits;
+mod protocol;
 mod sockets;
 mod tls;
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 /// `ENHANCE_YOUR_CALM` (RFC 9113 7).
 const CALM: u32 = 11;
 
-const HEALTH: [(&str, &str); 4] =
+pub(super) const HEALTH: [(&str, &str); 4] =
     [(":method", "GET"), (":scheme", "http"), (":authority", "x"), (":path", "/.embedgate/healthz")];
 
 impl Site {
