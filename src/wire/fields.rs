@@ -259,6 +259,27 @@ mod tests {
     }
 
     #[test]
+    fn untouched_fields_go_on_together_and_the_others_are_judged() {
+        use crate::wire::request::{Head, Limits};
+        let head = b"GET / HTTP/1.1\r\nA: 1\r\nHost: h\r\nB: 2\r\nC: 3\r\nD:4\r\nCookie: c\r\nE: 5\r\n\r\n";
+        let (mut positions, mut out, mut judged) = (Vec::new(), Vec::new(), Vec::new());
+        let head = Head::parse(head, &mut positions, Limits { bytes: 999, fields: 20 }).unwrap();
+        let untouched = KindSet::all_but(&[Name::Host]).without_if(true, Name::Cookie).without_if(false, Name::Other);
+        head.fields.write(untouched, &mut out, |field, out| {
+            judged.push(field.name);
+            if field.kind != Name::Host {
+                field.write(out);
+            }
+        });
+        // One that is not in the usual form is judged as well.
+        assert_eq!(judged, [&b"Host"[..], b"D", b"Cookie"]);
+        assert_eq!(out, b"A: 1\r\nB: 2\r\nC: 3\r\nD: 4\r\nCookie: c\r\nE: 5\r\n");
+        out.clear();
+        head.fields.write(KindSet::NONE, &mut out, |_, _| {});
+        assert!(out.is_empty());
+    }
+
+    #[test]
     fn lists_skip_empty_members() {
         assert_eq!(list(b" a, ,b ,").collect::<Vec<_>>(), [b"a", b"b"]);
     }
