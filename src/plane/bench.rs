@@ -1,5 +1,5 @@
-//! Steps of a request that are the plane's own, as `benches/micro.rs` measures them; nothing else calls this. Each does what
-//! the plane does for an app in path mode with a session, and no more.
+//! Steps of a request that are the plane's own, as `benches/micro.rs` measures them and `fuzz/` tries them; nothing else
+//! calls this. Each does what the plane does for an app in path mode with a session, and no more.
 
 use super::engine::Leads;
 use super::frames::{Follower, Largest};
@@ -89,5 +89,11 @@ impl Frames {
     /// Follows what has been read; says how much of it goes on.
     pub fn follow(&mut self, bytes: &[u8]) -> usize {
         self.0.follow(bytes, false)
+    }
+
+    /// Whether a frame of ours may go in here.
+    #[must_use]
+    pub fn may_insert(&self) -> bool {
+        self.0.may_insert()
     }
 }

@@ -132,13 +132,17 @@ impl Follower {
 
     /// Follows all of `bytes`.
     pub(super) fn feed(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() && !self.broken {
+        while !bytes.is_empty() {
             bytes = &bytes[self.feed_frame(bytes)..];
         }
     }
 
-    /// Follows `bytes` up to the end of the frame they begin in or with; says how many that were.
+    /// Follows `bytes` up to the end of the frame they begin in or with; says how many that were. All of them, when they are
+    /// of no frame.
     fn feed_frame(&mut self, bytes: &[u8]) -> usize {
+        if self.broken {
+            return bytes.len();
+        }
         let mut at = 0;
         let fresh = self.refused.is_none();
         while at < bytes.len() {
@@ -322,6 +326,15 @@ mod tests {
         }
         let endless = [&[0x02, 1, b'x'][..], &[0x00, 127, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]].concat();
         assert!(passed_of(&endless, max, 1).1.refusal().is_some(), "no sum is beyond counting");
+    }
+
+    #[test]
+    fn what_is_no_frame_goes_on_in_however_many_pieces() {
+        let text = [&[0x83, 0x05][..], &[b'x'; 40]].concat();
+        for step in [1, 2, 3, 50] {
+            let (out, follower) = passed(&text, 0, step);
+            assert!(out == text && follower.is_over() && !follower.may_insert(), "step {step}");
+        }
     }
 
     #[test]
