@@ -1,7 +1,7 @@
 //! Nothing secret is ever written: not to the log at any level, not to standard output, not into the head of an answer.
 
 use crate::harness::ask::{Answer, request};
-use crate::harness::h2::{END_HEADERS, END_STREAM, HEADERS, RST_STREAM, SETTINGS, block, frame};
+use crate::harness::h2::{DATA, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, SETTINGS, block, frame};
 use crate::harness::installation::{Installation, KEY, LOCAL, session};
 use crate::harness::issuer::{App, Issuer, Mood, Refusal};
 use anyhow::{Context as _, Result, ensure};
@@ -153,27 +153,32 @@ fn check_nonsense(data: SocketAddr, session: &str, secrets: &Secrets) -> Result<
         ensure!(answer.starts_with(b"HTTP/1.1 4"), "no refusal of {line:?}");
         secrets.check("the answer to nonsense", &String::from_utf8_lossy(&answer))?;
     }
-    check_nonsense_of_http2(data, session)
+    check_nonsense_of_http2(data, session, secrets)
 }
 
-/// Sends a malformed request of HTTP/2 with a session in its path, and waits until the connection has ended.
-fn check_nonsense_of_http2(data: SocketAddr, session: &str) -> Result<()> {
+/// Sends requests of HTTP/2 with a session in what is wrong with them, one that is answered and one whose stream is reset, and
+/// waits until the connection has ended; a secret in what comes back is an error.
+fn check_nonsense_of_http2(data: SocketAddr, session: &str, secrets: &Secrets) -> Result<()> {
     let path = format!("/.embedgate/session?token={session} x");
     let fields = [(":method", "GET"), (":scheme", "http"), (":authority", "localhost"), (":path", &path)];
-    let head = frame(HEADERS, END_HEADERS | END_STREAM, 1, &block(&fields));
+    let refused = frame(HEADERS, END_HEADERS | END_STREAM, 1, &block(&fields));
+    let fields = [(":method", "GET"), (":scheme", "http"), (":authority", "localhost"), (":path", "/"), ("X", session)];
+    let malformed = frame(HEADERS, END_HEADERS | END_STREAM, 3, &block(&fields));
     let mut tcp = TcpStream::connect(data)?;
     tcp.set_read_timeout(Some(Duration::from_secs(30)))?;
-    tcp.write_all(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &*frame(SETTINGS, 0, 0, &[]), &head].concat())?;
+    let all = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &*frame(SETTINGS, 0, 0, &[]), &refused, &malformed].concat();
+    tcp.write_all(&all)?;
     let (mut frames, mut part) = (Vec::new(), [0; 1024]);
+    let has = |frames: &[u8], end: &[u8]| frames.windows(end.len()).any(|part| part == end);
     // Before our end is closed: a connection that has ended need not say any more what it thought of its streams.
-    while !frames.windows(9).any(|head| head == [0, 0, 4, RST_STREAM, 0, 0, 0, 0, 1]) {
+    while !has(&frames, &[DATA, END_STREAM, 0, 0, 0, 1]) || !has(&frames, &[0, 0, 4, RST_STREAM, 0, 0, 0, 0, 3]) {
         let read = tcp.read(&mut part)?;
-        ensure!(read > 0, "no reset of the stream: {frames:?}");
+        ensure!(read > 0, "no end of both streams: {frames:?}");
         frames.extend_from_slice(&part[..read]);
     }
     tcp.shutdown(Shutdown::Write)?;
     tcp.read_to_end(&mut frames)?;
-    Ok(())
+    secrets.check("the answer to nonsense of HTTP/2", &String::from_utf8_lossy(&frames))
 }
 
 /// Drives everything that requests can be, and looks for secrets in all that comes out.
