@@ -1,9 +1,12 @@
 use super::*;
 use crate::live::node::NodeLive;
 use crate::model::url::BaseUrl;
+use crate::plane::engine::Leads;
+use crate::plane::outside::Outside;
 use crate::secret::Secret;
 use crate::session::Parts;
 use crate::wire::request::Limits;
+use crate::wire::response;
 
 const LIMITS: Limits = Limits { bytes: 9999, fields: 50 };
 
