@@ -93,7 +93,7 @@ impl Drop for Writer {
     }
 }
 
-/// The library for HTTP/2 tells of malformed requests with their paths, in which a session may stand.
+/// The library for HTTP/2 to upstreams tells of what goes over the wire, in which credentials and sessions may stand.
 const SILENT: &str = "h2=off";
 
 /// Makes `tracing` write to the sink.

@@ -165,8 +165,8 @@ impl Registration {
     }
 }
 
-/// A task keeps its waker, so this clones once a connection and not once a request.
-fn note(slot: &mut Option<Waker>, cx: &Context<'_>) {
+/// Keeps a task's waker. A task keeps its own, so this clones once a connection and not once a request.
+pub(super) fn note(slot: &mut Option<Waker>, cx: &Context<'_>) {
     if !slot.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
         *slot = Some(cx.waker().clone());
     }

@@ -11,7 +11,8 @@ pub(super) use far::Far;
 pub(crate) use near::Near;
 
 use super::lane::Job;
-use super::shared::{Alive, Shared, note};
+use super::shared::{Alive, Shared};
+use crate::plane::streams::note;
 use halves::{Down, Up};
 use std::cell::RefCell;
 use std::rc::Rc;

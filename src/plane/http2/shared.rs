@@ -1,6 +1,7 @@
 //! What a connection's task and the requests on their way know of each other.
 
 use crate::plane::Plane;
+use crate::plane::streams::note;
 use crate::plane::worker::Worker;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -83,14 +84,6 @@ impl Shared {
 /// each frame is answered by another one.
 pub(super) fn is_due(taken: usize, window: u32) -> bool {
     taken >= window as usize / 2
-}
-
-/// Keeps a task's waker; a task keeps its own, so this seldom clones.
-pub(super) fn note(slot: &mut Option<Waker>, cx: &Context<'_>) {
-    match slot {
-        Some(waker) => waker.clone_from(cx.waker()),
-        None => *slot = Some(cx.waker().clone()),
-    }
 }
 
 /// A request on its way. It counts like a connection of its own: it needs as many file descriptors.

@@ -2,7 +2,7 @@
 
 use super::halves::End;
 use super::{Pipe, release};
-use crate::plane::http2::shared::note;
+use crate::plane::streams::note;
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
